@@ -1,0 +1,42 @@
+//! Where memory lives and operations run.
+//!
+//! This floor holds the engine's `unsafe` code outside the SIMD kernels and the C API: raw memory, and threads that
+//! write disjoint parts of one slice.
+
+mod arena;
+mod cpu;
+mod isa;
+mod threads;
+
+pub use arena::{Arena, Buffer, Holding};
+pub use cpu::Cpu;
+pub use isa::Isa;
+pub use threads::{Chunks, Parts, Threads};
+
+use crate::base::Result;
+use std::sync::Arc;
+
+/// A device that runs the engine's operations. It is passed by handle and is never a global: two may live side by side.
+#[derive(Clone)]
+pub enum Device {
+    Cpu(Arc<Cpu>),
+}
+
+impl Device {
+    /// The processor, with a fixed number of threads.
+    pub fn cpu(cpu: Cpu) -> Device {
+        Device::Cpu(Arc::new(cpu))
+    }
+
+    /// The memory of the device.
+    pub fn arena(&self) -> &Arena {
+        match self {
+            Device::Cpu(cpu) => &cpu.arena,
+        }
+    }
+
+    /// `bytes` of uninitialised memory, accounted under `label`.
+    pub fn alloc(&self, label: &'static str, bytes: usize) -> Result<Buffer> {
+        self.arena().alloc(label, bytes)
+    }
+}

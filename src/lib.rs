@@ -1,0 +1,7 @@
+//! A compute engine for diffusion transformers: kernels, autograd, optimizer, samplers.
+//!
+//! The modules are floors; each imports only from those above it in this list.
+
+pub mod base;
+pub mod device;
+pub mod tensor;
