@@ -1,0 +1,36 @@
+use crate::base::Accumulate;
+use crate::device::{Chunks, Cpu};
+
+/// Columns that one task sums: two cache lines, so that no line is read by two threads.
+const STRIP: usize = 32;
+
+/// `out[j] = sum of x[i, j] over i`, x being row-major (rows, width): the gradient of a bias.
+///
+/// Rows are summed in order within blocks of 64, and blocks in order, whatever the number of threads.
+pub fn column_sums(cpu: &Cpu, x: &[f32], rows: usize, width: usize, out: &mut [f32], accumulate: Accumulate) {
+    assert_eq!(x.len(), rows * width, "column_sums: {rows} x {width} elements, not {}", x.len());
+    assert_eq!(out.len(), width, "column_sums: {width} columns, not {}", out.len());
+    cpu.threads.each(Chunks::new(out, STRIP), 1, |strip, out| {
+        strip_sums(cpu.isa(), x, width, strip * STRIP, out, accumulate);
+    });
+}
+
+vectorised! {
+    fn strip_sums(x: &[f32], width: usize, first: usize, out: &mut [f32], accumulate: Accumulate) {
+        let mut total = [0.0; STRIP];
+        for block in x.chunks(64 * width) {
+            let mut sums = [0.0; STRIP];
+            for row in block.chunks_exact(width) {
+                let row = &row[first..first + out.len()];
+                match <&[f32; STRIP]>::try_from(row) {
+                    Ok(row) => (0..STRIP).for_each(|j| sums[j] += row[j]),
+                    Err(_) => row.iter().zip(&mut sums).for_each(|(x, sum)| *sum += x),
+                }
+            }
+            (0..STRIP).for_each(|j| total[j] += sums[j]);
+        }
+        for (out, sum) in out.iter_mut().zip(total) {
+            accumulate.put(out, sum);
+        }
+    }
+}

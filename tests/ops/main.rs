@@ -1,0 +1,4 @@
+//! Every operation against an f64 oracle, one module each.
+
+mod matmul;
+mod sums;
