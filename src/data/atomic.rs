@@ -1,0 +1,152 @@
+//! Files that are there whole or not at all, also after a power cut.
+//!
+//! Write to a temporary name in the same folder, sync, rename over the final name, sync the folder. A process that dies on
+//! the way leaves a stray: a temporary name that [`sweep`] recognises.
+
+use crate::base::{Error, Result};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const STRAY_START: &str = ".engine-";
+const STRAY_END: &str = ".partial";
+
+/// A file under construction; dropped before [`commit`](AtomicFile::commit), it leaves nothing behind.
+pub struct AtomicFile {
+    path: PathBuf,
+    partial: PathBuf,
+    file: BufWriter<File>,
+    committed: bool,
+}
+
+impl AtomicFile {
+    /// Begins the file that will appear at `path`, with the permissions that the umask leaves of 0666.
+    pub fn create(path: &Path) -> Result<AtomicFile> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        // A rename would put a plain file in the place of /dev/null.
+        if path.metadata().is_ok_and(|there| !there.is_file()) {
+            return Err(Error::file(path, "exists and is not a regular file; give another path"));
+        }
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let partial = folder_of(path).join(format!("{STRAY_START}{}-{count}{STRAY_END}", std::process::id()));
+        let file = File::options().write(true).create_new(true).open(&partial);
+        let file = BufWriter::with_capacity(1 << 18, file.map_err(|error| Error::file(path, error))?);
+        Ok(AtomicFile { path: path.to_owned(), partial, file, committed: false })
+    }
+
+    /// Syncs the bytes and gives them their name. When this returns they survive a power cut.
+    pub fn commit(mut self) -> Result<()> {
+        let durable = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
+        let named = durable.and_then(|()| fs::rename(&self.partial, &self.path));
+        named.map_err(|error| Error::file(&self.path, error))?;
+        self.committed = true;
+        sync_folder(folder_of(&self.path))
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for AtomicFile {
+    fn drop(&mut self) {
+        if !self.committed {
+            // The stray is swept later if this fails; there is nobody left to tell.
+            let _ = fs::remove_file(&self.partial);
+        }
+    }
+}
+
+/// Puts `bytes` at `path`, whole or not at all.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = AtomicFile::create(path)?;
+    file.write_all(bytes).map_err(|error| Error::file(path, error))?;
+    file.commit()
+}
+
+/// Makes the names in `folder` durable: a rename is only on its way until then.
+pub fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Error::file(folder, error))
+}
+
+/// Removes what dead writers left in `folder` and says how many there were.
+///
+/// A living writer's file looks the same, so this is for whoever holds the folder's lock.
+pub fn sweep(folder: &Path) -> Result<usize> {
+    let mut swept = 0;
+    for entry in fs::read_dir(folder).map_err(|error| Error::file(folder, error))? {
+        let path = entry.map_err(|error| Error::file(folder, error))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with(STRAY_START) && name.ends_with(STRAY_END)) {
+            fs::remove_file(&path).map_err(|error| Error::file(&path, error))?;
+            swept += 1;
+        }
+    }
+    Ok(swept)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::scratch::Scratch;
+
+    #[test]
+    fn the_old_content_stands_until_the_commit() {
+        let scratch = Scratch::new();
+        let path = scratch.file("state", b"old");
+        let mut file = AtomicFile::create(&path).unwrap();
+        file.write_all(b"new").unwrap();
+        file.flush().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        file.commit().unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(scratch.folder()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_abandoned_file_leaves_nothing_behind() {
+        let scratch = Scratch::new();
+        let mut file = AtomicFile::create(&scratch.path("state")).unwrap();
+        file.write_all(b"half").unwrap();
+        drop(file);
+        assert_eq!(fs::read_dir(scratch.folder()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_sweep_takes_the_strays_of_dead_writers_and_nothing_else() {
+        let scratch = Scratch::new();
+        std::mem::forget(AtomicFile::create(&scratch.path("a")).unwrap());
+        std::mem::forget(AtomicFile::create(&scratch.path("b")).unwrap());
+        for name in [".engine-notes", "x.partial", "model.safetensors"] {
+            scratch.file(name, b"kept");
+        }
+        assert_eq!(sweep(scratch.folder()).unwrap(), 2);
+        assert_eq!(fs::read_dir(scratch.folder()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn a_device_is_never_replaced_by_a_file() {
+        let message = write(Path::new("/dev/null"), b"x").unwrap_err().to_string();
+        assert!(message.contains("/dev/null: exists and is not a regular file"), "{message}");
+    }
+
+    #[test]
+    fn a_missing_folder_is_named() {
+        let message = write(Path::new("absent/state"), b"x").unwrap_err().to_string();
+        assert!(message.starts_with("absent/state: "), "{message}");
+    }
+}
