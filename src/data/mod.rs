@@ -1,11 +1,19 @@
 //! Data at rest and on its way to a step: files, the dataset store, the loader.
 
 pub mod atomic;
+mod embedded;
 mod file_dtype;
 mod header;
+mod idx;
+mod images;
+mod pack;
 #[cfg(test)]
 mod scratch;
 mod source;
+mod store;
 pub mod tensors;
 
+pub use embedded::fashion_mnist;
+pub use pack::Progress;
 pub use source::Source;
+pub use store::{Info, Store};
