@@ -33,6 +33,8 @@ pub enum Purpose {
     Fixture = 9,
     /// Whether a training image is mirrored.
     Flip = 10,
+    /// Which rows of a data set are never trained on.
+    HeldOut = 11,
 }
 
 /// The stream of one sample at one step for one purpose.

@@ -6,6 +6,7 @@ mod file_dtype;
 mod header;
 mod idx;
 mod images;
+mod loader;
 mod pack;
 #[cfg(test)]
 mod scratch;
@@ -14,6 +15,7 @@ mod store;
 pub mod tensors;
 
 pub use embedded::fashion_mnist;
+pub use loader::{Batch, Loader, Order, Split};
 pub use pack::Progress;
 pub use source::Source;
 pub use store::{Info, Store};
