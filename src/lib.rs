@@ -7,3 +7,5 @@ pub mod data;
 pub mod device;
 pub mod tensor;
 pub mod cpu;
+pub mod tape;
+pub mod ops;

@@ -1,6 +1,6 @@
-//! Contiguous device memory with a shape and an element type, and one owner.
+//! Contiguous device memory with a shape and an element type, and one owner; and slabs that are cut into tensors.
 
-use crate::base::{DType, Element, Shape};
+use crate::base::{DType, Element, Result, Shape};
 use crate::device::{Buffer, Device};
 use std::fmt;
 
@@ -56,13 +56,13 @@ impl Tensor {
     /// The elements, on the processor.
     pub fn slice<T: Element>(&self) -> &[T] {
         self.check::<T>();
-        self.buffer.slice()
+        &self.buffer.slice()[..self.shape.len()]
     }
 
     /// The elements to write, on the processor.
     pub fn slice_mut<T: Element>(&mut self) -> &mut [T] {
         self.check::<T>();
-        self.buffer.slice_mut()
+        &mut self.buffer.slice_mut()[..self.shape.len()]
     }
 
     pub fn f32(&self) -> &[f32] {
@@ -93,5 +93,64 @@ impl Tensor {
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tensor {:?} {:?}", self.dtype, self.shape)
+    }
+}
+
+/// One allocation of f32 cut into tensors, so that an update, a checkpoint or an all-reduce touches it as one array.
+///
+/// Every part starts on a 256-byte boundary; the gaps between parts are zero and stay zero.
+pub struct Slab {
+    /// `None` while a kernel has the part out to write it.
+    parts: Vec<Option<Tensor>>,
+}
+
+impl Slab {
+    /// Elements to which the start of each part is rounded up.
+    const ALIGN: usize = 64;
+
+    /// A slab of zeros with one part for each of `shapes`.
+    pub fn zeros(device: &Device, label: &'static str, shapes: &[Shape]) -> Result<Slab> {
+        let padded = |shape: &Shape| shape.len().next_multiple_of(Slab::ALIGN) * DType::F32.size();
+        let mut rest = device.alloc(label, shapes.iter().map(padded).sum())?;
+        rest.slice_mut::<f32>().fill(0.0);
+        let mut parts = Vec::with_capacity(shapes.len());
+        for shape in shapes {
+            let (buffer, tail) = rest.cut(padded(shape));
+            parts.push(Some(Tensor { buffer, shape: *shape, dtype: DType::F32 }));
+            rest = tail;
+        }
+        Ok(Slab { parts })
+    }
+
+    /// The number of parts.
+    pub fn count(&self) -> usize {
+        self.parts.len()
+    }
+
+    pub fn part(&self, i: usize) -> &Tensor {
+        self.parts[i].as_ref().expect("the part is not being written")
+    }
+
+    pub fn part_mut(&mut self, i: usize) -> &mut Tensor {
+        self.parts[i].as_mut().expect("the part is not being written")
+    }
+
+    /// Takes a part out to write it beside others; [`Slab::put_back`] returns it.
+    pub fn take(&mut self, i: usize) -> Tensor {
+        self.parts[i].take().expect("a part is written by one kernel at a time")
+    }
+
+    pub fn put_back(&mut self, i: usize, part: Tensor) {
+        assert!(self.parts[i].replace(part).is_none(), "part {i} was never taken");
+    }
+
+    /// The first `parts` parts as one array, gaps included.
+    pub fn flat(&self, parts: usize) -> &[f32] {
+        Buffer::joined((0..parts).map(|i| &self.part(i).buffer))
+    }
+
+    /// As [`Slab::flat`], to write; the gaps must stay zero.
+    pub fn flat_mut(&mut self, parts: usize) -> &mut [f32] {
+        Buffer::joined_mut(self.parts[..parts].iter_mut().map(|part| &mut part.as_mut().expect("no part is out").buffer))
     }
 }

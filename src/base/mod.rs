@@ -4,6 +4,8 @@ mod accumulate;
 mod cost;
 mod dtype;
 mod error;
+mod patch;
+mod path;
 pub mod rng;
 mod shape;
 
@@ -11,4 +13,6 @@ pub use accumulate::Accumulate;
 pub use cost::Cost;
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
+pub use patch::PatchGrid;
+pub use path::Path;
 pub use shape::Shape;

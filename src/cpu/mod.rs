@@ -3,8 +3,16 @@
 #[macro_use]
 mod vectorised;
 
+pub mod attention;
+pub mod condition;
+pub mod gated_norm;
+pub mod masked_loss;
 pub mod math;
 pub mod matmul;
+pub mod noise;
+pub mod patch_embed;
+mod scratch;
 mod sums;
+pub mod update;
 
-pub use sums::column_sums;
+pub use sums::{add, column_sums, sum_of};

@@ -34,3 +34,41 @@ vectorised! {
         }
     }
 }
+
+/// `sum += x`.
+pub fn add(cpu: &Cpu, sum: &mut [f32], x: &[f32]) {
+    const BLOCK: usize = 16 * 1024;
+    cpu.threads.each(Chunks::new(sum, BLOCK), 1, |i, sum| add_block(cpu.isa(), sum, &x[i * BLOCK..][..sum.len()]));
+}
+
+vectorised! {
+    fn add_block(sum: &mut [f32], x: &[f32]) {
+        sum.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x);
+    }
+}
+
+/// Independent partial sums: enough to hide the latency of an addition on two vectors of 16.
+const LANES: usize = 32;
+
+/// `sum of term(i) over i < n`, in an order that depends on n alone, for use inside `vectorised!`.
+#[inline(always)]
+pub fn sum_of(n: usize, term: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0.0f32; LANES];
+    let whole = n - n % LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += term(start + lane);
+        }
+    }
+    for (i, sum) in (whole..n).zip(&mut lanes) {
+        *sum += term(i);
+    }
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] += lanes[i + half];
+        }
+        half /= 2;
+    }
+    lanes[0]
+}

@@ -1,4 +1,4 @@
-use crate::base::{DType, Element, Error, Result};
+use crate::base::{Element, Error, Result};
 use memmap2::{MmapOptions, MmapRaw};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -74,7 +74,7 @@ impl Arena {
         book.used += size;
         book.peak = book.peak.max(book.used);
         drop(book);
-        let mut buffer = Buffer { slab: slab.clone(), offset, bytes };
+        let mut buffer = Buffer { region: Arc::new(Region { slab: slab.clone(), offset }), offset, bytes };
         if slab.poison {
             buffer.bytes_mut().fill(0xFF); // every float of all ones is a NaN
         }
@@ -174,20 +174,32 @@ fn physical_memory() -> usize {
 
 /// A range of an arena with one owner; its memory returns to the arena when it is dropped.
 pub struct Buffer {
-    slab: Arc<Slab>,
+    region: Arc<Region>,
     offset: usize,
     bytes: usize,
 }
 
+/// One allocation, held by the buffers it was cut into.
+struct Region {
+    slab: Arc<Slab>,
+    offset: usize,
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        self.slab.release(self.offset);
+    }
+}
+
 impl Buffer {
     fn pointer(&self) -> *mut u8 {
-        // SAFETY: `offset` lies inside the mapping, by construction in `Arena::alloc`.
-        unsafe { self.slab.map.as_mut_ptr().add(self.offset) }
+        // SAFETY: `offset` lies inside the mapping, by construction in `Arena::alloc` and `Buffer::cut`.
+        unsafe { self.region.slab.map.as_mut_ptr().add(self.offset) }
     }
 
     fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: the range was handed out once and returns only on drop, so `&mut self` is the only access to it. Fresh
-        // pages of an anonymous mapping are zero, so every byte is initialised memory.
+        // SAFETY: the range was handed out once and returns only when every part is dropped, so `&mut self` is the only
+        // access to it. Fresh pages of an anonymous mapping are zero, so every byte is initialised memory.
         unsafe { std::slice::from_raw_parts_mut(self.pointer(), self.bytes) }
     }
 
@@ -207,15 +219,40 @@ impl Buffer {
         self.offset
     }
 
-    /// How many elements of `dtype` it holds.
-    pub fn len(&self, dtype: DType) -> usize {
-        self.bytes / dtype.size()
+    /// Cuts the buffer into a head of `bytes` and the rest; the memory is returned once both are dropped.
+    pub fn cut(self, bytes: usize) -> (Buffer, Buffer) {
+        assert!(bytes <= self.bytes, "a buffer of {} bytes is cut at {bytes}", self.bytes);
+        let rest =
+            Buffer { region: self.region.clone(), offset: self.offset + bytes, bytes: self.bytes - bytes };
+        (Buffer { bytes, ..self }, rest)
     }
-}
 
-impl Drop for Buffer {
-    fn drop(&mut self) {
-        self.slab.release(self.offset);
+    /// The parts of one allocation, in order and without a gap, as one slice.
+    ///
+    /// # Panics
+    /// If a part does not continue the one before it.
+    pub fn joined<'a, T: Element>(parts: impl Iterator<Item = &'a Buffer>) -> &'a [T] {
+        let (start, bytes) = Buffer::span(parts);
+        // SAFETY: every byte of the span belongs to a part that is borrowed for `'a`.
+        bytemuck::cast_slice(unsafe { std::slice::from_raw_parts(start, bytes) })
+    }
+
+    /// As [`Buffer::joined`], to write.
+    pub fn joined_mut<'a, T: Element>(parts: impl Iterator<Item = &'a mut Buffer>) -> &'a mut [T] {
+        let (start, bytes) = Buffer::span(parts.map(|part| &*part));
+        // SAFETY: every byte of the span belongs to a part that is mutably borrowed for `'a`.
+        bytemuck::cast_slice_mut(unsafe { std::slice::from_raw_parts_mut(start, bytes) })
+    }
+
+    fn span<'a>(mut parts: impl Iterator<Item = &'a Buffer>) -> (*mut u8, usize) {
+        let Some(first) = parts.next() else { return (std::ptr::NonNull::<u64>::dangling().as_ptr().cast(), 0) };
+        let mut bytes = first.bytes;
+        for part in parts {
+            let follows = Arc::ptr_eq(&first.region, &part.region) && first.offset + bytes == part.offset;
+            assert!(follows, "the parts of a slab are neighbours in one allocation");
+            bytes += part.bytes;
+        }
+        (first.pointer(), bytes)
     }
 }
 

@@ -6,12 +6,14 @@
 mod arena;
 mod cpu;
 mod isa;
+mod parts;
 mod threads;
 
 pub use arena::{Arena, Buffer, Holding};
 pub use cpu::Cpu;
 pub use isa::Isa;
-pub use threads::{Chunks, Parts, Threads};
+pub use parts::{Chunks, Columns, Group, Panel, Parts, Triples};
+pub use threads::Threads;
 
 use crate::base::Result;
 use std::sync::Arc;

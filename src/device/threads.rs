@@ -1,4 +1,4 @@
-use std::marker::PhantomData;
+use super::Parts;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -182,77 +182,6 @@ impl Drop for Threads {
     }
 }
 
-/// A mutable slice seen as consecutive chunks of one width, for the tasks of a kernel to take apart.
-pub struct Chunks<'a, T> {
-    start: *mut T,
-    length: usize,
-    width: usize,
-    slice: PhantomData<&'a mut [T]>,
-}
-
-// SAFETY: a `Chunks` stands for the `&mut [T]` it was made from, and each chunk is taken by one thread alone.
-unsafe impl<T: Send> Send for Chunks<'_, T> {}
-unsafe impl<T: Send> Sync for Chunks<'_, T> {}
-
-impl<'a, T> Chunks<'a, T> {
-    /// The chunks of `width` elements of `slice`; the last may be shorter.
-    pub fn new(slice: &'a mut [T], width: usize) -> Chunks<'a, T> {
-        assert!(width > 0, "a chunk has at least one element");
-        Chunks { start: slice.as_mut_ptr(), length: slice.len(), width, slice: PhantomData }
-    }
-}
-
-/// Something whose parts can be taken one by one, each by one thread.
-pub trait Parts: Sync {
-    type Item;
-
-    fn count(&self) -> usize;
-
-    /// Part `i`.
-    ///
-    /// # Safety
-    /// - `i < self.count()`.
-    /// - No two calls on one value take the same `i`.
-    unsafe fn take(&self, i: usize) -> Self::Item;
-}
-
-impl<'a, T: Send> Parts for Chunks<'a, T> {
-    type Item = &'a mut [T];
-
-    fn count(&self) -> usize {
-        self.length.div_ceil(self.width)
-    }
-
-    unsafe fn take(&self, i: usize) -> &'a mut [T] {
-        let offset = i * self.width;
-        let length = self.width.min(self.length - offset);
-        // SAFETY: the chunk lies inside the slice, and the caller takes it only once, so no other reference to it lives.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(offset), length) }
-    }
-}
-
-macro_rules! tuple_of_parts {
-    ($($name:ident $index:tt),*) => {
-        impl<$($name: Parts),*> Parts for ($($name,)*) {
-            type Item = ($($name::Item,)*);
-
-            fn count(&self) -> usize {
-                let counts = [$(self.$index.count()),*];
-                assert!(counts.iter().all(|&n| n == counts[0]), "parts that advance together have equal counts: {counts:?}");
-                counts[0]
-            }
-
-            unsafe fn take(&self, i: usize) -> Self::Item {
-                // SAFETY: the caller's promise holds for every member, since all have the same count.
-                unsafe { ($(self.$index.take(i),)*) }
-            }
-        }
-    };
-}
-tuple_of_parts!(A 0, B 1);
-tuple_of_parts!(A 0, B 1, C 2);
-tuple_of_parts!(A 0, B 1, C 2, D 3);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,17 +198,6 @@ mod tests {
                 assert!(hits.iter().all(|h| h.load(Ordering::Relaxed) == 1));
             }
         }
-    }
-
-    #[test]
-    fn chunks_advance_together() {
-        let threads = Threads::new(3);
-        let (mut a, mut b) = (vec![0; 1001], vec![0; 101]);
-        threads.each((Chunks::new(&mut a, 10), Chunks::new(&mut b, 1)), 1, |i, (a, b)| {
-            a.fill(i);
-            b[0] = i;
-        });
-        assert!(a.iter().enumerate().all(|(j, &x)| x == j / 10) && b.iter().enumerate().all(|(j, &x)| x == j));
     }
 
     #[test]

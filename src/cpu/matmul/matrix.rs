@@ -39,6 +39,18 @@ impl<'a> Matrix<'a> {
         Matrix { rows: cols, cols: rows, row_stride: col_stride, col_stride: row_stride, ..self }
     }
 
+    /// Its rows from `start` to `start + rows`.
+    pub fn rows_from(self, start: usize, rows: usize) -> Matrix<'a> {
+        assert!(start + rows <= self.rows, "rows {start} to {} of {}", start + rows, self.rows);
+        Matrix { data: &self.data[start * self.row_stride..], rows, ..self }
+    }
+
+    /// One row, for a matrix whose rows are contiguous.
+    pub fn row(&self, row: usize) -> &'a [f32] {
+        assert_eq!(self.col_stride, 1, "the rows of a transpose are not contiguous");
+        &self.data[row * self.row_stride..][..self.cols]
+    }
+
     /// The matrix with `map` applied to each element.
     pub fn mapped(self, map: Map) -> Matrix<'a> {
         Matrix { map, ..self }

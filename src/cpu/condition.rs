@@ -1,0 +1,145 @@
+//! The conditioning of DiT: time and label become the modulation of every layer, in one product.
+//!
+//! ```text
+//! f = [cos(t w_i), sin(t w_i)]        w_i = 10000^(-i / 128), i < 128                 (B, 256)
+//! h = W0 f + b0      e = W2 silu(h) + b2      c = e + table[y]      m = Wm silu(c) + bm      (B, chunks * D)
+//! ```
+//! `Wm` stacks the rows of every layer's adaLN, so a batch reads them once in one product.
+
+use super::column_sums;
+use super::math::{silu, silu_derivative};
+use super::matmul::{Bias, Matrix, product};
+use crate::base::Accumulate;
+use crate::device::{Chunks, Cpu};
+
+/// Features of a time: cosines, then sines.
+pub const FEATURES: usize = 256;
+
+/// What forward keeps for backward: f (B, 256), h (B, D), c (B, D), silu(c) (B, D).
+pub struct Saved<T> {
+    pub features: T,
+    pub hidden: T,
+    pub sum: T,
+    pub active: T,
+}
+
+/// The parameters, or their gradients.
+pub struct Params<T> {
+    pub w0: T,
+    pub b0: T,
+    pub w2: T,
+    pub b2: T,
+    /// (classes + 1, D), the last row for no label; `None` for a model without labels.
+    pub table: Option<T>,
+    pub modulation_w: T,
+    pub modulation_b: T,
+}
+
+/// Writes the modulation of a batch of times `t` and labels `y`.
+pub fn forward(cpu: &Cpu, t: &[f32], y: &[u32], p: &Params<&[f32]>, saved: &mut Saved<&mut [f32]>, modulation: &mut [f32]) {
+    let (batch, width) = (t.len(), p.b0.len());
+    time_features(t, saved.features);
+    let linear = |x: &[f32], w, b, out: &mut [f32]| linear(cpu, x, w, b, out, batch);
+    linear(saved.features, p.w0, p.b0, saved.hidden);
+    saved.active.copy_from_slice(saved.hidden);
+    each(cpu, saved.active, silu_all);
+    linear(saved.active, p.w2, p.b2, saved.sum);
+    if let Some(table) = p.table {
+        for (c, &label) in saved.sum.chunks_exact_mut(width).zip(y) {
+            for (c, &e) in c.iter_mut().zip(&table[label as usize * width..][..width]) {
+                *c += e;
+            }
+        }
+    }
+    saved.active.copy_from_slice(saved.sum);
+    each(cpu, saved.active, silu_all);
+    linear(saved.active, p.modulation_w, p.modulation_b, modulation);
+}
+
+/// Writes every gradient from `dmodulation`; that of the table, `dtable`, is added to.
+pub fn backward(
+    cpu: &Cpu,
+    y: &[u32],
+    p: &Params<&[f32]>,
+    saved: &Saved<&[f32]>,
+    dmodulation: &[f32],
+    d: &mut Params<(&mut [f32], Accumulate)>,
+    dtable: Option<&mut [f32]>,
+) {
+    let width = p.b0.len();
+    let batch = saved.sum.len() / width;
+    weight_gradients(cpu, dmodulation, saved.active, &mut d.modulation_w, &mut d.modulation_b, batch);
+    let mut dc = input_gradient(cpu, dmodulation, p.modulation_w, batch);
+    silu_backward(cpu.isa(), &mut dc, saved.sum);
+    if let Some(dtable) = dtable {
+        for (dc, &label) in dc.chunks_exact(width).zip(y) {
+            for (d, &dc) in dtable[label as usize * width..][..width].iter_mut().zip(dc) {
+                *d += dc;
+            }
+        }
+    }
+    let mut active = saved.hidden.to_vec();
+    each(cpu, &mut active, silu_all);
+    weight_gradients(cpu, &dc, &active, &mut d.w2, &mut d.b2, batch);
+    let mut dh = input_gradient(cpu, &dc, p.w2, batch);
+    silu_backward(cpu.isa(), &mut dh, saved.hidden);
+    weight_gradients(cpu, &dh, saved.features, &mut d.w0, &mut d.b0, batch);
+}
+
+/// `[cos(t w_i), sin(t w_i)]` for each time, in f64 and rounded once.
+fn time_features(t: &[f32], features: &mut [f32]) {
+    const HALF: usize = FEATURES / 2;
+    for (&t, features) in t.iter().zip(features.chunks_exact_mut(FEATURES)) {
+        for i in 0..HALF {
+            // The frequency is rounded to f32, as the published models compute it.
+            let frequency = (-(10_000f64.ln()) * i as f64 / HALF as f64).exp() as f32;
+            let (sin, cos) = (f64::from(t) * f64::from(frequency)).sin_cos();
+            features[i] = cos as f32;
+            features[HALF + i] = sin as f32;
+        }
+    }
+}
+
+fn linear(cpu: &Cpu, x: &[f32], w: &[f32], b: &[f32], out: &mut [f32], rows: usize) {
+    let inner = x.len() / rows;
+    product(cpu, Matrix::new(x, rows, inner), Matrix::new(w, b.len(), inner).transposed(), out, Bias(b));
+}
+
+fn input_gradient(cpu: &Cpu, dy: &[f32], w: &[f32], rows: usize) -> Vec<f32> {
+    let outer = dy.len() / rows;
+    let inner = w.len() / outer;
+    let mut dx = vec![0.0; rows * inner];
+    product(cpu, Matrix::new(dy, rows, outer), Matrix::new(w, outer, inner), &mut dx, Accumulate::Set);
+    dx
+}
+
+fn weight_gradients(
+    cpu: &Cpu,
+    dy: &[f32],
+    x: &[f32],
+    dw: &mut (&mut [f32], Accumulate),
+    db: &mut (&mut [f32], Accumulate),
+    rows: usize,
+) {
+    let (outer, inner) = (dy.len() / rows, x.len() / rows);
+    product(cpu, Matrix::new(dy, rows, outer).transposed(), Matrix::new(x, rows, inner), dw.0, dw.1);
+    column_sums(cpu, dy, rows, outer, db.0, db.1);
+}
+
+fn each(cpu: &Cpu, x: &mut [f32], f: impl Fn(crate::device::Isa, &mut [f32]) + Sync) {
+    cpu.threads.each(Chunks::new(x, 4096), 1, |_, x| f(cpu.isa(), x));
+}
+
+vectorised! {
+    fn silu_all(x: &mut [f32]) {
+        for x in x {
+            *x = silu(*x);
+        }
+    }
+
+    fn silu_backward(dy: &mut [f32], x: &[f32]) {
+        for (dy, &x) in dy.iter_mut().zip(x) {
+            *dy *= silu_derivative(x);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! The masked squared error and its gradient, in one pass.
+//!
+//! ```text
+//! e    = v[b, n, (p q c)] - u[b, c, i P + p, j P + q]      token n keeps the patch (i, j); c < C
+//! loss = sum_b,n,p,q,c  m e^2 / count
+//! v   <- 2 m e / count                                     the gradient, over v; 0 in the columns c >= C
+//! ```
+//! `v` (B, N, P * P * Cv) has Cv >= C channels for each pixel: with a learned sigma the upper half is not trained here.
+//! `u` and the mask `m` (1 = supervised) are images (B, C, H, W). With nothing supervised, loss and gradient are zero.
+
+use crate::base::PatchGrid;
+use crate::device::{Chunks, Cpu};
+
+/// Writes the gradient over `v` and returns the loss.
+///
+/// `kept` (B, N) names the patch of each token; `None` means all patches in order. `count` is the number of supervised
+/// elements among the kept patches.
+pub fn masked_loss(
+    cpu: &Cpu,
+    v: &mut [f32],
+    target: &[f32],
+    mask: Option<&[f32]>,
+    kept: Option<&[u32]>,
+    count: f32,
+    grid: PatchGrid,
+    tokens: usize,
+) -> f32 {
+    let scale = if count > 0.0 { 1.0 / count } else { 0.0 };
+    let outputs = v.len() / (target.len() / grid.image() * tokens * grid.area());
+    let width = grid.area() * outputs;
+    let mut sums = vec![0.0f32; v.len() / width];
+    cpu.threads.each((Chunks::new(v, width), Chunks::new(&mut sums, 1)), 16, |row, (v, sum)| {
+        let image = row / tokens * grid.image();
+        let patch = kept.map_or(row % tokens, |kept| kept[row] as usize);
+        for (pixel, v) in v.chunks_exact_mut(outputs).enumerate() {
+            let (trained, rest) = v.split_at_mut(grid.channels);
+            for (channel, v) in trained.iter_mut().enumerate() {
+                let at = image + grid.element(patch, pixel, channel);
+                let m = mask.map_or(scale, |mask| mask[at] * scale);
+                let e = *v - target[at];
+                sum[0] += m * e * e;
+                *v = 2.0 * m * e;
+            }
+            rest.fill(0.0);
+        }
+    });
+    sums.iter().map(|&sum| f64::from(sum)).sum::<f64>() as f32
+}

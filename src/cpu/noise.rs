@@ -1,0 +1,107 @@
+//! The random part of a training step: times, noise, dropped labels and kept tokens, and what follows from them.
+//!
+//! ```text
+//! t   ~ uniform (0, 1), or sigmoid(mean + deviation n) with n ~ N(0, 1)
+//! z   = alpha(t) x + sigma(t) eps        u = alpha'(t) x + sigma'(t) eps        eps ~ N(0, 1)
+//! y   = null class with probability p
+//! kept = the k patches with the smallest (Philox word, index), in the order of the patches
+//! ```
+//! Sample `i` of the batch draws from the streams of its place in the global batch, so the draws do not depend on how a
+//! batch is split.
+
+use crate::base::Path;
+use crate::base::rng::{Purpose, Stream, exp, uniform};
+use crate::device::{Chunks, Cpu};
+
+/// How training draws the time of a sample.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Times {
+    Uniform,
+    /// `sigmoid(mean + deviation n)` (Esser et al., *Scaling Rectified Flow Transformers*, 2024, section 3.1).
+    LogitNormal { mean: f32, deviation: f32 },
+}
+
+impl Times {
+    /// The time of one sample, in the open interval (0, 1).
+    pub fn draw(self, stream: Stream) -> f32 {
+        match self {
+            Times::Uniform => uniform(stream.words(0)[0]),
+            Times::LogitNormal { mean, deviation } => {
+                let n = deviation.mul_add(stream.normals(0)[0], mean);
+                (1.0 / (1.0 + exp(-n))).clamp(f32::EPSILON, 1.0 - f32::EPSILON)
+            }
+        }
+    }
+}
+
+/// Which draws a step makes: the key and the counter of its streams.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    pub seed: u64,
+    pub step: u32,
+    /// The place of the first sample in the global batch.
+    pub first: u32,
+}
+
+impl Draw {
+    fn stream(&self, sample: usize, purpose: Purpose) -> Stream {
+        Stream::new(self.seed, self.first + sample as u32, self.step, purpose)
+    }
+}
+
+/// Writes `t` (B), `z` and `target` (B, image) from the data `x` (B, image).
+pub fn noise(cpu: &Cpu, draw: Draw, path: Path, times: Times, x: &[f32], t: &mut [f32], z: &mut [f32], target: &mut [f32]) {
+    let image = x.len() / t.len();
+    for (sample, t) in t.iter_mut().enumerate() {
+        *t = times.draw(draw.stream(sample, Purpose::Time));
+    }
+    let t = &*t;
+    // Blocks of four normals must not straddle two tasks.
+    let width = image.next_multiple_of(4).min(4096);
+    let blocks = image.div_ceil(width);
+    let parts = (Chunks::grouped(z, image, width), Chunks::grouped(target, image, width));
+    cpu.threads.each(parts, 1, |i, (z, u)| {
+        let (sample, offset) = (i / blocks, i % blocks * width);
+        let time = f64::from(t[sample]);
+        let [alpha, sigma] = [path.alpha(time) as f32, path.sigma(time) as f32];
+        let [alpha_rate, sigma_rate] = [path.alpha_rate(time) as f32, path.sigma_rate(time) as f32];
+        let stream = draw.stream(sample, Purpose::Noise);
+        let x = &x[sample * image + offset..][..z.len()];
+        for (block, (z, u)) in z.chunks_mut(4).zip(u.chunks_mut(4)).enumerate() {
+            let eps = stream.normals((offset / 4 + block) as u32);
+            for (i, (z, u)) in z.iter_mut().zip(u).enumerate() {
+                let x = x[4 * block + i];
+                *z = alpha * x + sigma * eps[i];
+                *u = alpha_rate * x + sigma_rate * eps[i];
+            }
+        }
+    });
+}
+
+/// Replaces each label by `null` with probability `rate`.
+pub fn drop_labels(draw: Draw, rate: f32, null: u32, labels: &mut [u32]) {
+    for (sample, label) in labels.iter_mut().enumerate() {
+        if uniform(draw.stream(sample, Purpose::LabelDropout).words(0)[0]) < rate {
+            *label = null;
+        }
+    }
+}
+
+/// Draws which `tokens` of the `patches` of each image stay; `kept` is (B, `tokens`), ascending within an image.
+pub fn keep_tokens(cpu: &Cpu, draw: Draw, patches: usize, tokens: usize, kept: &mut [u32]) {
+    cpu.threads.each(Chunks::new(kept, tokens), 1, |sample, kept| {
+        let stream = draw.stream(sample, Purpose::TokenMask);
+        let mut keys: Vec<u64> = (0..patches.div_ceil(4))
+            .flat_map(|block| stream.words(block as u32))
+            .zip(0..patches as u64)
+            .map(|(word, patch)| u64::from(word) << 32 | patch)
+            .collect();
+        if tokens < patches {
+            keys.select_nth_unstable(tokens);
+        }
+        for (kept, key) in kept.iter_mut().zip(keys) {
+            *kept = key as u32;
+        }
+        kept.sort_unstable();
+    });
+}

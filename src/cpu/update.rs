@@ -1,0 +1,139 @@
+//! The update of all parameters: the norm of the gradient, then clipping, AdamW and every moving average in one pass.
+//!
+//! ```text
+//! g <- g min(1, clip / |g|)
+//! m <- b1 m + (1 - b1) g              v <- b2 v + (1 - b2) g^2
+//! w <- w - lr (mhat / (sqrt(vhat) + eps) + decay w)       mhat = m / (1 - b1^k), vhat = v / (1 - b2^k)
+//! e <- d e + (1 - d) w                for each average e of decay d
+//! ```
+//! AdamW of Loshchilov and Hutter (2019, algorithm 2), where `k` counts the applied updates. A pass reads each array once
+//! and writes it once: 4 bytes x (w, g, m, v, e read; w, m, v, e written) a parameter.
+
+use crate::device::{Chunks, Cpu, Group};
+use std::ops::Range;
+
+/// Elements of one task; fixed, so that the sums of the norm do not depend on the threads.
+const BLOCK: usize = 16 * 1024;
+
+/// The constants of AdamW.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    pub lr: f32,
+    pub beta1: f32,
+    pub beta2: f32,
+    pub epsilon: f32,
+    pub weight_decay: f32,
+}
+
+/// The Euclidean norm of `gradient`, summed in f64.
+pub fn norm(cpu: &Cpu, gradient: &[f32]) -> f64 {
+    let mut sums = vec![0.0; gradient.len().div_ceil(BLOCK)];
+    cpu.threads.each(Chunks::new(&mut sums, 1), 1, |i, sum| {
+        let block = &gradient[i * BLOCK..gradient.len().min((i + 1) * BLOCK)];
+        sum[0] = sum_of_squares(cpu.isa(), block);
+    });
+    sums.iter().sum::<f64>().sqrt()
+}
+
+vectorised! {
+    fn sum_of_squares(x: &[f32]) -> f64 {
+        let mut lanes = [0.0f64; 16];
+        let chunks = x.chunks_exact(16);
+        let rest: f64 = chunks.remainder().iter().map(|&x| f64::from(x) * f64::from(x)).sum();
+        for chunk in chunks {
+            for (lane, &x) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(x) * f64::from(x);
+            }
+        }
+        lanes.iter().sum::<f64>() + rest
+    }
+}
+
+/// The arrays of one update, all of one length.
+pub struct State<'a> {
+    pub weights: &'a mut [f32],
+    pub gradient: &'a [f32],
+    pub m: &'a mut [f32],
+    pub v: &'a mut [f32],
+    /// Each moving average with its decay.
+    pub averages: Vec<(&'a mut [f32], f32)>,
+    /// Where weight decay does not reach, ascending.
+    pub undecayed: &'a [Range<usize>],
+}
+
+/// Applies update number `applied` (from 1 on) with the gradient scaled by `clip`.
+pub fn adamw(cpu: &Cpu, hyper: AdamW, applied: u64, clip: f32, state: State) {
+    let power = applied.min(i32::MAX as u64) as i32;
+    let first = 1.0 - f64::from(hyper.beta1).powi(power);
+    let second = 1.0 - f64::from(hyper.beta2).powi(power);
+    let scales = Scales {
+        hyper,
+        clip,
+        rate: (f64::from(hyper.lr) / first) as f32,
+        second: (1.0 / second.sqrt()) as f32,
+        shrink: 1.0 - hyper.lr * hyper.weight_decay,
+    };
+    let (averages, decays): (Vec<_>, Vec<_>) =
+        state.averages.into_iter().map(|(average, decay)| (Chunks::new(average, BLOCK), decay)).unzip();
+    let parts = (Chunks::new(state.weights, BLOCK), Chunks::new(state.m, BLOCK), Chunks::new(state.v, BLOCK));
+    cpu.threads.each((parts, Group(averages)), 1, |i, ((w, m, v), averages)| {
+        let start = i * BLOCK;
+        let g = &state.gradient[start..][..w.len()];
+        moments(cpu.isa(), scales, g, m, v);
+        let mut at = start;
+        while at < start + w.len() {
+            let (decayed, end) = stretch(state.undecayed, at, start + w.len());
+            let here = at - start..end - start;
+            let shrink = if decayed { scales.shrink } else { 1.0 };
+            weights(cpu.isa(), scales, shrink, &mut w[here.clone()], &m[here.clone()], &v[here]);
+            at = end;
+        }
+        for (average, &decay) in averages.into_iter().zip(&decays) {
+            follow(cpu.isa(), average, w, decay);
+        }
+    });
+}
+
+/// Whether weight decay reaches element `at`, and where that ends, `limit` at most.
+fn stretch(undecayed: &[Range<usize>], at: usize, limit: usize) -> (bool, usize) {
+    match undecayed.iter().find(|range| range.end > at) {
+        Some(range) if range.start <= at => (false, range.end.min(limit)),
+        Some(range) => (true, range.start.min(limit)),
+        None => (true, limit),
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Scales {
+    hyper: AdamW,
+    clip: f32,
+    /// Learning rate over the bias correction of m.
+    rate: f32,
+    /// The inverse root of the bias correction of v.
+    second: f32,
+    /// What weight decay leaves of a weight.
+    shrink: f32,
+}
+
+vectorised! {
+    fn moments(s: Scales, g: &[f32], m: &mut [f32], v: &mut [f32]) {
+        let (b1, b2) = (s.hyper.beta1, s.hyper.beta2);
+        for ((&g, m), v) in g.iter().zip(m).zip(v) {
+            let g = g * s.clip;
+            *m = b1 * *m + (1.0 - b1) * g;
+            *v = b2 * *v + (1.0 - b2) * (g * g);
+        }
+    }
+
+    fn weights(s: Scales, shrink: f32, w: &mut [f32], m: &[f32], v: &[f32]) {
+        for ((w, &m), &v) in w.iter_mut().zip(m).zip(v) {
+            *w = *w * shrink - s.rate * m / (v.sqrt() * s.second + s.hyper.epsilon);
+        }
+    }
+
+    fn follow(average: &mut [f32], w: &[f32], decay: f32) {
+        for (e, &w) in average.iter_mut().zip(w) {
+            *e += (1.0 - decay) * (w - *e);
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Softmax attention over all tokens of an image: qkv (B, N, 3 H K), out (B, N, H K).
+
+use crate::base::{Accumulate, Cost};
+use crate::cpu;
+use crate::cpu::attention::Heads;
+use crate::device::Device;
+use crate::tape::{Backward, Output, Tape, Var};
+use crate::tensor::Tensor;
+
+struct Attention {
+    qkv: Var,
+    heads: Heads,
+    /// Logarithm of each softmax's sum, (B, H, N).
+    lse: Tensor,
+}
+
+impl Tape<'_> {
+    /// Attention of `heads` heads; the columns of `qkv` are q, k, v, each (H, K).
+    pub fn attention(&mut self, qkv: Var, heads: usize) -> Var {
+        let input = self.value(qkv);
+        let [batch, tokens, columns] = *input.shape().extents() else { panic!("attention: qkv is {:?}", input.shape()) };
+        assert!(columns.is_multiple_of(3 * heads), "attention: {columns} columns are no q, k, v of {heads} heads");
+        let width = columns / 3;
+        let heads = Heads { tokens, heads, width: width / heads };
+        let mut out = self.output([batch, tokens, width]);
+        let mut lse = self.output([batch, heads.heads, tokens]);
+        match self.device() {
+            Device::Cpu(cpu) => cpu::attention::forward(cpu, heads, input.f32(), out.f32_mut(), lse.f32_mut()),
+        }
+        let [out] = self.push([out], Attention { qkv, heads, lse });
+        out
+    }
+}
+
+impl Backward for Attention {
+    fn backward(self: Box<Self>, outputs: Vec<Output>, tape: &mut Tape) {
+        let Attention { qkv, heads, lse } = *self;
+        let [Output { value: Some(out), grad: Some(dout) }] = &outputs[..] else { panic!("attention has one output") };
+        let (mut dqkv, accumulate) = tape.open(qkv);
+        assert_eq!(accumulate, Accumulate::Set, "attention is the only reader of its q, k, v");
+        match tape.device() {
+            Device::Cpu(cpu) => {
+                let qkv = tape.value(qkv).f32();
+                cpu::attention::backward(cpu, heads, qkv, out.f32(), lse.f32(), dout.f32(), dqkv.f32_mut());
+            }
+        }
+        tape.close(qkv, dqkv);
+    }
+}
+
+/// A batch of `batch` images of `tokens` tokens of width `width`.
+pub fn forward(batch: usize, tokens: usize, width: usize) -> Cost {
+    let (b, n, d) = (batch as u64, tokens as u64, width as u64);
+    Cost { bytes: 4 * (4 * b * n * d), flops: 4 * b * n * n * d }
+}
+
+/// Five products where forward has two; reads q, k, v, o, do and writes dq, dk, dv.
+pub fn backward(batch: usize, tokens: usize, width: usize) -> Cost {
+    let (b, n, d) = (batch as u64, tokens as u64, width as u64);
+    Cost { bytes: 4 * (8 * b * n * d), flops: 10 * b * n * n * d }
+}

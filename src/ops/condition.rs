@@ -1,0 +1,135 @@
+//! Time and label to the modulation of every layer: t (B), y (B), modulation (B, chunks D).
+
+use crate::base::Cost;
+use crate::cpu;
+use crate::cpu::condition::{FEATURES, Params, Saved};
+use crate::device::Device;
+use crate::tape::{Backward, Output, Tape, Var};
+use crate::tensor::Tensor;
+
+/// The parameters of the conditioning.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditioning {
+    /// (D, 256)
+    pub w0: Var,
+    /// (D)
+    pub b0: Var,
+    /// (D, D)
+    pub w2: Var,
+    /// (D)
+    pub b2: Var,
+    /// (classes + 1, D), the last row for no label; `None` for a model without labels
+    pub table: Option<Var>,
+    /// (chunks D, D), the adaLN rows of every layer
+    pub modulation_w: Var,
+    /// (chunks D)
+    pub modulation_b: Var,
+}
+
+impl Conditioning {
+    fn params<T>(self, mut of: impl FnMut(Var) -> T) -> Params<T> {
+        Params {
+            w0: of(self.w0),
+            b0: of(self.b0),
+            w2: of(self.w2),
+            b2: of(self.b2),
+            table: self.table.map(&mut of),
+            modulation_w: of(self.modulation_w),
+            modulation_b: of(self.modulation_b),
+        }
+    }
+}
+
+struct Undo {
+    conditioning: Conditioning,
+    /// (B) u32
+    labels: Tensor,
+    saved: Saved<Tensor>,
+}
+
+impl Tape<'_> {
+    /// The modulation of times `t` (B) f32 and labels `y` (B) u32; labels are not read where there is no table.
+    pub fn condition(&mut self, t: &Tensor, y: &Tensor, conditioning: Conditioning) -> Var {
+        let p = conditioning.params(|var| self.value(var));
+        let (batch, width) = (t.len(), p.b0.len());
+        assert_eq!(batch, y.len(), "condition: {batch} times, {} labels", y.len());
+        assert_eq!(p.w0.shape().extents(), [width, FEATURES], "condition: W0 is {:?}", p.w0.shape());
+        let mut saved = Saved {
+            features: self.output([batch, FEATURES]),
+            hidden: self.output([batch, width]),
+            sum: self.output([batch, width]),
+            active: self.output([batch, width]),
+        };
+        let mut modulation = self.output([batch, p.modulation_b.len()]);
+        match self.device() {
+            Device::Cpu(cpu) => {
+                let p = conditioning.params(|var| self.value(var).f32());
+                let mut saved = Saved {
+                    features: saved.features.f32_mut(),
+                    hidden: saved.hidden.f32_mut(),
+                    sum: saved.sum.f32_mut(),
+                    active: saved.active.f32_mut(),
+                };
+                cpu::condition::forward(cpu, t.f32(), y.u32(), &p, &mut saved, modulation.f32_mut());
+            }
+        }
+        let labels = Tensor::from_slice(self.device(), "activations", [batch], y.u32());
+        let [modulation] = self.push([modulation], Undo { conditioning, labels, saved });
+        modulation
+    }
+}
+
+impl Backward for Undo {
+    fn backward(self: Box<Self>, outputs: Vec<Output>, tape: &mut Tape) {
+        let Undo { conditioning, labels, saved } = *self;
+        let dmodulation = Output::only_grad(outputs);
+        let table = conditioning.table.map(|table| tape.open_zeroed(table));
+        let mut grads = Conditioning { table: None, ..conditioning }.params(|var| tape.open(var));
+        let mut table = table;
+        match tape.device() {
+            Device::Cpu(cpu) => {
+                let p = conditioning.params(|var| tape.value(var).f32());
+                let saved = Saved {
+                    features: saved.features.f32(),
+                    hidden: saved.hidden.f32(),
+                    sum: saved.sum.f32(),
+                    active: saved.active.f32(),
+                };
+                let mut d = Params {
+                    w0: (grads.w0.0.f32_mut(), grads.w0.1),
+                    b0: (grads.b0.0.f32_mut(), grads.b0.1),
+                    w2: (grads.w2.0.f32_mut(), grads.w2.1),
+                    b2: (grads.b2.0.f32_mut(), grads.b2.1),
+                    table: None,
+                    modulation_w: (grads.modulation_w.0.f32_mut(), grads.modulation_w.1),
+                    modulation_b: (grads.modulation_b.0.f32_mut(), grads.modulation_b.1),
+                };
+                let dtable = table.as_mut().map(|table| table.f32_mut());
+                cpu::condition::backward(cpu, labels.u32(), &p, &saved, dmodulation.f32(), &mut d, dtable);
+            }
+        }
+        for (var, grad) in [
+            (conditioning.w0, grads.w0.0),
+            (conditioning.b0, grads.b0.0),
+            (conditioning.w2, grads.w2.0),
+            (conditioning.b2, grads.b2.0),
+            (conditioning.modulation_w, grads.modulation_w.0),
+            (conditioning.modulation_b, grads.modulation_b.0),
+        ] {
+            tape.close(var, grad);
+        }
+        if let (Some(var), Some(grad)) = (conditioning.table, table) {
+            tape.close(var, grad);
+        }
+    }
+}
+
+/// `batch` times to `columns` columns of modulation, at width `width`.
+pub fn forward(batch: usize, width: usize, columns: usize) -> Cost {
+    Cost::product(batch, width, FEATURES, 4) + Cost::product(batch, width, width, 4) + Cost::product(batch, columns, width, 4)
+}
+
+/// The gradients of all parameters.
+pub fn backward(batch: usize, width: usize, columns: usize) -> Cost {
+    forward(batch, width, columns) * 2
+}

@@ -1,0 +1,63 @@
+//! `y = x Wᵀ + b`: x (.., K), W (M, K), b (M), y (.., M).
+
+use crate::base::Cost;
+use crate::cpu;
+use crate::cpu::matmul::{Bias, Matrix, product};
+use crate::device::Device;
+use crate::tape::{Backward, Output, Tape, Var};
+
+struct Linear {
+    x: Var,
+    w: Var,
+    b: Var,
+}
+
+impl Tape<'_> {
+    /// `y = x Wᵀ + b`.
+    pub fn linear(&mut self, x: Var, w: Var, b: Var) -> Var {
+        let (tx, tw, tb) = (self.value(x), self.value(w), self.value(b));
+        let (rows, inner, width) = (tx.shape().rows(), tx.shape().width(), tb.len());
+        assert_eq!(tw.shape().extents(), [width, inner], "linear: x is {:?}, W {:?}", tx.shape(), tw.shape());
+        let mut y = self.output(tx.shape().with_width(width));
+        match self.device() {
+            Device::Cpu(cpu) => {
+                let w = Matrix::new(tw.f32(), width, inner).transposed();
+                product(cpu, Matrix::new(tx.f32(), rows, inner), w, y.f32_mut(), Bias(tb.f32()));
+            }
+        }
+        let [y] = self.push([y], Linear { x, w, b });
+        y
+    }
+}
+
+impl Backward for Linear {
+    fn backward(self: Box<Self>, outputs: Vec<Output>, tape: &mut Tape) {
+        let Linear { x, w, b } = *self;
+        let dy = Output::only_grad(outputs);
+        let (rows, width) = (dy.shape().rows(), dy.shape().width());
+        let inner = tape.value(x).shape().width();
+        let ((mut dx, set_x), (mut dw, set_w), (mut db, set_b)) = (tape.open(x), tape.open(w), tape.open(b));
+        match tape.device() {
+            Device::Cpu(cpu) => {
+                let dy_rows = Matrix::new(dy.f32(), rows, width);
+                product(cpu, dy_rows, Matrix::new(tape.value(w).f32(), width, inner), dx.f32_mut(), set_x);
+                let x = Matrix::new(tape.value(x).f32(), rows, inner);
+                product(cpu, dy_rows.transposed(), x, dw.f32_mut(), set_w);
+                cpu::column_sums(cpu, dy.f32(), rows, width, db.f32_mut(), set_b);
+            }
+        }
+        tape.close(x, dx);
+        tape.close(w, dw);
+        tape.close(b, db);
+    }
+}
+
+/// `rows` rows of `inner` elements to rows of `width`.
+pub fn forward(rows: usize, inner: usize, width: usize) -> Cost {
+    Cost::product(rows, width, inner, 4)
+}
+
+/// The gradients of input, weight and bias.
+pub fn backward(rows: usize, inner: usize, width: usize) -> Cost {
+    Cost::product(rows, inner, width, 4) + Cost::product(width, inner, rows, 4)
+}

@@ -1,0 +1,54 @@
+//! The masked squared error against a target, and its gradient: the last operation of a training step.
+
+use crate::base::{Cost, DType, PatchGrid};
+use crate::cpu;
+use crate::device::Device;
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+/// What a prediction is compared with.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    /// (B, C, H, W)
+    pub values: &'a Tensor,
+    /// (B, C, H, W), 1 = supervised; `None` supervises everything.
+    pub mask: Option<&'a Tensor>,
+    /// (B, N) u32, the patch of each token; `None` means all in order.
+    pub kept: Option<&'a Tensor>,
+    /// (1), the number of supervised elements among the kept patches
+    pub count: &'a Tensor,
+    pub grid: PatchGrid,
+}
+
+impl Tape<'_> {
+    /// The loss (1) of the prediction `v` (B, N, P P Cv), whose memory becomes its gradient: backward can start.
+    pub fn masked_loss(&mut self, v: Var, target: Target) -> Tensor {
+        let mut gradient = self.take(v);
+        let [batch, tokens, width] = *gradient.shape().extents() else { panic!("masked_loss: v is {:?}", gradient.shape()) };
+        let grid = target.grid;
+        assert_eq!(target.values.len(), batch * grid.image(), "masked_loss: the target is {:?}", target.values.shape());
+        assert!(width >= grid.channels * grid.area(), "masked_loss: v is {:?}, the grid {grid:?}", gradient.shape());
+        let mut loss = Tensor::new(self.device(), "loss", [1], DType::F32);
+        match self.device() {
+            Device::Cpu(cpu) => {
+                loss.f32_mut()[0] = cpu::masked_loss::masked_loss(
+                    cpu,
+                    gradient.f32_mut(),
+                    target.values.f32(),
+                    target.mask.map(|mask| mask.f32()),
+                    target.kept.map(|kept| kept.u32()),
+                    target.count.f32()[0],
+                    grid,
+                    tokens,
+                );
+            }
+        }
+        self.close(v, gradient);
+        loss
+    }
+}
+
+/// `elements` of the prediction: read and written, the target read.
+pub fn cost(elements: usize) -> Cost {
+    Cost { bytes: 12 * elements as u64, flops: 5 * elements as u64 }
+}

@@ -1,0 +1,93 @@
+//! `y = gelu(x W1ᵀ + b1) W2ᵀ + b2`, the tanh form of GELU: x (.., D), W1 (F, D), W2 (D, F), y (.., D).
+//!
+//! One operation, so that GELU, its derivative and the bias gradients ride in the products: only the argument of GELU is
+//! kept for backward.
+
+use crate::base::Cost;
+use crate::cpu;
+use crate::cpu::matmul::{Bias, GeluBackward, Map, Matrix, product};
+use crate::device::Device;
+use crate::tape::{Backward, Output, Tape, Var};
+use crate::tensor::Tensor;
+
+/// The parameters of one MLP.
+#[derive(Clone, Copy, Debug)]
+pub struct Mlp {
+    /// (F, D)
+    pub w1: Var,
+    /// (F)
+    pub b1: Var,
+    /// (D, F)
+    pub w2: Var,
+    /// (D)
+    pub b2: Var,
+}
+
+struct Undo {
+    x: Var,
+    mlp: Mlp,
+    /// The argument of GELU, (.., F).
+    pre: Tensor,
+}
+
+impl Tape<'_> {
+    /// `y = gelu(x W1ᵀ + b1) W2ᵀ + b2`.
+    pub fn mlp(&mut self, x: Var, mlp: Mlp) -> Var {
+        let [tx, w1, b1, w2, b2] = [x, mlp.w1, mlp.b1, mlp.w2, mlp.b2].map(|var| self.value(var));
+        let (rows, width, hidden) = (tx.shape().rows(), tx.shape().width(), b1.len());
+        assert_eq!(w1.shape().extents(), [hidden, width], "mlp: x is {:?}, W1 {:?}", tx.shape(), w1.shape());
+        assert_eq!(w2.shape().extents(), [width, hidden], "mlp: x is {:?}, W2 {:?}", tx.shape(), w2.shape());
+        let mut pre = self.output(tx.shape().with_width(hidden));
+        let mut y = self.output(*tx.shape());
+        match self.device() {
+            Device::Cpu(cpu) => {
+                let w1 = Matrix::new(w1.f32(), hidden, width).transposed();
+                product(cpu, Matrix::new(tx.f32(), rows, width), w1, pre.f32_mut(), Bias(b1.f32()));
+                let active = Matrix::new(pre.f32(), rows, hidden).mapped(Map::Gelu);
+                let w2 = Matrix::new(w2.f32(), width, hidden).transposed();
+                product(cpu, active, w2, y.f32_mut(), Bias(b2.f32()));
+            }
+        }
+        let [y] = self.push([y], Undo { x, mlp, pre });
+        y
+    }
+}
+
+impl Backward for Undo {
+    fn backward(self: Box<Self>, outputs: Vec<Output>, tape: &mut Tape) {
+        let Undo { x, mlp, pre } = *self;
+        let dy = Output::only_grad(outputs);
+        let (rows, width, hidden) = (dy.shape().rows(), dy.shape().width(), pre.shape().width());
+        let mut dpre = tape.output(*pre.shape());
+        let [(mut dx, set_x), (mut dw1, set_w1), (mut db1, set_b1), (mut dw2, set_w2), (mut db2, set_b2)] =
+            [x, mlp.w1, mlp.b1, mlp.w2, mlp.b2].map(|var| tape.open(var));
+        match tape.device() {
+            Device::Cpu(cpu) => {
+                let (x, w1, w2) = (tape.value(x).f32(), tape.value(mlp.w1).f32(), tape.value(mlp.w2).f32());
+                let dy_rows = Matrix::new(dy.f32(), rows, width);
+                let derivative = GeluBackward { pre: pre.f32(), width: hidden };
+                product(cpu, dy_rows, Matrix::new(w2, width, hidden), dpre.f32_mut(), derivative);
+                let active = Matrix::new(pre.f32(), rows, hidden).mapped(Map::Gelu);
+                product(cpu, dy_rows.transposed(), active, dw2.f32_mut(), set_w2);
+                cpu::column_sums(cpu, dy.f32(), rows, width, db2.f32_mut(), set_b2);
+                let dpre_rows = Matrix::new(dpre.f32(), rows, hidden);
+                product(cpu, dpre_rows, Matrix::new(w1, hidden, width), dx.f32_mut(), set_x);
+                product(cpu, dpre_rows.transposed(), Matrix::new(x, rows, width), dw1.f32_mut(), set_w1);
+                cpu::column_sums(cpu, dpre.f32(), rows, hidden, db1.f32_mut(), set_b1);
+            }
+        }
+        for (var, grad) in [(x, dx), (mlp.w1, dw1), (mlp.b1, db1), (mlp.w2, dw2), (mlp.b2, db2)] {
+            tape.close(var, grad);
+        }
+    }
+}
+
+/// `rows` rows of width `width` through `hidden`.
+pub fn forward(rows: usize, width: usize, hidden: usize) -> Cost {
+    super::linear::forward(rows, width, hidden) + super::linear::forward(rows, hidden, width)
+}
+
+/// The gradients of the input and of all parameters.
+pub fn backward(rows: usize, width: usize, hidden: usize) -> Cost {
+    super::linear::backward(rows, width, hidden) + super::linear::backward(rows, hidden, width)
+}

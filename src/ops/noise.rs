@@ -1,0 +1,90 @@
+//! The random part of a training step, and the buffers that it fills.
+
+use crate::base::{Cost, DType, Path, PatchGrid};
+use crate::cpu;
+pub use crate::cpu::noise::{Draw, Times};
+use crate::device::Device;
+use crate::tensor::Tensor;
+
+/// How a step is randomised.
+#[derive(Clone, Copy, Debug)]
+pub struct Noise {
+    pub path: Path,
+    pub times: Times,
+    /// The probability that a sample loses its label.
+    pub label_dropout: f32,
+    /// The label that stands for none.
+    pub null_label: u32,
+}
+
+/// The data of a step, in fixed buffers.
+pub struct Batch {
+    /// (B, C, H, W)
+    pub x: Tensor,
+    /// (B) u32
+    pub y: Tensor,
+}
+
+/// What the network sees and what it is compared with, in fixed buffers.
+pub struct Noised {
+    /// (B)
+    pub t: Tensor,
+    /// (B) u32, with dropped labels replaced
+    pub y: Tensor,
+    /// (B, C, H, W)
+    pub z: Tensor,
+    /// (B, C, H, W)
+    pub target: Tensor,
+    /// (B, N) u32, the kept patches; `None` where all are kept
+    pub kept: Option<Tensor>,
+    /// (1), the number of supervised elements
+    pub count: Tensor,
+}
+
+impl Batch {
+    pub fn new(device: &Device, batch: usize, grid: PatchGrid) -> Batch {
+        let image = [batch, grid.channels, grid.height, grid.width];
+        Batch { x: Tensor::new(device, "batch", image, DType::F32), y: Tensor::new(device, "batch", [batch], DType::U32) }
+    }
+}
+
+impl Noised {
+    /// Buffers for `batch` images of which `tokens` patches are kept.
+    pub fn new(device: &Device, batch: usize, grid: PatchGrid, tokens: usize) -> Noised {
+        let image = [batch, grid.channels, grid.height, grid.width];
+        let new = |shape: &[usize], dtype| Tensor::new(device, "batch", crate::base::Shape::new(shape), dtype);
+        Noised {
+            t: new(&[batch], DType::F32),
+            y: new(&[batch], DType::U32),
+            z: new(&image, DType::F32),
+            target: new(&image, DType::F32),
+            kept: (tokens < grid.tokens()).then(|| new(&[batch, tokens], DType::U32)),
+            count: new(&[1], DType::F32),
+        }
+    }
+}
+
+/// Fills `noised` from `batch`.
+pub fn noise(device: &Device, noise: Noise, draw: Draw, batch: &Batch, grid: PatchGrid, noised: &mut Noised) {
+    let Noised { t, y, z, target, kept, count } = noised;
+    let tokens = kept.as_ref().map_or(grid.tokens(), |kept| kept.shape().width());
+    match device {
+        Device::Cpu(cpu) => {
+            let x = batch.x.f32();
+            let (z, target) = (z.f32_mut(), target.f32_mut());
+            cpu::noise::noise(cpu, draw, noise.path, noise.times, x, t.f32_mut(), z, target);
+            let labels = y.slice_mut::<u32>();
+            labels.copy_from_slice(batch.y.u32());
+            cpu::noise::drop_labels(draw, noise.label_dropout, noise.null_label, labels);
+            if let Some(kept) = kept {
+                cpu::noise::keep_tokens(cpu, draw, grid.tokens(), tokens, kept.slice_mut());
+            }
+            count.f32_mut()[0] = (batch.y.len() * tokens * grid.area() * grid.channels) as f32;
+        }
+    }
+}
+
+/// `elements` of data read; z and target written.
+pub fn cost(elements: usize) -> Cost {
+    Cost { bytes: 12 * elements as u64, flops: 6 * elements as u64 }
+}

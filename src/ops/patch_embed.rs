@@ -1,0 +1,77 @@
+//! Gather of the kept patches and their embedding: z (B, C, H, W) to x (B, N, D).
+//!
+//! `x[b, n] = W patch(z[b], kept[b, n]) + bias + position[kept[b, n]]`. No gradient flows into z.
+
+use crate::base::{Cost, PatchGrid};
+use crate::cpu;
+use crate::device::Device;
+use crate::tape::{Backward, Output, Tape, Var};
+use crate::tensor::Tensor;
+
+/// The parameters of the embedding.
+#[derive(Clone, Copy, Debug)]
+pub struct PatchEmbed {
+    /// (D, C P P), the published convolution (D, C, P, P) flattened.
+    pub weight: Var,
+    /// (D)
+    pub bias: Var,
+    /// (T, D), a constant
+    pub position: Var,
+    pub grid: PatchGrid,
+}
+
+struct Undo {
+    embed: PatchEmbed,
+    /// (B, N, C P P)
+    patches: Tensor,
+}
+
+impl Tape<'_> {
+    /// The tokens that `kept` (B, N) u32 names, or all T in order.
+    pub fn patch_embed(&mut self, z: &Tensor, kept: Option<&Tensor>, embed: PatchEmbed) -> Var {
+        let grid = embed.grid;
+        let [weight, bias, position] = [embed.weight, embed.bias, embed.position].map(|var| self.value(var));
+        let [batch, ..] = *z.shape().extents() else { panic!("patch_embed: z is {:?}", z.shape()) };
+        assert_eq!(z.len(), batch * grid.image(), "patch_embed: z is {:?}, the grid {grid:?}", z.shape());
+        assert_eq!(position.shape().rows(), grid.tokens(), "patch_embed: positions {:?}, the grid {grid:?}", position.shape());
+        let tokens = kept.map_or(grid.tokens(), |kept| kept.shape().width());
+        let mut patches = self.output([batch, tokens, grid.channels * grid.area()]);
+        let mut x = self.output([batch, tokens, bias.len()]);
+        match self.device() {
+            Device::Cpu(cpu) => {
+                let kept = kept.map(|kept| kept.u32());
+                cpu::patch_embed::gather(cpu, grid, z.f32(), kept, tokens, patches.f32_mut());
+                let (weight, bias, position) = (weight.f32(), bias.f32(), position.f32());
+                cpu::patch_embed::forward(cpu, patches.f32(), weight, bias, position, kept, tokens, x.f32_mut());
+            }
+        }
+        let [x] = self.push([x], Undo { embed, patches });
+        x
+    }
+}
+
+impl Backward for Undo {
+    fn backward(self: Box<Self>, outputs: Vec<Output>, tape: &mut Tape) {
+        let Undo { embed, patches } = *self;
+        let dx = Output::only_grad(outputs);
+        let ((mut dweight, set_weight), (mut dbias, set_bias)) = (tape.open(embed.weight), tape.open(embed.bias));
+        match tape.device() {
+            Device::Cpu(cpu) => {
+                let (dweight, dbias) = ((dweight.f32_mut(), set_weight), (dbias.f32_mut(), set_bias));
+                cpu::patch_embed::backward(cpu, dx.f32(), patches.f32(), dweight, dbias);
+            }
+        }
+        tape.close(embed.weight, dweight);
+        tape.close(embed.bias, dbias);
+    }
+}
+
+/// `rows` tokens of `inner` elements to width `width`.
+pub fn forward(rows: usize, inner: usize, width: usize) -> Cost {
+    Cost::product(rows, width, inner, 4)
+}
+
+/// The gradients of weight and bias.
+pub fn backward(rows: usize, inner: usize, width: usize) -> Cost {
+    Cost::product(width, inner, rows, 4)
+}

@@ -1,0 +1,42 @@
+use crate::common::{Float, Input, Oracle, check};
+
+/// o = softmax(q kᵀ / sqrt(K)) v for each head of each image; qkv is (B, N, 3, H, K).
+struct Spec {
+    batch: usize,
+    tokens: usize,
+    heads: usize,
+    width: usize,
+}
+
+impl Oracle for Spec {
+    fn run<F: Float>(&self, inputs: &[Vec<F>]) -> Vec<Vec<F>> {
+        let Spec { batch, tokens, heads, width } = *self;
+        let mut out = vec![F::from_f64(0.0); batch * tokens * heads * width];
+        for (b, h) in (0..batch * heads).map(|i| (i / heads, i % heads)) {
+            let at = |part: usize, n: usize, k: usize| {
+                inputs[0][(((b * tokens + n) * 3 + part) * heads + h) * width + k]
+            };
+            for n in 0..tokens {
+                let score = |m: usize| (0..width).map(|k| at(0, n, k) * at(1, m, k)).sum::<F>();
+                let scores: Vec<F> = (0..tokens).map(|m| score(m) / F::from_f64(width as f64).sqrt()).collect();
+                let max = scores.iter().fold(scores[0], |a, &b| if b > a { b } else { a });
+                let p: Vec<F> = scores.iter().map(|&s| (s - max).exp()).collect();
+                let total = p.iter().copied().sum::<F>();
+                for k in 0..width {
+                    out[((b * tokens + n) * heads + h) * width + k] =
+                        (0..tokens).map(|m| p[m] * at(2, m, k)).sum::<F>() / total;
+                }
+            }
+        }
+        vec![out]
+    }
+}
+
+#[test]
+fn attention_matches_its_oracle() {
+    // The last shapes have more tokens than one block of queries.
+    for (batch, tokens, heads, width) in [(1, 1, 1, 1), (2, 3, 2, 4), (1, 33, 1, 72), (1, 65, 2, 32), (1, 530, 1, 8)] {
+        let inputs = vec![Input::sole(&[batch, tokens, 3 * heads * width])];
+        check(&Spec { batch, tokens, heads, width }, inputs, |tape, v| vec![tape.attention(v[0], heads)]);
+    }
+}

@@ -1,0 +1,28 @@
+use crate::common::{Float, Input, Oracle, check};
+
+/// y = x Wᵀ + b
+struct Spec {
+    rows: usize,
+}
+
+impl Oracle for Spec {
+    fn run<F: Float>(&self, inputs: &[Vec<F>]) -> Vec<Vec<F>> {
+        let [x, w, b] = inputs else { unreachable!("three inputs") };
+        vec![linear(x, w, b, self.rows)]
+    }
+}
+
+pub fn linear<F: Float>(x: &[F], w: &[F], b: &[F], rows: usize) -> Vec<F> {
+    let (inner, width) = (x.len() / rows, b.len());
+    let y = |row: usize, col: usize| (0..inner).map(|i| x[row * inner + i] * w[col * inner + i]).sum::<F>() + b[col];
+    (0..rows * width).map(|at| y(at / width, at % width)).collect()
+}
+
+#[test]
+fn linear_matches_its_oracle() {
+    for (batch, tokens, inner, width) in [(1, 1, 1, 1), (2, 3, 5, 7), (2, 16, 96, 40), (3, 37, 113, 203)] {
+        let inputs =
+            vec![Input::node(&[batch, tokens, inner]), Input::param(&[width, inner]), Input::param(&[width])];
+        check(&Spec { rows: batch * tokens }, inputs, |tape, v| vec![tape.linear(v[0], v[1], v[2])]);
+    }
+}

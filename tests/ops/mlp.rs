@@ -1,0 +1,38 @@
+use super::linear::linear;
+use crate::common::{Float, Input, Oracle, check};
+use engine::ops::mlp::Mlp;
+
+/// y = gelu(x W1ᵀ + b1) W2ᵀ + b2
+struct Spec {
+    rows: usize,
+}
+
+impl Oracle for Spec {
+    fn run<F: Float>(&self, inputs: &[Vec<F>]) -> Vec<Vec<F>> {
+        let [x, w1, b1, w2, b2] = inputs else { unreachable!("five inputs") };
+        let active: Vec<F> = linear(x, w1, b1, self.rows).into_iter().map(gelu).collect();
+        vec![linear(&active, w2, b2, self.rows)]
+    }
+}
+
+fn gelu<F: Float>(x: F) -> F {
+    let c = F::from_f64;
+    let u = c((2.0 / std::f64::consts::PI).sqrt()) * (x + c(0.044715) * x * x * x);
+    c(0.5) * x * (c(1.0) + u.tanh())
+}
+
+#[test]
+fn mlp_matches_its_oracle() {
+    for (batch, tokens, width, hidden) in [(1, 1, 1, 1), (2, 3, 5, 7), (1, 33, 24, 96), (2, 17, 65, 130)] {
+        let inputs = vec![
+            Input::node(&[batch, tokens, width]),
+            Input::param(&[hidden, width]),
+            Input::param(&[hidden]),
+            Input::param(&[width, hidden]),
+            Input::param(&[width]),
+        ];
+        check(&Spec { rows: batch * tokens }, inputs, |tape, v| {
+            vec![tape.mlp(v[0], Mlp { w1: v[1], b1: v[2], w2: v[3], b2: v[4] })]
+        });
+    }
+}
