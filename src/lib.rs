@@ -3,9 +3,9 @@
 //! The modules are floors; each imports only from those above it in this list.
 
 pub mod base;
-pub mod data;
 pub mod device;
 pub mod tensor;
+pub mod data;
 pub mod cpu;
 pub mod tape;
 pub mod ops;

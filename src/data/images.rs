@@ -3,6 +3,7 @@
 use crate::base::Result;
 use crate::data::file_dtype::FileDType;
 use crate::data::idx::Idx;
+use crate::data::npy::Npy;
 use crate::data::pack::Rows;
 use std::path::Path;
 
@@ -44,6 +45,75 @@ impl Rows for IdxRows {
     }
 }
 
+/// Rows of an array: (M, C, H, W), (M, H, W, C) of u8, or (M, d). f64 is stored as f32.
+pub(super) struct NpyRows {
+    npy: Npy,
+    shape: Vec<usize>,
+    channels_last: bool,
+}
+
+impl NpyRows {
+    pub fn new(npy: Npy) -> Result<NpyRows> {
+        let (shape, dtype) = (npy.shape(), npy.dtype());
+        let error = |what: String| npy.source().error(what);
+        if !matches!(dtype, FileDType::U8 | FileDType::F16 | FileDType::F32 | FileDType::F64) {
+            return Err(error(format!("holds {dtype:?}; rows are u8 pixels or f16, f32, f64 values, use astype")));
+        }
+        let pixels = |channels| dtype == FileDType::U8 && matches!(channels, 1 | 3 | 4);
+        let (shape, channels_last) = match *shape {
+            [_, width] => (vec![width], false),
+            [_, first, _, last] if pixels(first) && pixels(last) => {
+                let what = format!("has shape {shape:?}, channels may come first or last");
+                return Err(error(format!("{what}; save it as (M, C, H, W) f32 in [-1, 1]")));
+            }
+            [_, height, width, channels] if pixels(channels) => (vec![channels, height, width], true),
+            [_, channels, height, width] => (vec![channels, height, width], false),
+            _ => return Err(error(format!("has shape {shape:?}; reshape it to (M, C, H, W), (M, H, W, C) or (M, d)"))),
+        };
+        Ok(NpyRows { npy, shape, channels_last })
+    }
+}
+
+impl Rows for NpyRows {
+    fn name(&self) -> &Path {
+        self.npy.source().name()
+    }
+
+    fn count(&self) -> usize {
+        self.npy.shape()[0]
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn dtype(&self) -> FileDType {
+        if self.npy.dtype() == FileDType::F64 { FileDType::F32 } else { self.npy.dtype() }
+    }
+
+    fn read(&self, row: u32, out: &mut [u8]) -> Result<()> {
+        let row = u64::from(row);
+        if self.channels_last {
+            let mut pixels = vec![0; out.len()];
+            self.npy.read_bytes(row * out.len() as u64, &mut pixels)?;
+            let channels = self.shape[0];
+            for (channel, plane) in out.chunks_exact_mut(out.len() / channels).enumerate() {
+                plane.iter_mut().zip(pixels[channel..].iter().step_by(channels)).for_each(|(out, &x)| *out = x);
+            }
+            return Ok(());
+        }
+        if self.npy.dtype() != FileDType::F64 {
+            return self.npy.read_bytes(row * out.len() as u64, out);
+        }
+        let mut doubles = vec![0; 2 * out.len()];
+        self.npy.read_bytes(row * doubles.len() as u64, &mut doubles)?;
+        for (out, &double) in out.as_chunks_mut().0.iter_mut().zip(doubles.as_chunks().0) {
+            *out = (f64::from_le_bytes(double) as f32).to_le_bytes();
+        }
+        Ok(())
+    }
+}
+
 /// The classes of an IDX file of labels, (M).
 pub(super) fn idx_labels(idx: &Idx) -> Result<Vec<u32>> {
     let &[count] = idx.extents() else {
@@ -53,4 +123,24 @@ pub(super) fn idx_labels(idx: &Idx) -> Result<Vec<u32>> {
     let mut labels = vec![0; count];
     idx.read(0, &mut labels)?;
     Ok(labels.into_iter().map(u32::from).collect())
+}
+
+/// The classes of an array of integers, (M).
+pub(super) fn npy_labels(npy: &Npy) -> Result<Vec<u32>> {
+    let (shape, dtype, source) = (npy.shape(), npy.dtype(), npy.source());
+    let &[count] = shape else {
+        return Err(source.error(format_args!("has shape {shape:?}, labels have (M); reshape it")));
+    };
+    let size = dtype.size() as usize;
+    let mut labels = vec![0; count];
+    let mut bytes = vec![0; count * size];
+    npy.read_bytes(0, &mut bytes)?;
+    dtype
+        .integers(&bytes, &mut labels)
+        .ok_or_else(|| source.error(format_args!("holds {dtype:?}; labels are integers, use astype")))?;
+    let class = |(row, label): (usize, i64)| {
+        u32::try_from(label)
+            .map_err(|_| source.error(format_args!("the label of row {row} is {label}; number the classes from 0")))
+    };
+    labels.into_iter().enumerate().map(class).collect()
 }

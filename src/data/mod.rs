@@ -6,8 +6,11 @@ mod file_dtype;
 mod header;
 mod idx;
 mod images;
+pub mod ingest;
 mod loader;
+pub mod npy;
 mod pack;
+pub mod png;
 #[cfg(test)]
 mod scratch;
 mod source;

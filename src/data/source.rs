@@ -1,6 +1,6 @@
 use crate::base::{Error, Result};
 use std::borrow::Cow;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -9,14 +9,12 @@ use std::path::{Path, PathBuf};
 /// Bytes that are read by position: a file, by `pread`, or memory.
 ///
 /// Nothing is mapped: a file that is truncated while it is read gives an error and not a signal.
-#[derive(Debug)]
 pub struct Source {
     name: PathBuf,
     len: u64,
     bytes: Bytes,
 }
 
-#[derive(Debug)]
 enum Bytes {
     File(File),
     Memory(Cow<'static, [u8]>),
@@ -90,6 +88,12 @@ impl Source {
     /// The bytes in order, from the first.
     pub fn reader(&self) -> impl io::Read + '_ {
         Reader { source: self, offset: 0 }
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} bytes)", self.name.display(), self.len)
     }
 }
 

@@ -83,8 +83,15 @@ impl Store {
         let count = u32::try_from(count).ok().filter(|&count| count > 0 && fits && typed);
         let count = count.ok_or_else(|| error(&format!("its rows are {:?} {:?}", rows.dtype, rows.shape)))?;
 
-        let labels = if file.find("labels").is_some() { words(&file, "labels")? } else { Vec::new() };
-        let class_offsets = if labels.is_empty() { vec![0] } else { words(&file, "class_offsets")? };
+        let all = count as usize;
+        column(&file, "index", all)?;
+        let (labels, class_offsets) = match file.find("labels") {
+            Some(_) => {
+                let ends = file.entry("class_offsets")?.len() as usize;
+                (words(&file, "labels", all)?, words(&file, "class_offsets", ends)?)
+            }
+            None => (Vec::new(), vec![0]),
+        };
         if !labels.is_empty() && !classes_agree(&labels, &class_offsets, count) {
             return Err(error("labels and class_offsets do not describe its rows"));
         }
@@ -152,7 +159,7 @@ impl Store {
 
     /// Where each row stood in what was ingested.
     pub fn index(&self) -> Result<Vec<u32>> {
-        words(&self.file, "index")
+        words(&self.file, "index", self.rows() as usize)
     }
 
     /// Fills `out` (rows, C, H, W) with the values of `rows`.
@@ -208,16 +215,21 @@ pub(super) fn values(dtype: FileDType, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-fn words(file: &TensorFile, name: &str) -> Result<Vec<u32>> {
-    let entry = file.entry(name)?;
-    if entry.dtype != FileDType::U32 {
-        return Err(file
-            .source()
-            .error(format_args!("{name} holds {:?}, U32 is needed; ingest the data again", entry.dtype)));
-    }
-    let mut words = vec![0; entry.len() as usize];
-    file.read_bytes(entry, 0, bytemuck::cast_slice_mut(&mut words))?;
+fn words(file: &TensorFile, name: &str, len: usize) -> Result<Vec<u32>> {
+    let mut words = vec![0; len];
+    file.read_bytes(column(file, name, len)?, 0, bytemuck::cast_slice_mut(&mut words))?;
     Ok(words)
+}
+
+/// A tensor of `len` words.
+fn column<'a>(file: &'a TensorFile, name: &str, len: usize) -> Result<&'a Entry> {
+    let entry = file.entry(name)?;
+    file.expect_shape(entry, &[len])?;
+    if entry.dtype != FileDType::U32 {
+        let what = format_args!("tensor {name:?} holds {:?}, U32 is needed", entry.dtype);
+        return Err(file.source().error(format_args!("{what}; ingest the data again")));
+    }
+    Ok(entry)
 }
 
 fn stored_digest(file: &TensorFile) -> Result<blake3::Hash> {
@@ -240,4 +252,131 @@ fn classes_agree(labels: &[u32], offsets: &[u32], count: u32) -> bool {
         && (0u32..)
             .zip(offsets.windows(2))
             .all(|(class, pair)| labels[pair[0] as usize..pair[1] as usize].iter().all(|&label| label == class))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::pack::{Notes, Rows, pack};
+    use crate::data::tensors::{Spec, Writer};
+
+    /// Five rows of two u8 pixels.
+    struct Pixels;
+
+    impl Rows for Pixels {
+        fn name(&self) -> &Path {
+            Path::new("pixels")
+        }
+
+        fn count(&self) -> usize {
+            5
+        }
+
+        fn shape(&self) -> &[usize] {
+            &[1, 1, 2]
+        }
+
+        fn dtype(&self) -> FileDType {
+            FileDType::U8
+        }
+
+        fn read(&self, row: u32, out: &mut [u8]) -> Result<()> {
+            out.copy_from_slice(&[10 * row as u8, 10 * row as u8 + 1]);
+            Ok(())
+        }
+    }
+
+    fn bytes() -> Vec<u8> {
+        let notes = Notes { provenance: "five rows", class_names: &["a", "b"] };
+        pack(&Pixels, Some(&[1, 0, 1, 0, 0]), &notes, Vec::new(), Path::new("x.store"), &mut |_, _| {}).unwrap()
+    }
+
+    fn open(bytes: Vec<u8>) -> Result<Store> {
+        Store::from_source(Source::memory("x.store", bytes))
+    }
+
+    #[test]
+    fn equal_data_gives_equal_bytes_and_a_digest_that_holds() {
+        assert_eq!(bytes(), bytes());
+        let store = open(bytes()).unwrap();
+        store.verify().unwrap();
+        assert_eq!((store.info().digest.len(), &*store.info().provenance), (64, "five rows"));
+    }
+
+    #[test]
+    fn every_truncation_is_refused() {
+        let whole = bytes();
+        for len in 0..whole.len() {
+            assert!(open(whole[..len].to_vec()).is_err(), "{len} of {} bytes", whole.len());
+        }
+    }
+
+    #[test]
+    fn every_changed_bit_is_found_on_opening_or_by_the_digest() {
+        let whole = bytes();
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(open(bytes).and_then(|store| store.verify()).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn stores_whose_parts_disagree_are_refused_with_the_reason() {
+        type Part<'a> = (&'a str, FileDType, &'a [usize], &'a [u8]);
+        const ONE: &[u8] = &[1, 0, 0, 0];
+        let statistics: [Part<'_>; 4] =
+            ["mean", "std", "min", "max"].map(|name| (name, FileDType::F32, &[1][..], &[0; 4][..]));
+        let digest: Part<'_> = ("digest", FileDType::U8, &[32], &[0; 32]);
+        let rows: Part<'_> = ("rows", FileDType::U8, &[1, 1, 1, 2], &[0; 2]);
+        let index: Part<'_> = ("index", FileDType::U32, &[1], &[0; 4]);
+        let refuse = |mark: (&str, &str), changed: &[Part<'_>], reason: &str| {
+            let mut parts: Vec<Part<'_>> = statistics.into_iter().chain([index, rows]).collect();
+            parts.retain(|part| changed.iter().all(|other| other.0 != part.0));
+            parts.extend(changed);
+            if changed.iter().all(|part| part.0 != "digest") {
+                parts.push(digest);
+            }
+            let specs: Vec<_> = parts.iter().map(|&(name, dtype, shape, _)| Spec { name, dtype, shape }).collect();
+            let mut writer = Writer::new(Vec::new(), Path::new("x.store"), &[mark], &specs).unwrap();
+            parts.iter().for_each(|part| writer.put(part.3).unwrap());
+            let opened = open(writer.finish());
+            if reason.is_empty() {
+                opened.unwrap();
+                return;
+            }
+            let message = opened.unwrap_err().to_string();
+            assert!(message.starts_with("x.store: ") && message.contains(reason), "{reason}: {message}");
+        };
+        refuse(MARK, &[], "");
+        refuse(("some", "thing"), &[], "its header does not say that it is one");
+        refuse((MARK.0, "2"), &[], "its format is \"2\", this program reads \"1\"");
+        refuse(MARK, &[("rows", FileDType::U8, &[2], &[0; 2])], "its rows have shape [2]");
+        refuse(MARK, &[("rows", FileDType::U8, &[0, 2], &[])], "its rows are U8 [0, 2]");
+        refuse(
+            MARK,
+            &[("rows", FileDType::U8, &[0, 1 << 32, 1 << 32, 2], &[])],
+            "its rows are U8 [0, 4294967296, 4294967296, 2]",
+        );
+        refuse(MARK, &[("rows", FileDType::U8, &[1, 0], &[])], "its rows are U8 [1, 0]");
+        refuse(MARK, &[("rows", FileDType::I64, &[1, 1], &[0; 8])], "its rows are I64 [1, 1]");
+        refuse(MARK, &[("mean", FileDType::F32, &[2], &[0; 8])], "tensor \"mean\" has shape [2], [1] is needed");
+        refuse(MARK, &[("index", FileDType::U32, &[2], &[0; 8])], "tensor \"index\" has shape [2], [1] is needed");
+        refuse(MARK, &[("index", FileDType::F32, &[1], &[0; 4])], "tensor \"index\" holds F32, U32 is needed");
+        refuse(MARK, &[("digest", FileDType::U8, &[31], &[0; 31])], "tensor \"digest\" has shape [31], [32] is needed");
+        refuse(MARK, &[digest, ("more", FileDType::U8, &[1], &[0])], "its digest does not close it");
+        refuse(MARK, &[("labels", FileDType::U32, &[1], &[0; 4])], "has no tensor \"class_offsets\"");
+        for (label, offsets) in [
+            (ONE, &[0u32, 1][..]),
+            (&[0; 4], &[0, 1, 0]),
+            (&[0; 4], &[0, 2]),
+            (&[0; 4], &[1, 1]),
+            (&[0; 4], &[0, 5, 1]),
+            (&[0; 4], &[]),
+        ] {
+            let shape = [offsets.len()];
+            let offsets: Part<'_> = ("class_offsets", FileDType::U32, &shape, bytemuck::cast_slice(offsets));
+            refuse(MARK, &[("labels", FileDType::U32, &[1], label), offsets], "do not describe its rows");
+        }
+    }
 }
