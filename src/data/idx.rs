@@ -5,7 +5,7 @@
 //! ```
 
 use crate::base::Result;
-use crate::data::source::{Source, size_of};
+use crate::data::source::{Source, named, size_of};
 use flate2::read::MultiGzDecoder;
 use std::io::{self, Read};
 
@@ -30,7 +30,7 @@ impl Idx {
     }
 
     fn check(source: Source) -> Result<Idx> {
-        let head = head(&mut source.reader(), MAX_HEADER).map_err(|error| source.error(error))?;
+        let head = head(&mut source.reader(), MAX_HEADER).map_err(named)?;
         let (extents, payload, announced) = parse(&source, &head)?;
         if announced != source.len() {
             return Err(wrong_size(&source, &extents, announced, source.len()));

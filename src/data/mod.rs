@@ -12,7 +12,7 @@ pub mod npy;
 mod pack;
 pub mod png;
 #[cfg(test)]
-mod scratch;
+pub(crate) mod scratch;
 mod source;
 mod store;
 pub mod tensors;

@@ -2,7 +2,7 @@ use crate::base::{Error, Result};
 use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -85,6 +85,13 @@ impl Source {
         Ok(())
     }
 
+    /// The blake3 digest of the first `len` bytes.
+    pub fn digest(&self, len: u64) -> Result<blake3::Hash> {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update_reader(self.reader().take(len)).map_err(named)?;
+        Ok(hasher.finalize())
+    }
+
     /// The bytes in order, from the first.
     pub fn reader(&self) -> impl io::Read + '_ {
         Reader { source: self, offset: 0 }
@@ -111,6 +118,11 @@ impl io::Read for Reader<'_> {
     }
 }
 
+/// A reader's error, which names its source already.
+pub(super) fn named(error: io::Error) -> Error {
+    Error::Data(error.to_string())
+}
+
 /// The bytes of `extents` elements of `size` bytes each; `None` where 64 bits do not hold them.
 pub(super) fn size_of(extents: &[usize], size: u64) -> Option<u64> {
     extents.iter().try_fold(size, |bytes, &extent| bytes.checked_mul(extent as u64))
@@ -129,6 +141,8 @@ mod tests {
         File::options().write(true).open(&path).unwrap().set_len(40).unwrap();
         let message = source.read(32, &mut [0; 16]).unwrap_err().to_string();
         assert!(message.contains("rows: 16 bytes are needed at offset 32, but it ends at 40"), "{message}");
+        let message = source.digest(100).unwrap_err().to_string();
+        assert!(message.contains("rows: 100 bytes are needed at offset 0, but it ends at 40"), "{message}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::base::{Error, Result};
 use crate::data::source::{Source, size_of};
 use crate::data::tensors::{Entry, FileDType, TensorFile};
 use serde::Serialize;
+use std::fmt::Display;
 use std::path::Path;
 
 /// Marks the file as a store; the value changes when the meaning of a tensor does.
@@ -62,46 +63,10 @@ impl Store {
     /// Opens a store that may lie in memory. Checks sizes and classes; [`verify`](Store::verify) checks every byte.
     pub fn from_source(source: Source) -> Result<Store> {
         let file = TensorFile::from_source(source)?;
-        let error = |what: &str| {
-            file.source().error(format_args!("is no data set: {what}; make one with `engine data ingest`"))
-        };
-        match file.metadata().get(MARK.0).map(String::as_str) {
-            None => return Err(error("its header does not say that it is one")),
-            Some(version) if version != MARK.1 => {
-                return Err(error(&format!("its format is {version:?}, this program reads {:?}", MARK.1)));
-            }
-            Some(_) => {}
-        }
-        let rows = file.entry("rows")?.clone();
-        let (count, shape) = match rows.shape[..] {
-            [count, channels, height, width] => (count, [channels, height, width]),
-            [count, width] => (count, [width, 1, 1]),
-            _ => return Err(error(&format!("its rows have shape {:?}", rows.shape))),
-        };
-        let fits = size_of(&shape, 1).is_some_and(|values| (1..=MAX_ROW).contains(&values));
-        let typed = matches!(rows.dtype, FileDType::U8 | FileDType::F16 | FileDType::F32);
-        let count = u32::try_from(count).ok().filter(|&count| count > 0 && fits && typed);
-        let count = count.ok_or_else(|| error(&format!("its rows are {:?} {:?}", rows.dtype, rows.shape)))?;
-
-        let all = count as usize;
-        column(&file, "index", all)?;
-        let (labels, class_offsets) = match file.find("labels") {
-            Some(_) => {
-                let ends = file.entry("class_offsets")?.len() as usize;
-                (words(&file, "labels", all)?, words(&file, "class_offsets", ends)?)
-            }
-            None => (Vec::new(), vec![0]),
-        };
-        if !labels.is_empty() && !classes_agree(&labels, &class_offsets, count) {
-            return Err(error("labels and class_offsets do not describe its rows"));
-        }
-        let class_names = match file.metadata().get("class_names") {
-            Some(names) => serde_json::from_str(names).map_err(|what| error(&format!("class_names: {what}")))?,
-            None => Vec::new(),
-        };
-        if !class_names.is_empty() && class_names.len() + 1 != class_offsets.len() {
-            return Err(error(&format!("{} classes have {} names", class_offsets.len() - 1, class_names.len())));
-        }
+        check_mark(&file)?;
+        let (rows, count, shape) = rows_of(&file)?;
+        column(&file, "index", count as usize)?;
+        let (labels, class_offsets) = classes_of(&file, count)?;
         let statistic = |name| {
             let mut out = vec![0.0; shape[0]];
             file.read_f32(name, &[shape[0]], &mut out).map(|()| out)
@@ -111,7 +76,7 @@ impl Store {
             shape,
             dtype: rows.dtype,
             class_counts: class_offsets.windows(2).map(|pair| pair[1] - pair[0]).collect(),
-            class_names,
+            class_names: class_names(&file, class_offsets.len() - 1)?,
             mean: statistic("mean")?,
             std: statistic("std")?,
             min: statistic("min")?,
@@ -178,17 +143,8 @@ impl Store {
     /// Reads the whole file and compares it with its digest.
     pub fn verify(&self) -> Result<()> {
         let source = self.file.source();
-        let before = self.file.offset(self.file.entry("digest")?);
-        let mut hasher = blake3::Hasher::new();
-        let mut chunk = vec![0; 1 << 20];
-        let mut offset = 0;
-        while offset < before {
-            let len = (before - offset).min(chunk.len() as u64) as usize;
-            source.read(offset, &mut chunk[..len])?;
-            hasher.update(&chunk[..len]);
-            offset += len as u64;
-        }
-        let (found, stored) = (hasher.finalize().to_hex(), &self.info.digest);
+        let found = source.digest(self.file.offset(self.file.entry("digest")?))?.to_hex();
+        let stored = &self.info.digest;
         if found.as_str() != stored {
             return Err(
                 source.error(format_args!("its bytes have digest {found}, it records {stored}; ingest the data again"))
@@ -215,6 +171,62 @@ pub(super) fn values(dtype: FileDType, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
+fn unfit(file: &TensorFile, what: impl Display) -> Error {
+    file.source().error(format_args!("is no data set: {what}; make one with `engine data ingest`"))
+}
+
+fn check_mark(file: &TensorFile) -> Result<()> {
+    match file.metadata().get(MARK.0) {
+        None => Err(unfit(file, "its header does not say that it is one")),
+        Some(other) if other != MARK.1 => {
+            Err(unfit(file, format_args!("its format is {other:?}, this program reads {:?}", MARK.1)))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// The rows, their number, and the shape of one.
+fn rows_of(file: &TensorFile) -> Result<(Entry, u32, [usize; 3])> {
+    let rows = file.entry("rows")?;
+    let (count, shape) = match rows.shape[..] {
+        [count, channels, height, width] => (count, [channels, height, width]),
+        [count, width] => (count, [width, 1, 1]),
+        _ => (0, [0; 3]),
+    };
+    let fits = size_of(&shape, 1).is_some_and(|values| (1..=MAX_ROW).contains(&values));
+    let typed = matches!(rows.dtype, FileDType::U8 | FileDType::F16 | FileDType::F32);
+    match u32::try_from(count) {
+        Ok(count @ 1..) if fits && typed => Ok((rows.clone(), count, shape)),
+        _ => Err(unfit(file, format_args!("its rows are {:?} {:?}", rows.dtype, rows.shape))),
+    }
+}
+
+/// Labels and class offsets, which agree; of no class where the file has no labels.
+fn classes_of(file: &TensorFile, count: u32) -> Result<(Vec<u32>, Vec<u32>)> {
+    if file.find("labels").is_none() {
+        return Ok((Vec::new(), vec![0]));
+    }
+    let labels = words(file, "labels", count as usize)?;
+    let offsets = words(file, "class_offsets", file.entry("class_offsets")?.len() as usize)?;
+    let ends = offsets.first() == Some(&0) && offsets.last() == Some(&count) && offsets.len() <= MAX_CLASSES + 1;
+    let agree = ends
+        && offsets.is_sorted()
+        && (0u32..)
+            .zip(offsets.windows(2))
+            .all(|(class, pair)| labels[pair[0] as usize..pair[1] as usize].iter().all(|&label| label == class));
+    if agree { Ok((labels, offsets)) } else { Err(unfit(file, "labels and class_offsets do not describe its rows")) }
+}
+
+fn class_names(file: &TensorFile, classes: usize) -> Result<Vec<String>> {
+    let Some(names) = file.metadata().get("class_names") else { return Ok(Vec::new()) };
+    let names: Vec<String> =
+        serde_json::from_str(names).map_err(|error| unfit(file, format_args!("class_names: {error}")))?;
+    if names.len() != classes {
+        return Err(unfit(file, format_args!("{classes} classes have {} names", names.len())));
+    }
+    Ok(names)
+}
+
 fn words(file: &TensorFile, name: &str, len: usize) -> Result<Vec<u32>> {
     let mut words = vec![0; len];
     file.read_bytes(column(file, name, len)?, 0, bytemuck::cast_slice_mut(&mut words))?;
@@ -237,21 +249,11 @@ fn stored_digest(file: &TensorFile) -> Result<blake3::Hash> {
     file.expect_shape(entry, &[blake3::OUT_LEN])?;
     let last = file.entries().last().is_some_and(|last| last.name == entry.name);
     if entry.dtype != FileDType::U8 || !last {
-        return Err(Error::file(file.source().name(), "its digest does not close it; ingest the data again"));
+        return Err(unfit(file, "its digest does not close it"));
     }
     let mut digest = [0; blake3::OUT_LEN];
     file.read_bytes(entry, 0, &mut digest)?;
     Ok(digest.into())
-}
-
-/// Offsets ascend from 0 to `count`, and row by row the labels say the same.
-fn classes_agree(labels: &[u32], offsets: &[u32], count: u32) -> bool {
-    let ends = offsets.first() == Some(&0) && offsets.last() == Some(&count) && offsets.len() <= MAX_CLASSES + 1;
-    ends && labels.len() == count as usize
-        && offsets.is_sorted()
-        && (0u32..)
-            .zip(offsets.windows(2))
-            .all(|(class, pair)| labels[pair[0] as usize..pair[1] as usize].iter().all(|&label| label == class))
 }
 
 #[cfg(test)]
@@ -351,7 +353,7 @@ mod tests {
         refuse(MARK, &[], "");
         refuse(("some", "thing"), &[], "its header does not say that it is one");
         refuse((MARK.0, "2"), &[], "its format is \"2\", this program reads \"1\"");
-        refuse(MARK, &[("rows", FileDType::U8, &[2], &[0; 2])], "its rows have shape [2]");
+        refuse(MARK, &[("rows", FileDType::U8, &[2], &[0; 2])], "its rows are U8 [2]");
         refuse(MARK, &[("rows", FileDType::U8, &[0, 2], &[])], "its rows are U8 [0, 2]");
         refuse(
             MARK,
