@@ -9,3 +9,4 @@ pub mod data;
 pub mod cpu;
 pub mod tape;
 pub mod ops;
+pub mod nn;

@@ -135,6 +135,11 @@ impl Slab {
         self.parts[i].as_mut().expect("the part is not being written")
     }
 
+    /// Elements from the start of part `i` to that of the next.
+    pub fn padded_len(&self, i: usize) -> usize {
+        self.part(i).len().next_multiple_of(Slab::ALIGN)
+    }
+
     /// Takes a part out to write it beside others; [`Slab::put_back`] returns it.
     pub fn take(&mut self, i: usize) -> Tensor {
         self.parts[i].take().expect("a part is written by one kernel at a time")
@@ -151,6 +156,8 @@ impl Slab {
 
     /// As [`Slab::flat`], to write; the gaps must stay zero.
     pub fn flat_mut(&mut self, parts: usize) -> &mut [f32] {
-        Buffer::joined_mut(self.parts[..parts].iter_mut().map(|part| &mut part.as_mut().expect("no part is out").buffer))
+        Buffer::joined_mut(
+            self.parts[..parts].iter_mut().map(|part| &mut part.as_mut().expect("no part is out").buffer),
+        )
     }
 }

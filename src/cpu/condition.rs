@@ -36,7 +36,14 @@ pub struct Params<T> {
 }
 
 /// Writes the modulation of a batch of times `t` and labels `y`.
-pub fn forward(cpu: &Cpu, t: &[f32], y: &[u32], p: &Params<&[f32]>, saved: &mut Saved<&mut [f32]>, modulation: &mut [f32]) {
+pub fn forward(
+    cpu: &Cpu,
+    t: &[f32],
+    y: &[u32],
+    p: &Params<&[f32]>,
+    saved: &mut Saved<&mut [f32]>,
+    modulation: &mut [f32],
+) {
     let (batch, width) = (t.len(), p.b0.len());
     time_features(t, saved.features);
     let linear = |x: &[f32], w, b, out: &mut [f32]| linear(cpu, x, w, b, out, batch);

@@ -18,7 +18,10 @@ use crate::device::{Chunks, Cpu};
 pub enum Times {
     Uniform,
     /// `sigmoid(mean + deviation n)` (Esser et al., *Scaling Rectified Flow Transformers*, 2024, section 3.1).
-    LogitNormal { mean: f32, deviation: f32 },
+    LogitNormal {
+        mean: f32,
+        deviation: f32,
+    },
 }
 
 impl Times {
@@ -50,7 +53,16 @@ impl Draw {
 }
 
 /// Writes `t` (B), `z` and `target` (B, image) from the data `x` (B, image).
-pub fn noise(cpu: &Cpu, draw: Draw, path: Path, times: Times, x: &[f32], t: &mut [f32], z: &mut [f32], target: &mut [f32]) {
+pub fn noise(
+    cpu: &Cpu,
+    draw: Draw,
+    path: Path,
+    times: Times,
+    x: &[f32],
+    t: &mut [f32],
+    z: &mut [f32],
+    target: &mut [f32],
+) {
     let image = x.len() / t.len();
     for (sample, t) in t.iter_mut().enumerate() {
         *t = times.draw(draw.stream(sample, Purpose::Time));

@@ -222,8 +222,7 @@ impl Buffer {
     /// Cuts the buffer into a head of `bytes` and the rest; the memory is returned once both are dropped.
     pub fn cut(self, bytes: usize) -> (Buffer, Buffer) {
         assert!(bytes <= self.bytes, "a buffer of {} bytes is cut at {bytes}", self.bytes);
-        let rest =
-            Buffer { region: self.region.clone(), offset: self.offset + bytes, bytes: self.bytes - bytes };
+        let rest = Buffer { region: self.region.clone(), offset: self.offset + bytes, bytes: self.bytes - bytes };
         (Buffer { bytes, ..self }, rest)
     }
 

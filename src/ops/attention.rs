@@ -18,7 +18,9 @@ impl Tape<'_> {
     /// Attention of `heads` heads; the columns of `qkv` are q, k, v, each (H, K).
     pub fn attention(&mut self, qkv: Var, heads: usize) -> Var {
         let input = self.value(qkv);
-        let [batch, tokens, columns] = *input.shape().extents() else { panic!("attention: qkv is {:?}", input.shape()) };
+        let [batch, tokens, columns] = *input.shape().extents() else {
+            panic!("attention: qkv is {:?}", input.shape())
+        };
         assert!(columns.is_multiple_of(3 * heads), "attention: {columns} columns are no q, k, v of {heads} heads");
         let width = columns / 3;
         let heads = Heads { tokens, heads, width: width / heads };

@@ -126,7 +126,9 @@ impl Backward for Undo {
 
 /// `batch` times to `columns` columns of modulation, at width `width`.
 pub fn forward(batch: usize, width: usize, columns: usize) -> Cost {
-    Cost::product(batch, width, FEATURES, 4) + Cost::product(batch, width, width, 4) + Cost::product(batch, columns, width, 4)
+    Cost::product(batch, width, FEATURES, 4)
+        + Cost::product(batch, width, width, 4)
+        + Cost::product(batch, columns, width, 4)
 }
 
 /// The gradients of all parameters.

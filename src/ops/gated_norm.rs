@@ -79,7 +79,9 @@ impl Tape<'_> {
 
 /// (N, D) of a stream (B, N, D).
 fn extents(stream: &Tensor) -> (usize, usize) {
-    let [_, tokens, width] = *stream.shape().extents() else { panic!("gated_norm: the stream is {:?}", stream.shape()) };
+    let [_, tokens, width] = *stream.shape().extents() else {
+        panic!("gated_norm: the stream is {:?}", stream.shape())
+    };
     (tokens, width)
 }
 

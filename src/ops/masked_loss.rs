@@ -24,7 +24,9 @@ impl Tape<'_> {
     /// The loss (1) of the prediction `v` (B, N, P P Cv), whose memory becomes its gradient: backward can start.
     pub fn masked_loss(&mut self, v: Var, target: Target) -> Tensor {
         let mut gradient = self.take(v);
-        let [batch, tokens, width] = *gradient.shape().extents() else { panic!("masked_loss: v is {:?}", gradient.shape()) };
+        let [batch, tokens, width] = *gradient.shape().extents() else {
+            panic!("masked_loss: v is {:?}", gradient.shape())
+        };
         let grid = target.grid;
         assert_eq!(target.values.len(), batch * grid.image(), "masked_loss: the target is {:?}", target.values.shape());
         assert!(width >= grid.channels * grid.area(), "masked_loss: v is {:?}, the grid {grid:?}", gradient.shape());

@@ -1,6 +1,6 @@
 //! The random part of a training step, and the buffers that it fills.
 
-use crate::base::{Cost, DType, Path, PatchGrid};
+use crate::base::{Cost, DType, PatchGrid, Path};
 use crate::cpu;
 pub use crate::cpu::noise::{Draw, Times};
 use crate::device::Device;
@@ -44,7 +44,10 @@ pub struct Noised {
 impl Batch {
     pub fn new(device: &Device, batch: usize, grid: PatchGrid) -> Batch {
         let image = [batch, grid.channels, grid.height, grid.width];
-        Batch { x: Tensor::new(device, "batch", image, DType::F32), y: Tensor::new(device, "batch", [batch], DType::U32) }
+        Batch {
+            x: Tensor::new(device, "batch", image, DType::F32),
+            y: Tensor::new(device, "batch", [batch], DType::U32),
+        }
     }
 }
 

@@ -33,7 +33,12 @@ impl Tape<'_> {
         let [weight, bias, position] = [embed.weight, embed.bias, embed.position].map(|var| self.value(var));
         let [batch, ..] = *z.shape().extents() else { panic!("patch_embed: z is {:?}", z.shape()) };
         assert_eq!(z.len(), batch * grid.image(), "patch_embed: z is {:?}, the grid {grid:?}", z.shape());
-        assert_eq!(position.shape().rows(), grid.tokens(), "patch_embed: positions {:?}, the grid {grid:?}", position.shape());
+        assert_eq!(
+            position.shape().rows(),
+            grid.tokens(),
+            "patch_embed: positions {:?}, the grid {grid:?}",
+            position.shape()
+        );
         let tokens = kept.map_or(grid.tokens(), |kept| kept.shape().width());
         let mut patches = self.output([batch, tokens, grid.channels * grid.area()]);
         let mut x = self.output([batch, tokens, bias.len()]);

@@ -131,7 +131,10 @@ pub fn check(oracle: &impl Oracle, mut inputs: Vec<Input>, graph: impl Fn(&mut T
                 let expected = if inputs[i].place == Place::SoleReader { set } else { set + before };
                 let error = (added - expected).abs();
                 // Adding in another order: one rounding of each of the two terms.
-                assert!(error <= 4.0 * f32::EPSILON * largest.max(before.abs()), "{name}: input {i}: {added} for {expected}");
+                assert!(
+                    error <= 4.0 * f32::EPSILON * largest.max(before.abs()),
+                    "{name}: input {i}: {added} for {expected}"
+                );
             }
         }
         let again = run(&device, &inputs, &upstream, Accumulate::Set, &graph);
@@ -164,7 +167,13 @@ struct Sample {
 fn sampled_gradients(oracle: &impl Oracle, inputs: &[Input], upstream: &[Vec<f32>]) -> Vec<Vec<Sample>> {
     const SAMPLES: usize = 16;
     let derivative = |input: usize, at: usize| {
-        fn along<F: Float>(oracle: &impl Oracle, inputs: &[Input], upstream: &[Vec<f32>], input: usize, at: usize) -> F {
+        fn along<F: Float>(
+            oracle: &impl Oracle,
+            inputs: &[Input],
+            upstream: &[Vec<f32>],
+            input: usize,
+            at: usize,
+        ) -> F {
             let mut duals = cast::<Dual<F>>(inputs);
             duals[input][at].rate = F::from_f64(1.0);
             let outputs = oracle.run(&duals);

@@ -13,9 +13,8 @@ impl Oracle for Spec {
         let Spec { batch, tokens, heads, width } = *self;
         let mut out = vec![F::from_f64(0.0); batch * tokens * heads * width];
         for (b, h) in (0..batch * heads).map(|i| (i / heads, i % heads)) {
-            let at = |part: usize, n: usize, k: usize| {
-                inputs[0][(((b * tokens + n) * 3 + part) * heads + h) * width + k]
-            };
+            let at =
+                |part: usize, n: usize, k: usize| inputs[0][(((b * tokens + n) * 3 + part) * heads + h) * width + k];
             for n in 0..tokens {
                 let score = |m: usize| (0..width).map(|k| at(0, n, k) * at(1, m, k)).sum::<F>();
                 let scores: Vec<F> = (0..tokens).map(|m| score(m) / F::from_f64(width as f64).sqrt()).collect();

@@ -29,7 +29,8 @@ impl Oracle for Spec {
             let variance = s.iter().map(|&x| (x - mean) * (x - mean)).sum::<F>() / n;
             let rstd = F::from_f64(1.0) / (variance + F::from_f64(1e-6)).sqrt();
             let one = F::from_f64(1.0);
-            normed.extend((0..width).map(|i| (s[i] - mean) * rstd * (one + chunk(self.scale, i)) + chunk(self.shift, i)));
+            normed
+                .extend((0..width).map(|i| (s[i] - mean) * rstd * (one + chunk(self.scale, i)) + chunk(self.shift, i)));
             gated.extend(s);
         }
         if self.gate.is_some() { vec![gated, normed] } else { vec![normed] }
@@ -58,6 +59,8 @@ fn modulated_norm_matches_its_oracle() {
     for (batch, tokens, width) in SHAPES {
         let spec = Spec { tokens, width, chunks: 2, gate: None, shift: 0, scale: 1 };
         let inputs = vec![Input::node(&[batch, tokens, width]), Input::node(&[batch, 2 * width])];
-        check(&spec, inputs, |tape, v| vec![tape.modulated_norm(v[0], Modulated { modulation: v[1], shift: 0, scale: 1 })]);
+        check(&spec, inputs, |tape, v| {
+            vec![tape.modulated_norm(v[0], Modulated { modulation: v[1], shift: 0, scale: 1 })]
+        });
     }
 }

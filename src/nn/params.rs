@@ -1,0 +1,162 @@
+use crate::base::rng::{Purpose, Stream, uniform};
+use crate::base::{Result, Shape};
+use crate::device::Device;
+use crate::tape::Var;
+use crate::tensor::Slab;
+use std::ops::Range;
+
+/// How a parameter starts.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Init {
+    Zeros,
+    /// Normal with this standard deviation.
+    Normal(f32),
+    /// Uniform in `[-a, a]` with `a = sqrt(6 / (inputs + outputs))` (Glorot and Bengio, 2010), for a matrix (outputs,
+    /// inputs).
+    Xavier,
+    /// A constant that is not trained.
+    Constant(Vec<f32>),
+}
+
+/// One published tensor: its name and shape in a checkpoint.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Piece {
+    pub name: String,
+    pub shape: Vec<usize>,
+}
+
+impl Piece {
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a kernel sees as one parameter: one published tensor, or several of one width stacked by rows.
+#[derive(Clone, Debug)]
+pub struct Param {
+    pub shape: Shape,
+    pub pieces: Vec<Piece>,
+    pub init: Init,
+    /// Whether weight decay reaches it.
+    pub decay: bool,
+}
+
+impl Param {
+    fn trained(&self) -> bool {
+        !matches!(self.init, Init::Constant(_))
+    }
+}
+
+/// The parameters of a model in the order of its slab, which serves the kernels and not the names.
+#[derive(Clone, Debug, Default)]
+pub struct ParamList {
+    params: Vec<Param>,
+}
+
+impl ParamList {
+    /// Adds one published tensor, seen by kernels as `shape`.
+    pub fn add(&mut self, name: &str, published: &[usize], shape: impl Into<Shape>, init: Init) -> Var {
+        self.stack(vec![Piece { name: name.into(), shape: published.into() }], shape, init)
+    }
+
+    /// Adds several published tensors that lie one after the other, seen by kernels as one parameter of `shape`.
+    pub fn stack(&mut self, pieces: Vec<Piece>, shape: impl Into<Shape>, init: Init) -> Var {
+        let shape = shape.into();
+        assert_eq!(pieces.iter().map(Piece::len).sum::<usize>(), shape.len(), "{pieces:?} do not fill {shape:?}");
+        let param = Param { shape, pieces, init, decay: true };
+        assert!(
+            !param.trained() || self.params.iter().all(Param::trained),
+            "constants come last, so that what is trained is one range of the slab"
+        );
+        self.params.push(param);
+        Var::Param(self.params.len() as u32 - 1)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Param> {
+        self.params.iter()
+    }
+
+    /// How many parameters are trained; they come first.
+    pub fn trained(&self) -> usize {
+        self.params.iter().filter(|param| param.trained()).count()
+    }
+
+    /// The shapes of the first `count` parameters.
+    pub fn shapes(&self, count: usize) -> Vec<Shape> {
+        self.params[..count].iter().map(|param| param.shape).collect()
+    }
+
+    /// Elements of all published tensors, constants included, as `sum(p.numel())` counts them.
+    pub fn elements(&self) -> usize {
+        self.params.iter().map(|param| param.shape.len()).sum()
+    }
+
+    /// Every published tensor with its parameter and its range in it, of the first `count` parameters.
+    pub fn pieces(&self, count: usize) -> impl Iterator<Item = (&Piece, usize, Range<usize>)> {
+        self.params[..count].iter().enumerate().flat_map(|(i, param)| {
+            let mut start = 0;
+            param.pieces.iter().map(move |piece| {
+                let range = start..start + piece.len();
+                start = range.end;
+                (piece, i, range)
+            })
+        })
+    }
+}
+
+/// The parameters of one model on one device.
+pub struct ParamStore {
+    pub list: ParamList,
+    pub weights: Slab,
+}
+
+impl ParamStore {
+    /// Parameters at their initial values, a function of `seed`.
+    pub fn new(device: &Device, list: ParamList, seed: u64) -> Result<ParamStore> {
+        let mut weights = Slab::zeros(device, "weights", &list.shapes(list.params.len()))?;
+        for (i, param) in list.params.iter().enumerate() {
+            let stream = Stream::new(seed, i as u32, 0, Purpose::Weights);
+            let values = weights.part_mut(i).f32_mut();
+            match &param.init {
+                Init::Zeros => {}
+                Init::Constant(constant) => values.copy_from_slice(constant),
+                Init::Normal(deviation) => {
+                    stream.fill_normals(values);
+                    values.iter_mut().for_each(|x| *x *= deviation);
+                }
+                Init::Xavier => {
+                    let limit = (6.0 / (param.shape.rows() + param.shape.width()) as f32).sqrt();
+                    for (block, four) in values.chunks_mut(4).enumerate() {
+                        for (x, word) in four.iter_mut().zip(stream.words(block as u32)) {
+                            *x = limit * (2.0 * uniform(word) - 1.0);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(ParamStore { list, weights })
+    }
+
+    /// A slab of zeros laid out as the trained parameters: for gradients, moments and averages.
+    pub fn zeros(&self, device: &Device, label: &'static str) -> Result<Slab> {
+        Slab::zeros(device, label, &self.list.shapes(self.list.trained()))
+    }
+
+    /// The ranges of the flat slab that weight decay does not reach.
+    pub fn undecayed(&self) -> Vec<Range<usize>> {
+        let mut start = 0;
+        let mut ranges = vec![];
+        for (i, param) in self.list.iter().enumerate().take(self.list.trained()) {
+            let end = start + self.weights.padded_len(i);
+            if !param.decay {
+                ranges.push(start..end);
+            }
+            start = end;
+        }
+        ranges
+    }
+}

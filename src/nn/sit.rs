@@ -1,0 +1,269 @@
+//! SiT and DiT: a transformer on patches, modulated by time and label.
+//!
+//! Peebles and Xie, *Scalable Diffusion Models with Transformers*, 2023, section 3, adaLN-Zero; Ma et al., *SiT*, 2024.
+//! Names, shapes and initial values of the parameters are the published ones.
+
+use super::params::{Init, ParamList, Piece};
+use super::positions::sincos;
+use crate::base::{Cost, PatchGrid};
+use crate::ops;
+use crate::ops::condition::Conditioning;
+use crate::ops::gated_norm::Modulated;
+use crate::ops::mlp::Mlp;
+use crate::ops::patch_embed::PatchEmbed;
+use crate::tape::{Tape, Var};
+use crate::tensor::Tensor;
+
+/// Features of a time, which the first layer of the time embedding reads.
+const TIME_FEATURES: usize = 256;
+
+/// The hidden layer of an MLP is this many times as wide as the stream.
+const MLP_RATIO: usize = 4;
+
+/// Chunks of modulation of one block: shift, scale and gate of the attention, then of the MLP.
+const CHUNKS: usize = 6;
+
+/// What a SiT is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SitConfig {
+    /// The images and their patches.
+    pub grid: PatchGrid,
+    pub depth: usize,
+    pub width: usize,
+    pub heads: usize,
+    /// 0 for a model without labels.
+    pub classes: usize,
+    /// Whether the final layer has a second half of channels, as DiT's learned variance; it is not trained here.
+    pub learn_sigma: bool,
+}
+
+/// The published sizes, and one for laptops: name, depth, width, heads.
+const SIZES: [(&str, usize, usize, usize); 5] =
+    [("xs", 6, 128, 4), ("s", 12, 384, 6), ("b", 12, 768, 12), ("l", 24, 1024, 16), ("xl", 28, 1152, 16)];
+
+const PATCHES: [usize; 3] = [2, 4, 8];
+
+/// Depth, width, heads and patch of a preset: `sit-{xs,s,b,l,xl}-{2,4,8}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SitSize {
+    pub depth: usize,
+    pub width: usize,
+    pub heads: usize,
+    pub patch: usize,
+}
+
+impl SitSize {
+    /// The size of a preset, or `None` for an unknown name.
+    pub fn preset(name: &str) -> Option<SitSize> {
+        let (size, patch) = name.strip_prefix("sit-")?.split_once('-')?;
+        let &(_, depth, width, heads) = SIZES.iter().find(|row| row.0 == size)?;
+        let patch = *PATCHES.iter().find(|p| p.to_string() == patch)?;
+        Some(SitSize { depth, width, heads, patch })
+    }
+
+    /// The names of all presets.
+    pub fn presets() -> Vec<String> {
+        SIZES.iter().flat_map(|size| PATCHES.map(|patch| format!("sit-{}-{patch}", size.0))).collect()
+    }
+}
+
+impl SitConfig {
+    /// Channels of the final layer.
+    pub fn out_channels(&self) -> usize {
+        self.grid.channels * if self.learn_sigma { 2 } else { 1 }
+    }
+
+    /// Chunks of the modulation of the whole model: six for each block, shift and scale for the final layer.
+    fn chunks(&self) -> usize {
+        CHUNKS * self.depth + 2
+    }
+
+    /// What forward on `batch` images with `tokens` kept patches each must move and compute.
+    pub fn forward_cost(&self, batch: usize, tokens: usize) -> Cost {
+        let (rows, d, grid) = (batch * tokens, self.width, self.grid);
+        let block = ops::linear::forward(rows, d, 3 * d)
+            + ops::attention::forward(batch, tokens, d)
+            + ops::linear::forward(rows, d, d)
+            + ops::mlp::forward(rows, d, MLP_RATIO * d)
+            + ops::gated_norm::forward(rows, d) * 2;
+        ops::patch_embed::forward(rows, grid.channels * grid.area(), d)
+            + ops::condition::forward(batch, d, self.chunks() * d)
+            + block * self.depth
+            + ops::linear::forward(rows, d, grid.area() * self.out_channels())
+    }
+
+    /// What the gradients of all parameters must move and compute.
+    pub fn backward_cost(&self, batch: usize, tokens: usize) -> Cost {
+        let (rows, d, grid) = (batch * tokens, self.width, self.grid);
+        let block = ops::linear::backward(rows, d, 3 * d)
+            + ops::attention::backward(batch, tokens, d)
+            + ops::linear::backward(rows, d, d)
+            + ops::mlp::backward(rows, d, MLP_RATIO * d)
+            + ops::gated_norm::backward(rows, d) * 2;
+        ops::patch_embed::backward(rows, grid.channels * grid.area(), d)
+            + ops::condition::backward(batch, d, self.chunks() * d)
+            + block * self.depth
+            + ops::linear::backward(rows, d, grid.area() * self.out_channels())
+    }
+}
+
+/// The parameters of a SiT, as handles: the model itself is this row of numbers.
+#[derive(Clone, Debug)]
+pub struct Sit {
+    pub config: SitConfig,
+    embed: PatchEmbed,
+    conditioning: Conditioning,
+    blocks: Vec<Block>,
+    final_w: Var,
+    final_b: Var,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Block {
+    qkv_w: Var,
+    qkv_b: Var,
+    proj_w: Var,
+    proj_b: Var,
+    mlp: Mlp,
+    heads: usize,
+    /// The first of the block's chunks of modulation.
+    chunk: usize,
+}
+
+impl Sit {
+    /// The model of `config` and the list of its parameters.
+    ///
+    /// # Panics
+    /// If the heads do not divide the width, the patch does not divide the image, or the width is no multiple of four;
+    /// recipes are checked before.
+    pub fn new(config: SitConfig) -> (Sit, ParamList) {
+        let SitConfig { grid, depth, width: d, heads, classes, .. } = config;
+        assert!(d.is_multiple_of(heads), "{heads} heads do not divide the width {d}");
+        let mut list = ParamList::default();
+        let mut linear = |name: &str, outputs: usize, inputs: usize, init: Init| {
+            let w = list.add(&format!("{name}.weight"), &[outputs, inputs], [outputs, inputs], init);
+            (w, list.add(&format!("{name}.bias"), &[outputs], [outputs], Init::Zeros))
+        };
+        let (w0, b0) = linear("t_embedder.mlp.0", d, TIME_FEATURES, Init::Normal(0.02));
+        let (w2, b2) = linear("t_embedder.mlp.2", d, d, Init::Normal(0.02));
+        let mut blocks = Vec::with_capacity(depth);
+        for i in 0..depth {
+            let (qkv_w, qkv_b) = linear(&format!("blocks.{i}.attn.qkv"), 3 * d, d, Init::Xavier);
+            let (proj_w, proj_b) = linear(&format!("blocks.{i}.attn.proj"), d, d, Init::Xavier);
+            let (w1, b1) = linear(&format!("blocks.{i}.mlp.fc1"), MLP_RATIO * d, d, Init::Xavier);
+            let (w2, b2) = linear(&format!("blocks.{i}.mlp.fc2"), d, MLP_RATIO * d, Init::Xavier);
+            let mlp = Mlp { w1, b1, w2, b2 };
+            blocks.push(Block { qkv_w, qkv_b, proj_w, proj_b, mlp, heads, chunk: CHUNKS * i });
+        }
+        let outputs = grid.area() * config.out_channels();
+        let (final_w, final_b) = linear("final_layer.linear", outputs, d, Init::Zeros);
+
+        let inner = grid.channels * grid.area();
+        let kernel = [d, grid.channels, grid.patch, grid.patch];
+        let weight = list.add("x_embedder.proj.weight", &kernel, [d, inner], Init::Xavier);
+        let bias = list.add("x_embedder.proj.bias", &[d], [d], Init::Zeros);
+        let table = (classes > 0).then(|| {
+            let rows = [classes + 1, d];
+            list.add("y_embedder.embedding_table.weight", &rows, rows, Init::Normal(0.02))
+        });
+        // The rows of every layer lie together, so that one product makes the modulation of the whole model.
+        let mut modulation = |kind: &str, inputs: &[usize]| {
+            let piece = |layer: String, chunks: usize| Piece {
+                name: format!("{layer}.adaLN_modulation.1.{kind}"),
+                shape: [&[chunks * d], inputs].concat(),
+            };
+            let mut pieces: Vec<_> = (0..depth).map(|i| piece(format!("blocks.{i}"), CHUNKS)).collect();
+            pieces.push(piece("final_layer".into(), 2));
+            let shape = [&[config.chunks() * d], inputs].concat();
+            list.stack(pieces, crate::base::Shape::new(&shape), Init::Zeros)
+        };
+        let modulation_w = modulation("weight", &[d]);
+        let modulation_b = modulation("bias", &[]);
+        let (rows, columns) = grid.sides();
+        let tokens = grid.tokens();
+        let table_of_positions = Init::Constant(sincos(rows, columns, d));
+        let position = list.add("pos_embed", &[1, tokens, d], [tokens, d], table_of_positions);
+
+        let embed = PatchEmbed { weight, bias, position, grid };
+        let conditioning = Conditioning { w0, b0, w2, b2, table, modulation_w, modulation_b };
+        (Sit { config, embed, conditioning, blocks, final_w, final_b }, list)
+    }
+
+    /// The prediction (B, N, P P Cv) for noisy images `z` (B, C, H, W) at times `t` (B) under labels `y` (B).
+    ///
+    /// `kept` (B, N) u32 names the patches to compute; `None` computes all.
+    pub fn forward(&self, tape: &mut Tape, z: &Tensor, t: &Tensor, y: &Tensor, kept: Option<&Tensor>) -> Var {
+        let modulation = tape.condition(t, y, self.conditioning); // (B, (6 L + 2) D)
+        let mut stream = tape.patch_embed(z, kept, self.embed); // (B, N, D)
+        let mut normed = tape.modulated_norm(stream, norm(modulation, 0)); // (B, N, D)
+        for &block in &self.blocks {
+            let inputs = [stream, normed, modulation];
+            [stream, normed] = tape.block(inputs, move |tape, [stream, normed, modulation]| {
+                block.forward(tape, stream, normed, modulation)
+            });
+            tape.release(inputs[0]);
+            tape.release(inputs[1]);
+        }
+        let prediction = tape.linear(normed, self.final_w, self.final_b); // (B, N, P P Cv)
+        for used in [stream, normed, modulation] {
+            tape.release(used);
+        }
+        prediction
+    }
+}
+
+impl Block {
+    /// `stream` (B, N, D) and its modulated norm to the same after the block, normed for what follows.
+    fn forward(self, tape: &mut Tape, stream: Var, normed: Var, modulation: Var) -> [Var; 2] {
+        let qkv = tape.linear(normed, self.qkv_w, self.qkv_b); // (B, N, 3 D)
+        let heads = tape.attention(qkv, self.heads); // (B, N, D)
+        let branch = tape.linear(heads, self.proj_w, self.proj_b); // (B, N, D)
+        let [stream, normed] = tape.gated_norm(stream, branch, self.chunk + 2, norm(modulation, self.chunk + 3));
+        let branch = tape.mlp(normed, self.mlp); // (B, N, D)
+        tape.gated_norm(stream, branch, self.chunk + 5, norm(modulation, self.chunk + CHUNKS))
+    }
+}
+
+/// Shift and scale are neighbours.
+fn norm(modulation: Var, chunk: usize) -> Modulated {
+    Modulated { modulation, shift: chunk, scale: chunk + 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(name: &str, side: usize) -> usize {
+        let SitSize { depth, width, heads, patch } = SitSize::preset(name).unwrap();
+        let grid = PatchGrid { channels: 4, height: side, width: side, patch };
+        Sit::new(SitConfig { grid, depth, width, heads, classes: 1000, learn_sigma: true }).1.elements()
+    }
+
+    #[test]
+    fn the_presets_have_the_published_numbers_of_parameters() {
+        assert_eq!(parameters("sit-xl-2", 32), 675_129_632);
+        for (name, millions) in [("sit-s-2", 32.96), ("sit-b-2", 130.51), ("sit-l-2", 458.10)] {
+            let ours = parameters(name, 32) as f64 / 1e6;
+            assert!((ours - millions).abs() <= 0.005, "{name}: {ours} million");
+        }
+    }
+
+    #[test]
+    fn an_unknown_preset_is_none() {
+        for name in ["sit", "sit-s", "sit-s-3", "sit-xxl-2", "dit-s-2", ""] {
+            assert_eq!(SitSize::preset(name), None, "{name}");
+        }
+        assert!(SitSize::presets().iter().all(|name| SitSize::preset(name).is_some()));
+    }
+
+    #[test]
+    fn forward_costs_what_the_papers_say() {
+        for (name, gmac) in [("sit-s-2", 6.06), ("sit-b-2", 23.0), ("sit-l-2", 80.7), ("sit-xl-2", 118.6)] {
+            let SitSize { depth, width, heads, patch } = SitSize::preset(name).unwrap();
+            let grid = PatchGrid { channels: 4, height: 32, width: 32, patch };
+            let config = SitConfig { grid, depth, width, heads, classes: 1000, learn_sigma: true };
+            let ours = config.forward_cost(1, 256).flops as f64 / 2e9;
+            assert!((ours / gmac - 1.0).abs() < 0.01, "{name}: {ours} GMAC");
+        }
+    }
+}

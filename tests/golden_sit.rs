@@ -1,0 +1,219 @@
+//! The whole model against PyTorch: prediction, loss, every gradient, ten losses of a training.
+//!
+//! `tools/golden/README.md` describes the fixtures and the rule of the tolerance.
+
+mod common;
+
+use engine::base::{Accumulate, DType, PatchGrid, Shape};
+use engine::data::tensors::TensorFile;
+use engine::device::Device;
+use engine::nn::ParamStore;
+use engine::nn::sit::{Sit, SitConfig};
+use engine::ops::masked_loss::Target;
+use engine::ops::update::{AdamW, Moments, Update, update};
+use engine::tape::{Keep, Tape};
+use engine::tensor::Tensor;
+use serde_json::Value;
+use std::path::Path;
+
+const FIXTURES: [&str; 5] = ["head-36", "head-72", "image", "kept", "unconditional"];
+
+struct Fixture {
+    file: TensorFile,
+    golden: Value,
+    config: SitConfig,
+}
+
+impl Fixture {
+    fn open(name: &str) -> Fixture {
+        let file = TensorFile::open(&Path::new("tests/golden").join(format!("{name}.safetensors"))).unwrap();
+        let golden: Value = serde_json::from_str(&file.metadata()["golden"]).unwrap();
+        let c = &golden["config"];
+        let int = |key: &str| c[key].as_u64().unwrap() as usize;
+        let side = |i: usize| c["size"][i].as_u64().unwrap() as usize;
+        let config = SitConfig {
+            grid: PatchGrid { channels: int("channels"), height: side(0), width: side(1), patch: int("patch") },
+            depth: int("depth"),
+            width: int("width"),
+            heads: int("heads"),
+            classes: int("classes"),
+            learn_sigma: c["learn_sigma"].as_bool().unwrap(),
+        };
+        Fixture { file, golden, config }
+    }
+
+    fn floats(&self, name: &str) -> (Vec<usize>, Vec<f32>) {
+        let shape: Vec<usize> = self.file.entry(name).unwrap().shape.clone();
+        let mut values = vec![0.0; shape.iter().product()];
+        self.file.read_f32(name, &shape, &mut values).unwrap();
+        (shape, values)
+    }
+
+    fn labels(&self, name: &str, count: usize) -> Vec<u32> {
+        if self.config.classes == 0 {
+            return vec![0; count];
+        }
+        self.file.integers(name).unwrap().iter().map(|&y| y as u32).collect()
+    }
+
+    /// At most twice PyTorch's own f32 error, plus 1e-6, relative to the largest value.
+    fn compare(&self, name: &str, ours: &[f32], reference: &[f32]) {
+        assert_eq!(ours.len(), reference.len(), "{name}: the number of elements");
+        let largest = reference.iter().fold(0.0f64, |a, &b| a.max(f64::from(b).abs()));
+        let worst = ours.iter().zip(reference).fold(0.0f64, |a, (&x, &y)| a.max((f64::from(x) - f64::from(y)).abs()));
+        let pytorch = self.golden["f32_error"][name].as_f64().unwrap_or_else(|| panic!("no f32 error for {name}"));
+        assert!(ours.iter().all(|x| x.is_finite()), "{name} is finite");
+        assert!(worst <= (2.0 * pytorch + 1e-6) * largest, "{name}: off by {} of {largest}", worst / largest);
+    }
+
+    fn model(&self, device: &Device) -> (Sit, ParamStore) {
+        let (sit, list) = Sit::new(self.config);
+        let mut store = ParamStore::new(device, list, 0).unwrap();
+        let list = store.list.clone();
+        for (piece, param, range) in list.pieces(list.iter().count()) {
+            let values = self.floats(&format!("param.{}", piece.name)).1;
+            let own = &mut store.weights.part_mut(param).f32_mut()[range];
+            if piece.name == "pos_embed" {
+                assert!(own.iter().zip(&values).all(|(a, b)| (a - b).abs() < 1e-6), "the position table");
+            }
+            own.copy_from_slice(&values);
+        }
+        (sit, store)
+    }
+
+    /// Loss, and the prediction where it is asked for; the gradients go to `grads`.
+    fn step(
+        &self,
+        device: &Device,
+        sit: &Sit,
+        store: &ParamStore,
+        grads: &mut engine::tensor::Slab,
+        keep: Keep,
+        input: &str,
+        index: Option<usize>,
+    ) -> (f32, Vec<f32>) {
+        let pick = |name: &str| {
+            let (shape, values) = self.floats(&format!("{input}.{name}"));
+            let (shape, values) = match index {
+                None => (shape, values),
+                Some(i) => {
+                    let len = values.len() / shape[0];
+                    (shape[1..].to_vec(), values[i * len..][..len].to_vec())
+                }
+            };
+            Tensor::from_slice(device, "test", Shape::new(&shape), &values)
+        };
+        let (z, t, target) = (pick("z"), pick("t"), pick("target"));
+        let batch = t.len();
+        let first = index.unwrap_or(0) * batch;
+        let labels = self.labels(&format!("{input}.y"), first + batch);
+        let y = Tensor::from_slice(device, "test", [batch], &labels[first..first + batch]);
+        let kept = self.file.find(&format!("{input}.kept")).map(|entry| {
+            let tokens = *entry.shape.last().unwrap();
+            let all = self.file.integers(&format!("{input}.kept")).unwrap();
+            let here: Vec<u32> = all[first * tokens..][..batch * tokens].iter().map(|&x| x as u32).collect();
+            Tensor::from_slice(device, "test", [batch, tokens], &here)
+        });
+        let tokens = kept.as_ref().map_or(self.config.grid.tokens(), |kept| kept.shape().width());
+        let mut tape = Tape::training(device, &store.weights, grads, Accumulate::Set, keep);
+        let v = sit.forward(&mut tape, &z, &t, &y, kept.as_ref());
+        let prediction = tape.value(v).f32().to_vec();
+        let elements = batch * tokens * self.config.grid.area() * self.config.grid.channels;
+        let count = Tensor::from_slice(device, "test", [1], &[elements as f32]);
+        let target = Target { values: &target, mask: None, kept: kept.as_ref(), count: &count, grid: self.config.grid };
+        let loss = tape.masked_loss(v, target).f32()[0];
+        tape.backward();
+        (loss, prediction)
+    }
+
+    /// The trained channels of a prediction by tokens, in the layout of the reference.
+    fn in_reference_layout(&self, tokens: &[f32], whole: bool) -> Vec<f32> {
+        let (grid, channels) = (self.config.grid, self.config.out_channels());
+        let width = grid.area() * channels;
+        if !whole {
+            return tokens.chunks_exact(channels).flat_map(|pixel| &pixel[..grid.channels]).copied().collect();
+        }
+        let mut images = vec![0.0; tokens.len() / width / grid.tokens() * grid.image()];
+        for (row, token) in tokens.chunks_exact(width).enumerate() {
+            for (pixel, values) in token.chunks_exact(channels).enumerate() {
+                for (channel, &value) in values[..grid.channels].iter().enumerate() {
+                    let at = grid.element(row % grid.tokens(), pixel, channel);
+                    images[row / grid.tokens() * grid.image() + at] = value;
+                }
+            }
+        }
+        images
+    }
+}
+
+#[test]
+fn prediction_loss_and_every_gradient_equal_pytorchs() {
+    for name in FIXTURES {
+        let fixture = Fixture::open(name);
+        for (_, device) in common::cpus(DType::F32) {
+            let (sit, store) = fixture.model(&device);
+            let mut grads = store.zeros(&device, "test").unwrap();
+            let (loss, prediction) = fixture.step(&device, &sit, &store, &mut grads, Keep::Everything, "input", None);
+            let whole = fixture.file.find("input.kept").is_none();
+            let prediction = fixture.in_reference_layout(&prediction, whole);
+            fixture.compare("ref.prediction", &prediction, &fixture.floats("ref.prediction").1);
+            fixture.compare("ref.loss", &[loss], &fixture.floats("ref.loss").1);
+            for (piece, param, range) in store.list.pieces(store.list.trained()) {
+                let key = format!("grad.{}", piece.name);
+                let ours = &grads.part(param).f32()[range];
+                let ours: Vec<f32> =
+                    if ours.len() > 2048 { ours.iter().step_by(7).copied().collect() } else { ours.to_vec() };
+                fixture.compare(&key, &ours, &fixture.floats(&key).1);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_the_tape_keeps_does_not_change_a_bit() {
+    for name in FIXTURES {
+        let fixture = Fixture::open(name);
+        let device = common::cpu(2);
+        let (sit, store) = fixture.model(&device);
+        let bits = |keep: Keep| {
+            let mut grads = store.zeros(&device, "test").unwrap();
+            let (loss, _) = fixture.step(&device, &sit, &store, &mut grads, keep, "input", None);
+            let grads: Vec<u32> = grads.flat(grads.count()).iter().map(|x| x.to_bits()).collect();
+            (loss.to_bits(), grads)
+        };
+        assert!(bits(Keep::Everything) == bits(Keep::BlockOutputs), "{name}: recomputation changes a bit");
+    }
+}
+
+#[test]
+fn ten_steps_of_training_lose_what_pytorchs_lose() {
+    for name in FIXTURES {
+        let fixture = Fixture::open(name);
+        for losses in ["ref.losses", "ref.losses.decayed"] {
+            let training = &fixture.golden["training"][losses];
+            let device = common::cpu(2);
+            let (sit, mut store) = fixture.model(&device);
+            let trained = store.list.shapes(store.list.trained());
+            let mut grads = store.zeros(&device, "test").unwrap();
+            let mut moments = Moments::new(&device, &store.weights, &trained, &[]).unwrap();
+            let adamw = AdamW {
+                lr: 1e-3,
+                beta1: 0.9,
+                beta2: 0.999,
+                epsilon: 1e-8,
+                weight_decay: training["weight_decay"].as_f64().unwrap() as f32,
+            };
+            let clip = training["clip"].as_f64().map(|clip| clip as f32);
+            for (step, &expected) in fixture.floats(losses).1.iter().enumerate() {
+                let (loss, _) = fixture.step(&device, &sit, &store, &mut grads, Keep::Everything, "train", Some(step));
+                let error = (loss - expected).abs();
+                assert!(error <= 1e-4 * expected, "{name}, {losses}: step {step} loses {loss}, not {expected}");
+                let loss = Tensor::from_slice(&device, "test", [1], &[loss]);
+                let undecayed = store.undecayed();
+                let settings = Update { adamw, clip };
+                let done = update(&device, settings, &loss, &mut store.weights, &grads, &mut moments, &undecayed);
+                assert!(done.applied, "a finite step is applied");
+            }
+        }
+    }
+}
