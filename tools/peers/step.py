@@ -1,0 +1,143 @@
+"""PyTorch's side of the speed comparison: one whole training step of a SiT.
+
+A step draws t, noise and label dropout, mixes z, runs forward, loss and backward, then AdamW and the EMA. A mode is a
+precision (f32, or bf16 by autocast) and eager or compiled. Every mode lives in a process of its own, so that the peak of its
+memory is its own.
+"""
+
+import argparse
+import ctypes
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+MODES = [f"{precision}-{how}" for precision in ("f32", "bf16") for how in ("eager", "compile")]
+LABEL_DROPOUT, EMA = 0.1, 0.9999
+
+
+def options():
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--preset", default="sit-s-2")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--side", type=int, default=32)
+    parser.add_argument("--channels", type=int, default=4)
+    parser.add_argument("--classes", type=int, default=1000)
+    parser.add_argument("--drop", type=float, default=0.0, help="fraction of the tokens that is not computed")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=5, help="timed steps of one measurement")
+    return parser
+
+
+class Peer:
+    """A process that holds one warm mode, idle until `measure` asks."""
+
+    def __init__(self, mode, settings):
+        flags = [f"--{name}={getattr(settings, name)}" for name in vars(options().parse_args([]))]
+        command = [sys.executable, __file__, "--serve", mode, *flags]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process.stdout.readline()  # the warm-up is over
+
+    def measure(self):
+        print(file=self.process.stdin, flush=True)
+        return json.loads(self.process.stdout.readline())
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def serve(mode, settings):
+    optimizer, step = training_step(settings, *mode.split("-"))
+    for _ in range(3):
+        step()
+    # From here on the peak is the step's: the compiler's own memory does not count against PyTorch.
+    ctypes.CDLL(None).malloc_trim(0)
+    with open("/proc/self/clear_refs", "w") as peak:
+        peak.write("5")
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        seconds = statistics.median(timed(step) for _ in range(settings.steps))
+        rate = settings.batch / seconds
+        answer = {"mode": mode, "optimizer": optimizer, "seconds": seconds, "images_per_s": rate, "peak_rss_bytes": peak_rss()}
+        print(json.dumps(answer), flush=True)
+
+
+def timed(step):
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
+def peak_rss():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+
+
+def fastest_adamw(weights):
+    """PyTorch has two fast AdamWs; which of them wins depends on the machine."""
+    import torch
+
+    seconds = {}
+    for weight in weights:
+        weight.grad = torch.randn_like(weight)
+    for name in ("foreach", "fused"):
+        adamw = torch.optim.AdamW(weights, lr=0.0, **{name: True})
+        adamw.step()
+        seconds[name] = min(timed(adamw.step) for _ in range(5))
+    return min(seconds, key=seconds.get)
+
+
+def training_step(settings, precision, how):
+    import sit
+    import torch
+
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(0)
+    shape = (settings.batch, settings.channels, settings.side, settings.side)
+    model = sit.preset(settings.preset, channels=settings.channels, size=shape[2:], classes=settings.classes)
+    model.randomise(high=0.05)  # the published zeros would make products with nothing in them
+    weights = [p for p in model.parameters() if p.requires_grad]
+    average = [p.detach().clone() for p in weights]
+    optimizer = fastest_adamw(weights)
+    adamw = torch.optim.AdamW(weights, lr=1e-4, weight_decay=0.0, **{optimizer: True})
+    data, labels = torch.randn(shape), torch.randint(settings.classes, shape[:1])
+    tokens = model.pos_embed.shape[1]
+    kept_tokens = tokens - int(tokens * settings.drop)
+
+    def loss():
+        t, noise = torch.rand(shape[0]), torch.randn(shape)
+        y = torch.where(torch.rand(shape[0]) < LABEL_DROPOUT, settings.classes, labels)
+        at = t[:, None, None, None]
+        kept = torch.rand(shape[0], tokens).argsort(1)[:, :kept_tokens] if settings.drop else None
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            return sit.loss(model, (1 - at) * data + at * noise, t, y, noise - data, kept)[0]
+
+    loss = torch.compile(loss) if how == "compile" else loss
+
+    def step():
+        adamw.zero_grad()
+        loss().backward()
+        adamw.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(average, weights, 1 - EMA)
+
+    return optimizer, step
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, parents=[options()])
+    parser.add_argument("--mode", choices=MODES, action="append", help="may be given several times; default: all")
+    parser.add_argument("--serve", metavar="MODE", help=argparse.SUPPRESS)
+    settings = parser.parse_args()
+    if settings.serve:
+        return serve(settings.serve, settings)
+    for mode in settings.mode or MODES:
+        peer = Peer(mode, settings)
+        print(json.dumps(peer.measure()), flush=True)
+        peer.close()
+
+
+if __name__ == "__main__":
+    main()
