@@ -11,6 +11,7 @@ pub mod math;
 pub mod matmul;
 pub mod noise;
 pub mod patch_embed;
+pub mod peak;
 mod scratch;
 mod sums;
 pub mod update;

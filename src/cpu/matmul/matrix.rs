@@ -1,5 +1,3 @@
-use crate::cpu::math;
-
 /// A matrix of f32 read through strides; `map` is applied to each element as it is read.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
@@ -54,14 +52,5 @@ impl<'a> Matrix<'a> {
     /// The matrix with `map` applied to each element.
     pub fn mapped(self, map: Map) -> Matrix<'a> {
         Matrix { map, ..self }
-    }
-
-    #[inline(always)]
-    pub(super) fn at(&self, row: usize, col: usize) -> f32 {
-        let x = self.data[row * self.row_stride + col * self.col_stride];
-        match self.map {
-            Map::None => x,
-            Map::Gelu => math::gelu(x),
-        }
     }
 }

@@ -1,0 +1,45 @@
+use memmap2::MmapMut;
+use std::cell::Cell;
+use std::thread::LocalKey;
+
+thread_local! {
+    /// The rows of A that the thread works on.
+    pub(super) static A: Cell<Option<MmapMut>> = const { Cell::new(None) };
+    /// B, or the columns of it that the thread works on.
+    pub(super) static B: Cell<Option<MmapMut>> = const { Cell::new(None) };
+    /// Tiles whose sums are not finished.
+    pub(super) static SUMS: Cell<Option<MmapMut>> = const { Cell::new(None) };
+}
+
+/// Memory for packed operands, which the thread keeps from one product to the next.
+pub(super) struct Scratch {
+    key: &'static LocalKey<Cell<Option<MmapMut>>>,
+    map: Option<MmapMut>,
+    words: usize,
+}
+
+impl Scratch {
+    /// `words` words of arbitrary content, which start on a page.
+    pub fn new(key: &'static LocalKey<Cell<Option<MmapMut>>>, words: usize) -> Scratch {
+        let bytes = 4 * words.max(1);
+        let map = key.take().filter(|map| map.len() >= bytes).unwrap_or_else(|| {
+            let map = MmapMut::map_anon(bytes.next_power_of_two()).unwrap_or_else(|e| panic!("{bytes} bytes: {e}"));
+            // Packed operands are read from end to end: large pages spare most of the address translation.
+            #[cfg(target_os = "linux")]
+            let _ = map.advise(memmap2::Advice::HugePage);
+            map
+        });
+        Scratch { key, map: Some(map), words }
+    }
+
+    pub fn words(&mut self) -> &mut [u32] {
+        let map = self.map.as_mut().expect("the memory is there until the drop");
+        &mut bytemuck::cast_slice_mut(map)[..self.words]
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.key.set(self.map.take());
+    }
+}

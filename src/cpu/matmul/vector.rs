@@ -1,0 +1,240 @@
+//! What the product asks of an instruction set.
+
+use super::tile::Tile;
+
+/// Elements of a vector, and the width of the strips that operands are packed in: one AVX-512 register of words.
+pub(super) const LANES: usize = 16;
+
+/// A square of words, to be transposed.
+pub(super) type Square = [[u32; LANES]; LANES];
+
+/// Sixteen sums of one instruction set, and the shape of its tiles.
+///
+/// A packed operand is made of words of 32 bits: one f32, or with `PAIRS` two bf16 of consecutive k, the first in the
+/// lower half. Both have the same layout, so packing, blocking and the tile are written once.
+///
+/// # Safety
+/// Every function needs the instruction set; `load` and `store` need `LANES` words of memory at the pointer.
+pub(super) trait Vector: Copy {
+    /// Whether a word holds two bf16.
+    const PAIRS: bool;
+    /// Rows of a tile; divides `LANES`.
+    const ROWS: usize;
+    /// Most vectors in a row of a tile, such that the sums, a row of B and an element of A fit into the registers.
+    const VECTORS: usize;
+
+    unsafe fn zero() -> Self;
+    unsafe fn load(from: *const u32) -> Self;
+    unsafe fn store(self, to: *mut u32);
+    /// `self + a b` for a word of A and the words of B; with `PAIRS` a word adds two products.
+    unsafe fn add_product(self, a: u32, b: Self) -> Self;
+    /// The tile of `vectors <= VECTORS` vectors in a row.
+    unsafe fn tile(vectors: usize, tile: Tile);
+    /// Runs `work` compiled for the instruction set.
+    unsafe fn run(work: impl Work);
+
+    #[inline(always)]
+    unsafe fn transpose(square: &Square) -> Square {
+        let mut out = [[0; LANES]; LANES];
+        for i in 0..LANES {
+            for j in 0..LANES {
+                out[i][j] = square[j][i];
+            }
+        }
+        out
+    }
+}
+
+/// Something to run compiled for an instruction set; `run` must be `#[inline(always)]`.
+pub(super) trait Work {
+    fn run<V: Vector>(self);
+}
+
+/// Plain Rust, for every processor. Products and sums are rounded separately.
+#[derive(Clone, Copy)]
+pub(super) struct Portable([f32; LANES]);
+
+impl Vector for Portable {
+    const PAIRS: bool = false;
+    const ROWS: usize = 2;
+    const VECTORS: usize = 1;
+
+    #[inline(always)]
+    unsafe fn zero() -> Self {
+        Portable([0.0; LANES])
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const u32) -> Self {
+        // SAFETY: the caller's.
+        Portable(unsafe { from.cast::<[f32; LANES]>().read() })
+    }
+
+    #[inline(always)]
+    unsafe fn store(self, to: *mut u32) {
+        // SAFETY: the caller's.
+        unsafe { to.cast::<[f32; LANES]>().write(self.0) };
+    }
+
+    #[inline(always)]
+    unsafe fn add_product(mut self, a: u32, b: Self) -> Self {
+        let a = f32::from_bits(a);
+        for (sum, b) in self.0.iter_mut().zip(b.0) {
+            *sum += a * b;
+        }
+        self
+    }
+
+    #[inline(always)]
+    unsafe fn tile(_vectors: usize, tile: Tile) {
+        // SAFETY: the caller's.
+        unsafe { tile.compute::<Self, 2, 1>() };
+    }
+
+    unsafe fn run(work: impl Work) {
+        work.run::<Self>();
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) mod x86 {
+    use super::{LANES, Square, Tile, Vector, Work};
+    use std::arch::x86_64::*;
+
+    #[derive(Clone, Copy)]
+    pub(in crate::cpu::matmul) struct Avx2([__m256; 2]);
+
+    // SAFETY, here and in the other instances: every function passes on its caller's promises.
+    impl Vector for Avx2 {
+        const PAIRS: bool = false;
+        const ROWS: usize = 4;
+        const VECTORS: usize = 1;
+
+        #[inline(always)]
+        unsafe fn zero() -> Self {
+            unsafe { Avx2([_mm256_setzero_ps(); 2]) }
+        }
+
+        #[inline(always)]
+        unsafe fn load(from: *const u32) -> Self {
+            unsafe { Avx2([_mm256_loadu_ps(from.cast()), _mm256_loadu_ps(from.add(8).cast())]) }
+        }
+
+        #[inline(always)]
+        unsafe fn store(self, to: *mut u32) {
+            unsafe {
+                _mm256_storeu_ps(to.cast(), self.0[0]);
+                _mm256_storeu_ps(to.add(8).cast(), self.0[1]);
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn add_product(self, a: u32, b: Self) -> Self {
+            unsafe {
+                let a = _mm256_set1_ps(f32::from_bits(a));
+                Avx2([_mm256_fmadd_ps(a, b.0[0], self.0[0]), _mm256_fmadd_ps(a, b.0[1], self.0[1])])
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn tile(_vectors: usize, tile: Tile) {
+            unsafe { tile.compute::<Self, 4, 1>() };
+        }
+
+        #[target_feature(enable = "avx2,fma")]
+        unsafe fn run(work: impl Work) {
+            work.run::<Self>();
+        }
+    }
+
+    macro_rules! avx512 {
+        ($name:ident, pairs: $pairs:literal, features: $features:literal, |$sum:ident, $a:ident, $b:ident| $add:expr) => {
+            #[derive(Clone, Copy)]
+            pub(in crate::cpu::matmul) struct $name(__m512);
+
+            impl Vector for $name {
+                const PAIRS: bool = $pairs;
+                // 24 sums, 3 vectors of B and one element of A in 32 registers; 24 is also beyond latency times ports.
+                const ROWS: usize = 8;
+                const VECTORS: usize = 3;
+
+                #[inline(always)]
+                unsafe fn zero() -> Self {
+                    unsafe { $name(_mm512_setzero_ps()) }
+                }
+
+                #[inline(always)]
+                unsafe fn load(from: *const u32) -> Self {
+                    unsafe { $name(_mm512_loadu_ps(from.cast())) }
+                }
+
+                #[inline(always)]
+                unsafe fn store(self, to: *mut u32) {
+                    unsafe { _mm512_storeu_ps(to.cast(), self.0) };
+                }
+
+                #[inline(always)]
+                unsafe fn add_product(self, a: u32, b: Self) -> Self {
+                    unsafe {
+                        let ($sum, $a, $b) = (self.0, _mm512_set1_ps(f32::from_bits(a)), b.0);
+                        $name($add)
+                    }
+                }
+
+                #[inline(always)]
+                unsafe fn tile(vectors: usize, tile: Tile) {
+                    unsafe {
+                        match vectors {
+                            3 => tile.compute::<Self, 8, 3>(),
+                            2 => tile.compute::<Self, 8, 2>(),
+                            _ => tile.compute::<Self, 8, 1>(),
+                        }
+                    }
+                }
+
+                #[inline(always)]
+                unsafe fn transpose(square: &Square) -> Square {
+                    unsafe { transpose(square) }
+                }
+
+                #[target_feature(enable = $features)]
+                unsafe fn run(work: impl Work) {
+                    work.run::<Self>();
+                }
+            }
+        };
+    }
+
+    avx512!(Avx512, pairs: false, features: "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma", |sum, a, b| {
+        _mm512_fmadd_ps(a, b, sum)
+    });
+    avx512!(Avx512Bf16, pairs: true, features: "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma", |sum, a, b| {
+        _mm512_dpbf16_ps(sum, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b))
+    });
+
+    /// Four rounds, each of which interleaves row i with row i + 8: a round moves the top bit of the row's number to the
+    /// end of the column's, so that four of them exchange the two.
+    #[inline(always)]
+    unsafe fn transpose(square: &Square) -> Square {
+        unsafe {
+            let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+            let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+            let mut rows = [_mm512_setzero_si512(); LANES];
+            for i in 0..LANES {
+                rows[i] = _mm512_loadu_si512(square[i].as_ptr().cast());
+            }
+            for _ in 0..4 {
+                let before = rows;
+                for i in 0..LANES / 2 {
+                    rows[2 * i] = _mm512_permutex2var_epi32(before[i], low, before[i + 8]);
+                    rows[2 * i + 1] = _mm512_permutex2var_epi32(before[i], high, before[i + 8]);
+                }
+            }
+            let mut out = [[0; LANES]; LANES];
+            for i in 0..LANES {
+                _mm512_storeu_si512(out[i].as_mut_ptr().cast(), rows[i]);
+            }
+            out
+        }
+    }
+}
