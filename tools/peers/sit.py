@@ -186,7 +186,7 @@ def gather(tokens, kept):
     return tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
-def patches(z, patch, kept=None):
+def to_patches(z, patch, kept=None):
     """z (B, C, *size) -> (B, n, P*P*C), in the order of SiT's output: what a loss on kept tokens compares with."""
     tokens = F.unfold(z, patch, stride=patch).transpose(1, 2)  # (B, N, C*P*P)
     tokens = tokens.unflatten(-1, (z.shape[1], -1)).transpose(2, 3).flatten(2)
@@ -196,5 +196,5 @@ def patches(z, patch, kept=None):
 def loss(model, z, t, y, target, kept=None):
     """The mean squared difference over the first C channels (of the kept tokens); also the prediction."""
     prediction = model(z, t, y, kept)
-    target = target if kept is None else patches(target, model.patch, kept)
+    target = target if kept is None else to_patches(target, model.patch, kept)
     return F.mse_loss(prediction.to(target.dtype), target), prediction
