@@ -127,6 +127,17 @@ mod tests {
     }
 
     #[test]
+    fn a_commit_that_cannot_give_the_name_says_so_and_leaves_nothing_behind() {
+        let scratch = Scratch::new();
+        let path = scratch.path("state");
+        let file = AtomicFile::create(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let message = file.commit().unwrap_err().to_string();
+        assert!(message.contains("state: "), "{message}");
+        assert_eq!(fs::read_dir(scratch.folder()).unwrap().count(), 1);
+    }
+
+    #[test]
     fn a_sweep_takes_the_strays_of_dead_writers_and_nothing_else() {
         let scratch = Scratch::new();
         std::mem::forget(AtomicFile::create(&scratch.path("a")).unwrap());

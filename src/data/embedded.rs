@@ -42,6 +42,7 @@ mod tests {
         assert_eq!(info.class_names[9], "ankle boot");
         // The published labels begin 9, 2, 1, 1, 6, 1, 4, 6, 5, 7.
         let index = store.index().unwrap();
+        assert!(index.chunks(1000).all(|class| class.is_sorted()), "rows of a class keep their order");
         let label_of = |original| store.label(index.iter().position(|&row| row == original).unwrap() as u32);
         assert_eq!((0..10).map(label_of).collect::<Vec<_>>(), [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]);
         // Mean and deviation of the test images on [0, 1], computed with numpy: 0.2868493, 0.3524442.

@@ -75,3 +75,50 @@ fn each<const N: usize, T>(bytes: &[u8], out: &mut [T], value: impl Fn([u8; N]) 
 
 #[cfg(target_endian = "big")]
 compile_error!("stores and tensors are written as they lie in memory, which is little-endian in every format");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_that_is_read_keeps_its_values() {
+        let bytes = |dtype: FileDType, x: i8| -> Vec<u8> {
+            match dtype {
+                F64 => f64::from(x).to_le_bytes().to_vec(),
+                F32 => f32::from(x).to_le_bytes().to_vec(),
+                F16 => f16::from(x).to_le_bytes().to_vec(),
+                BF16 => bf16::from(x).to_le_bytes().to_vec(),
+                I64 => i64::from(x).to_le_bytes().to_vec(),
+                I32 => i32::from(x).to_le_bytes().to_vec(),
+                U32 => u32::from(x as u8).to_le_bytes().to_vec(),
+                U8 => vec![x as u8],
+                other => vec![x as u8; other.size() as usize],
+            }
+        };
+        for (dtype, x, real, whole) in [
+            (F64, -3, true, false),
+            (F32, -3, true, false),
+            (F16, -3, true, false),
+            (BF16, -3, true, false),
+            (I64, -3, true, true),
+            (I32, -3, true, true),
+            (U32, 3, true, true),
+            (U8, 3, true, true),
+            (F8E4M3, 3, false, false),
+            (F8E5M2, 3, false, false),
+            (I16, 3, false, false),
+            (I8, 3, false, false),
+            (U64, 3, false, false),
+            (U16, 3, false, false),
+            (Bool, 1, false, false),
+        ] {
+            let bytes = bytes(dtype, x);
+            assert_eq!(bytes.len() as u64, dtype.size(), "{dtype:?}");
+            let (mut float, mut integer) = ([0.0], [0]);
+            assert_eq!(dtype.floats(&bytes, &mut float).is_some(), real, "{dtype:?}");
+            assert_eq!(dtype.integers(&bytes, &mut integer).is_some(), whole, "{dtype:?}");
+            assert!(!real || float == [f32::from(x)], "{dtype:?}: {float:?}");
+            assert!(!whole || integer == [i64::from(x)], "{dtype:?}: {integer:?}");
+        }
+    }
+}

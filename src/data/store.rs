@@ -370,6 +370,7 @@ mod tests {
         refuse(MARK, &[("labels", FileDType::U32, &[1], &[0; 4])], "has no tensor \"class_offsets\"");
         for (label, offsets) in [
             (ONE, &[0u32, 1][..]),
+            (&[0; 4], &[0, 0, 1]),
             (&[0; 4], &[0, 1, 0]),
             (&[0; 4], &[0, 2]),
             (&[0; 4], &[1, 1]),
