@@ -5,6 +5,7 @@ use crate::data::file_dtype::FileDType;
 use crate::data::idx::Idx;
 use crate::data::npy::Npy;
 use crate::data::pack::Rows;
+use crate::data::store::MAX_CLASSES;
 use std::path::Path;
 
 /// Gray images of an IDX file, (M, H, W).
@@ -138,9 +139,9 @@ pub(super) fn npy_labels(npy: &Npy) -> Result<Vec<u32>> {
     dtype
         .integers(&bytes, &mut labels)
         .ok_or_else(|| source.error(format_args!("holds {dtype:?}; labels are integers, use astype")))?;
-    let class = |(row, label): (usize, i64)| {
-        u32::try_from(label)
-            .map_err(|_| source.error(format_args!("the label of row {row} is {label}; number the classes from 0")))
+    let class = |(row, label): (usize, i64)| match u32::try_from(label) {
+        Ok(class) if (class as usize) < MAX_CLASSES => Ok(class),
+        _ => Err(source.error(format_args!("the label of row {row} is {label}; classes are 0 to {}", MAX_CLASSES - 1))),
     };
     labels.into_iter().enumerate().map(class).collect()
 }

@@ -228,8 +228,12 @@ mod tests {
         refuse(&floats([0.0, 1.0, 2.0, f32::NAN]), None, "x.npy: row 1 holds NaN at element 1");
         refuse(&floats([0.0, f32::NEG_INFINITY, 2.0, 0.0]), None, "x.npy: row 0 holds -inf at element 1");
         refuse(&array("<f8", "(1, 1)", &1e300f64.to_le_bytes()), None, "row 0 holds inf at element 0");
-        refuse(&floats([0.0; 4]), labels([0, -1]), "labels.npy: the label of row 1 is -1; number the classes from 0");
-        refuse(&floats([0.0; 4]), labels([0, 65_536]), "the label of row 1 is 65536, classes are 0..=65535");
+        refuse(&floats([0.0; 4]), labels([0, -1]), "labels.npy: the label of row 1 is -1; classes are 0 to 65535");
+        refuse(
+            &floats([0.0; 4]),
+            labels([0, 65_536]),
+            "labels.npy: the label of row 1 is 65536; classes are 0 to 65535",
+        );
         refuse(&floats([0.0; 4]), labels([0, 1 << 40]), "the label of row 1 is 1099511627776");
         refuse(&floats([0.0; 4]), Some(array("|u1", "(3,)", &[0, 0, 0])), "has 2 rows, but there are 3 labels");
         refuse(&floats([0.0; 4]), Some(array("<f4", "(2,)", &[0; 8])), "labels.npy: holds F32; labels are integers");

@@ -8,6 +8,7 @@ mod idx;
 mod images;
 pub mod ingest;
 mod loader;
+mod moments;
 pub mod npy;
 mod pack;
 pub mod png;

@@ -1,8 +1,9 @@
 //! Rows and labels become a store: one pass for the statistics, one that writes the rows sorted by class.
 
 use crate::base::{Error, Result};
+use crate::data::moments::Moments;
 use crate::data::source::size_of;
-use crate::data::store::{self, MARK, MAX_CLASSES, MAX_ROW};
+use crate::data::store::{self, MARK, MAX_ROW};
 use crate::data::tensors::{FileDType, Spec, Writer};
 use std::io::{self, Write};
 use std::path::Path;
@@ -29,7 +30,7 @@ pub(super) struct Notes<'a> {
 /// Told the rows done and the rows there are, over both passes.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
-/// Writes the store of `rows` to `out`, which is named `path`.
+/// Writes the store of `rows` to `out`, which is named `path`. Labels are below [`store::MAX_CLASSES`].
 pub(super) fn pack<W: Write>(
     rows: &dyn Rows,
     labels: Option<&[u32]>,
@@ -38,52 +39,27 @@ pub(super) fn pack<W: Write>(
     path: &Path,
     progress: Progress<'_>,
 ) -> Result<W> {
-    let error = |what: String| Error::file(rows.name(), what);
-    let shape = rows.shape();
-    let width = size_of(shape, 1).filter(|width| (1..=MAX_ROW).contains(width));
-    let width =
-        width.ok_or_else(|| error(format!("rows of shape {shape:?}; 1 to {MAX_ROW} values are stored")))? as usize;
-    let count = u32::try_from(rows.count()).ok().filter(|&count| count > 0);
-    let count = count.ok_or_else(|| error(format!("has {} rows; 1 to {} are stored", rows.count(), u32::MAX)))?;
-    if let Some(labels) = labels.filter(|labels| labels.len() != count as usize) {
-        return Err(error(format!("has {count} rows, but there are {} labels; give one for each row", labels.len())));
-    }
+    let (count, width) = extent(rows, labels)?;
     let total = 2 * u64::from(count);
-    let mut bytes = vec![0; width * rows.dtype().size() as usize];
-
-    let channels = if shape.len() == 1 { width } else { shape[0] };
-    let mut statistics = vec![Moments::default(); channels];
-    let mut values = vec![0.0; width];
-    for row in 0..count {
-        rows.read(row, &mut bytes)?;
-        store::values(rows.dtype(), &bytes, &mut values);
-        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
-            return Err(error(format!("row {row} holds {} at element {at}; remove or repair the row", values[at])));
-        }
-        for (moments, values) in statistics.iter_mut().zip(values.chunks_exact(width / channels)) {
-            moments.add(values);
-        }
-        progress(u64::from(row) + 1, total);
-    }
-
-    let offsets = labels.map(|labels| class_offsets(rows, labels)).transpose()?;
+    let channels = if rows.shape().len() == 1 { width } else { rows.shape()[0] };
+    let moments = moments(rows, count, width, channels, &mut |done| progress(done, total))?;
     let mut index: Vec<u32> = (0..count).collect();
     if let Some(labels) = labels {
         index.sort_by_key(|&row| labels[row as usize]);
     }
     let sorted: Option<Vec<u32>> = labels.map(|labels| index.iter().map(|&row| labels[row as usize]).collect());
+    let offsets = labels.map(class_offsets);
 
-    let row_count = [count as usize];
-    let all: Vec<usize> = row_count.iter().chain(shape).copied().collect();
-    let offsets_shape = [offsets.as_ref().map_or(0, Vec::len)];
-    let mut specs = vec![Spec { name: "index", dtype: FileDType::U32, shape: &row_count }];
-    if sorted.is_some() {
-        specs.push(Spec { name: "labels", dtype: FileDType::U32, shape: &row_count });
-        specs.push(Spec { name: "class_offsets", dtype: FileDType::U32, shape: &offsets_shape });
+    let all: Vec<usize> = [count as usize].into_iter().chain(rows.shape().iter().copied()).collect();
+    let classes = [offsets.as_ref().map_or(0, Vec::len)];
+    let mut specs = vec![Spec { name: "index", dtype: FileDType::U32, shape: &all[..1] }];
+    if labels.is_some() {
+        specs.push(Spec { name: "labels", dtype: FileDType::U32, shape: &all[..1] });
+        specs.push(Spec { name: "class_offsets", dtype: FileDType::U32, shape: &classes });
     }
     let channels = [channels];
     specs.extend(["mean", "std", "min", "max"].map(|name| Spec { name, dtype: FileDType::F32, shape: &channels }));
-    // Last, since other readers want every tensor aligned to its element.
+    // After the words and floats, since other readers want every tensor aligned to its element.
     specs.push(Spec { name: "rows", dtype: rows.dtype(), shape: &all });
     specs.push(Spec { name: "digest", dtype: FileDType::U8, shape: &[blake3::OUT_LEN] });
 
@@ -93,14 +69,14 @@ pub(super) fn pack<W: Write>(
         metadata.push(("class_names", &names));
     }
     let mut writer = Writer::new(Digested { out, hasher: blake3::Hasher::new() }, path, &metadata, &specs)?;
-    writer.put(bytemuck::cast_slice(&index))?;
-    for words in [sorted, offsets].iter().flatten() {
+    for words in [Some(&index), sorted.as_ref(), offsets.as_ref()].into_iter().flatten() {
         writer.put(bytemuck::cast_slice(words))?;
     }
     for statistic in [Moments::mean, Moments::std, Moments::min, Moments::max] {
-        let values: Vec<f32> = statistics.iter().map(statistic).collect();
+        let values: Vec<f32> = moments.iter().map(statistic).collect();
         writer.put(bytemuck::cast_slice(&values))?;
     }
+    let mut bytes = vec![0; width * rows.dtype().size() as usize];
     for (done, &row) in (u64::from(count) + 1..).zip(&index) {
         rows.read(row, &mut bytes)?;
         writer.put(&bytes)?;
@@ -111,11 +87,52 @@ pub(super) fn pack<W: Write>(
     Ok(writer.finish().out)
 }
 
-fn class_offsets(rows: &dyn Rows, labels: &[u32]) -> Result<Vec<u32>> {
-    if let Some(row) = labels.iter().position(|&label| label as usize >= MAX_CLASSES) {
-        let what = format!("the label of row {row} is {}, classes are 0..={}", labels[row], MAX_CLASSES - 1);
-        return Err(Error::file(rows.name(), format_args!("{what}; number the classes from 0")));
+/// The number of rows, and of values in one.
+fn extent(rows: &dyn Rows, labels: Option<&[u32]>) -> Result<(u32, usize)> {
+    let error = |what: String| Error::file(rows.name(), what);
+    let shape = rows.shape();
+    let Some(width) = size_of(shape, 1).filter(|width| (1..=MAX_ROW).contains(width)) else {
+        return Err(error(format!("rows of shape {shape:?}; 1 to {MAX_ROW} values are stored")));
+    };
+    let Some(count) = u32::try_from(rows.count()).ok().filter(|&count| count > 0) else {
+        return Err(error(format!("has {} rows; 1 to {} are stored", rows.count(), u32::MAX)));
+    };
+    match labels {
+        Some(labels) if labels.len() != count as usize => {
+            Err(error(format!("has {count} rows, but there are {} labels; give one for each row", labels.len())))
+        }
+        _ => Ok((count, width as usize)),
     }
+}
+
+/// The moments of each channel; a value that is not finite is refused.
+fn moments(
+    rows: &dyn Rows,
+    count: u32,
+    width: usize,
+    channels: usize,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Vec<Moments>> {
+    let mut all = vec![Moments::default(); channels];
+    let mut bytes = vec![0; width * rows.dtype().size() as usize];
+    let mut values = vec![0.0; width];
+    for row in 0..count {
+        rows.read(row, &mut bytes)?;
+        store::values(rows.dtype(), &bytes, &mut values);
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            let what = format_args!("row {row} holds {} at element {at}", values[at]);
+            return Err(Error::file(rows.name(), format_args!("{what}; remove or repair the row")));
+        }
+        for (moments, values) in all.iter_mut().zip(values.chunks_exact(width / channels)) {
+            moments.add(values);
+        }
+        progress(u64::from(row) + 1);
+    }
+    Ok(all)
+}
+
+/// Where each class begins among sorted rows, and behind the last its end.
+fn class_offsets(labels: &[u32]) -> Vec<u32> {
     let classes = labels.iter().max().map_or(0, |&last| last as usize + 1);
     let mut offsets = vec![0; classes + 1];
     for &label in labels {
@@ -124,55 +141,7 @@ fn class_offsets(rows: &dyn Rows, labels: &[u32]) -> Result<Vec<u32>> {
     for class in 0..classes {
         offsets[class + 1] += offsets[class];
     }
-    Ok(offsets)
-}
-
-/// Count, mean, sum of squared deviations and extremes of a channel.
-#[derive(Clone)]
-struct Moments {
-    count: f64,
-    mean: f64,
-    squares: f64,
-    min: f32,
-    max: f32,
-}
-
-impl Default for Moments {
-    fn default() -> Moments {
-        Moments { count: 0.0, mean: 0.0, squares: 0.0, min: f32::INFINITY, max: f32::NEG_INFINITY }
-    }
-}
-
-impl Moments {
-    /// Joins the moments of a run of values (Chan, Golub, LeVeque 1983): no cancellation, however large the mean.
-    fn add(&mut self, values: &[f32]) {
-        let n = values.len() as f64;
-        let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
-        let squares: f64 = values.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum();
-        let delta = mean - self.mean;
-        let count = self.count + n;
-        self.squares += squares + delta * delta * self.count * n / count;
-        self.mean += delta * n / count;
-        self.count = count;
-        self.min = values.iter().copied().fold(self.min, f32::min);
-        self.max = values.iter().copied().fold(self.max, f32::max);
-    }
-
-    fn mean(&self) -> f32 {
-        self.mean as f32
-    }
-
-    fn std(&self) -> f32 {
-        (self.squares / self.count).sqrt() as f32
-    }
-
-    fn min(&self) -> f32 {
-        self.min
-    }
-
-    fn max(&self) -> f32 {
-        self.max
-    }
+    offsets
 }
 
 /// Passes bytes on and digests them.
