@@ -10,3 +10,4 @@ pub mod cpu;
 pub mod tape;
 pub mod ops;
 pub mod nn;
+pub mod diffusion;

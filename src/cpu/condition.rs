@@ -98,9 +98,8 @@ fn time_features(t: &[f32], features: &mut [f32]) {
     const HALF: usize = FEATURES / 2;
     for (&t, features) in t.iter().zip(features.chunks_exact_mut(FEATURES)) {
         for i in 0..HALF {
-            // The frequency is rounded to f32, as the published models compute it.
-            let frequency = (-(10_000f64.ln()) * i as f64 / HALF as f64).exp() as f32;
-            let (sin, cos) = (f64::from(t) * f64::from(frequency)).sin_cos();
+            let frequency = (-(10_000f64.ln()) * i as f64 / HALF as f64).exp();
+            let (sin, cos) = (f64::from(t) * frequency).sin_cos();
             features[i] = cos as f32;
             features[HALF + i] = sin as f32;
         }

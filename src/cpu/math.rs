@@ -54,14 +54,19 @@ pub fn silu(x: f32) -> f32 {
     x * sigmoid(x)
 }
 
+/// sigmoid(x) and 1 - sigmoid(x), both to a few units in the last place, where the difference itself would cancel.
+#[inline(always)]
+fn sigmoids(x: f32) -> (f32, f32) {
+    let e = exp(-x.abs());
+    let (large, small) = (1.0 / (1.0 + e), e / (1.0 + e));
+    if x < 0.0 { (small, large) } else { (large, small) }
+}
+
 /// The derivative of [`silu`].
 #[inline(always)]
 pub fn silu_derivative(x: f32) -> f32 {
-    // Beyond 80 it is 0 or 1 to 1e-33.
-    let x = clamp(x, 80.0);
-    let e = exp(-x);
-    let s = 1.0 / (1.0 + e);
-    s + x * s * (e * s)
+    let (s, rest) = sigmoids(x);
+    s + x * s * rest
 }
 
 /// 2 sqrt(2 / pi), and 0.044715 times it.

@@ -13,7 +13,9 @@ pub mod noise;
 pub mod patch_embed;
 pub mod peak;
 mod scratch;
+pub mod solver;
 mod sums;
+pub mod unpatchify;
 pub mod update;
 
 pub use sums::{add, column_sums, sum_of};

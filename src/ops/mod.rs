@@ -11,4 +11,6 @@ pub mod masked_loss;
 pub mod mlp;
 pub mod noise;
 pub mod patch_embed;
+pub mod solver;
+pub mod unpatchify;
 pub mod update;

@@ -47,27 +47,43 @@ pub enum Place {
     Node,
     /// A parameter.
     Param,
+    /// A parameter that is not trained: its gradient is never written.
+    Constant,
     /// Computed, and by contract read by this operation alone: its gradient is always `Set`.
     SoleReader,
 }
 
 pub struct Input {
-    pub shape: Vec<usize>,
-    pub place: Place,
-    pub values: Vec<f32>,
+    shape: Vec<usize>,
+    place: Place,
+    scale: f32,
+    values: Vec<f32>,
 }
 
 impl Input {
     pub fn node(shape: &[usize]) -> Input {
-        Input { shape: shape.to_vec(), place: Place::Node, values: vec![] }
+        Input::new(shape, Place::Node)
     }
 
     pub fn param(shape: &[usize]) -> Input {
-        Input { shape: shape.to_vec(), place: Place::Param, values: vec![] }
+        Input::new(shape, Place::Param)
     }
 
     pub fn sole(shape: &[usize]) -> Input {
-        Input { shape: shape.to_vec(), place: Place::SoleReader, values: vec![] }
+        Input::new(shape, Place::SoleReader)
+    }
+
+    pub fn constant(shape: &[usize]) -> Input {
+        Input::new(shape, Place::Constant)
+    }
+
+    fn new(shape: &[usize], place: Place) -> Input {
+        Input { shape: shape.to_vec(), place, scale: 1.0, values: vec![] }
+    }
+
+    /// Values of this standard deviation rather than one.
+    pub fn scaled(self, scale: f32) -> Input {
+        Input { scale, ..self }
     }
 
     fn len(&self) -> usize {
@@ -85,12 +101,14 @@ pub trait Oracle {
 /// - Forward against the oracle in f64; backward, under a random gradient of every output, against the oracle's exact
 ///   derivative (forward-mode dual numbers in f64), for all coordinates of small inputs and a sample of large ones.
 /// - The tolerance is twice the error of the oracle run in f32, plus four units in the last place of the largest value:
-///   a naive f32 loop may be exact by luck, and four roundings is what any of these operations needs.
+///   a naive f32 loop may be exact by luck, and four roundings is what any of these operations needs. Errors are relative
+///   to the largest value of an array, and the naive error is the worst of all outputs, or of all gradients, since a
+///   single array's is a draw of a few.
 /// - Outputs are NaN before they are written; gradients are checked as first and as later writer; a second run must be the
 ///   same bits, and so must every number of threads.
 pub fn check(oracle: &impl Oracle, mut inputs: Vec<Input>, graph: impl Fn(&mut Tape, &[Var]) -> Vec<Var>) {
     for (i, input) in inputs.iter_mut().enumerate() {
-        input.values = normals(i as u32, input.len(), 1.0);
+        input.values = normals(i as u32, input.len(), input.scale);
     }
     let truth = oracle.run::<f64>(&cast(&inputs));
     let naive = oracle.run::<f32>(&cast(&inputs));
@@ -98,28 +116,31 @@ pub fn check(oracle: &impl Oracle, mut inputs: Vec<Input>, graph: impl Fn(&mut T
         truth.iter().enumerate().map(|(i, out)| normals(100 + i as u32, out.len(), 1.0)).collect();
     let samples = sampled_gradients(oracle, &inputs, &upstream);
 
+    let pairs = |i: usize| truth[i].iter().zip(&naive[i]).map(|(&t, &n)| (t, f64::from(n)));
+    let output_error = (0..truth.len()).map(|i| relative_error(pairs(i))).fold(0.0, f64::max);
+    let of = |samples: &[Sample]| relative_error(samples.iter().map(|s| (s.truth, s.naive)));
+    let gradient_error = samples.iter().map(|samples| of(samples)).fold(0.0, f64::max);
+
     let mut bits: Vec<(Isa, Ran)> = vec![];
     for (name, device) in cpus(DType::F32) {
         let Device::Cpu(cpu) = &device;
         let ran = run(&device, &inputs, &upstream, Accumulate::Set, &graph);
         for (i, out) in ran.outputs.iter().enumerate() {
             assert_eq!(out.len(), truth[i].len(), "{name}: output {i} has another length than the oracle's");
-            let tolerance = tolerance(truth[i].iter().zip(&naive[i]).map(|(&t, &n)| (t, f64::from(n))));
+            let tolerance = tolerance(output_error, truth[i].iter().copied());
             for (j, (&out, &truth)) in out.iter().zip(&truth[i]).enumerate() {
                 let error = (f64::from(out) - truth).abs();
                 assert!(error <= tolerance, "{name}: output {i} at {j} is {out}, not {truth}; tolerance {tolerance:e}");
             }
         }
-        for (i, samples) in samples.iter().enumerate() {
-            let tolerance = tolerance(samples.iter().map(|s| (s.truth, s.naive)));
-            for s in samples {
-                let got = ran.gradients[i][s.at];
-                let error = (f64::from(got) - s.truth).abs();
+        for (i, samples) in samples.iter().enumerate().take(ran.gradients.len()) {
+            let tolerance = tolerance(gradient_error, samples.iter().map(|s| s.truth));
+            for Sample { at, truth, .. } in samples {
+                let got = ran.gradients[i][*at];
+                let error = (f64::from(got) - truth).abs();
                 assert!(
                     error <= tolerance,
-                    "{name}: the gradient of input {i} at {} is {got}, not {}; tolerance {tolerance:e}",
-                    s.at,
-                    s.truth
+                    "{name}: the gradient of input {i} at {at} is {got}, not {truth}; tolerance {tolerance:e}"
                 );
             }
         }
@@ -146,11 +167,18 @@ pub fn check(oracle: &impl Oracle, mut inputs: Vec<Input>, graph: impl Fn(&mut T
     }
 }
 
-/// Twice the largest error of the naive f32 computation, plus four units in the last place of the largest value.
-fn tolerance(pairs: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
+/// The largest error of (truth, naive) pairs, relative to the largest value.
+fn relative_error(pairs: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
+    assert!(pairs.clone().all(|(_, naive)| naive.is_finite()), "the oracle overflows in f32: scale its inputs down");
     let error = pairs.clone().fold(0.0, |worst: f64, (truth, naive)| worst.max((truth - naive).abs()));
-    let largest = pairs.fold(0.0, |worst: f64, (truth, _)| worst.max(truth.abs()));
-    2.0 * error + 4.0 * f64::from(f32::EPSILON) * largest
+    let largest = pairs.fold(f64::MIN_POSITIVE, |worst: f64, (truth, _)| worst.max(truth.abs()));
+    error / largest
+}
+
+/// Twice the naive error plus four units in the last place, for an array of these values.
+fn tolerance(naive_error: f64, truth: impl Iterator<Item = f64>) -> f64 {
+    let largest = truth.fold(0.0, |worst: f64, truth| worst.max(truth.abs()));
+    (2.0 * naive_error + 4.0 * f64::from(f32::EPSILON)) * largest
 }
 
 fn cast<F: Float>(inputs: &[Input]) -> Vec<Vec<F>> {
@@ -218,9 +246,13 @@ fn run(
 ) -> Ran {
     let shapes: Vec<Shape> = inputs.iter().map(|input| Shape::new(&input.shape)).collect();
     let mut params = Slab::zeros(device, "test", &shapes).unwrap();
-    let mut grads = Slab::zeros(device, "test", &shapes).unwrap();
+    let trained = inputs.iter().take_while(|input| input.place != Place::Constant).count();
+    let mut grads = Slab::zeros(device, "test", &shapes[..trained]).unwrap();
     for (i, input) in inputs.iter().enumerate() {
         params.part_mut(i).f32_mut().copy_from_slice(&input.values);
+        if i >= trained {
+            continue;
+        }
         // As first writer an operation finds NaN here and must overwrite it.
         let before = if accumulate == Accumulate::Set { vec![f32::NAN; input.len()] } else { prefill(i, input.len()) };
         grads.part_mut(i).f32_mut().copy_from_slice(&before);
@@ -230,7 +262,7 @@ fn run(
         .map(|i| {
             let param = Var::Param(i as u32);
             match inputs[i].place {
-                Place::Param => param,
+                Place::Param | Place::Constant => param,
                 Place::Node | Place::SoleReader => leaf(&mut tape, param, accumulate, inputs[i].place),
             }
         })
@@ -245,7 +277,7 @@ fn run(
         tape.close(out, grad);
     }
     tape.backward();
-    let gradients = (0..inputs.len()).map(|i| grads.part(i).f32().to_vec()).collect();
+    let gradients = (0..trained).map(|i| grads.part(i).f32().to_vec()).collect();
     Ran { outputs: values, gradients }
 }
 

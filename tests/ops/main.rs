@@ -4,8 +4,13 @@
 mod common;
 
 mod attention;
+mod condition;
 mod gated_norm;
 mod linear;
+mod masked_loss;
 mod matmul;
 mod mlp;
+mod noise;
+mod patch_embed;
 mod sums;
+mod update;

@@ -1,0 +1,47 @@
+use super::{Guidance, ModelVelocity, Sampler};
+use crate::base::rng::{Purpose, Stream};
+use crate::device::Device;
+use crate::nn::sit::Sit;
+use crate::ops::unpatchify::images;
+use crate::tensor::Slab;
+
+/// Which images to draw, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// One label per image; the number of classes stands for none.
+    pub labels: Vec<u32>,
+    pub sampler: Sampler,
+    pub steps: usize,
+    pub guidance: Guidance,
+    pub seed: u64,
+    /// Images integrated at once; it changes the speed and the memory, never an image.
+    pub batch: usize,
+}
+
+/// Draws the images of a request, (labels, C, H, W), and counts the evaluations of the velocity for one image.
+///
+/// Image `i` starts from the noise of (seed, i) alone, so it does not depend on the others. `progress` is told how many
+/// images are done.
+pub fn sample(
+    device: &Device,
+    sit: &Sit,
+    weights: &Slab,
+    request: &Request,
+    mut progress: impl FnMut(usize),
+) -> (Vec<f32>, usize) {
+    let grid = sit.config.grid;
+    let mut all = Vec::with_capacity(request.labels.len() * grid.image());
+    let mut evaluations = 0;
+    for (i, labels) in request.labels.chunks(request.batch).enumerate() {
+        let mut z = images(device, "sampler", labels.len(), grid);
+        for (j, image) in z.f32_mut().chunks_exact_mut(grid.image()).enumerate() {
+            let index = i * request.batch + j;
+            Stream::new(request.seed, index as u32, 0, Purpose::Start).fill_normals(image);
+        }
+        let mut velocity = ModelVelocity::new(device, sit, weights, request.guidance, labels);
+        evaluations = request.sampler.integrate(&mut velocity, &mut z, request.steps);
+        all.extend_from_slice(z.f32());
+        progress(all.len() / grid.image());
+    }
+    (all, evaluations)
+}

@@ -1,0 +1,25 @@
+//! The elementwise steps of samplers.
+
+use crate::base::PatchGrid;
+use crate::cpu;
+use crate::device::Device;
+use crate::tensor::Tensor;
+
+/// `out = z + step v`.
+pub fn advance(device: &Device, z: &Tensor, v: &Tensor, step: f32, out: &mut Tensor) {
+    assert!(z.len() == v.len() && z.len() == out.len(), "advance: z {:?}, v {:?}, out {:?}", z, v, out);
+    match device {
+        Device::Cpu(cpu) => cpu::solver::advance(cpu, z.f32(), v.f32(), step, out.f32_mut()),
+    }
+}
+
+/// Classifier-free guidance: `v = u + weight (v - u)` in the first `channels` channels of images of `grid`.
+pub fn guide(device: &Device, v: &mut Tensor, u: &Tensor, weight: f32, channels: usize, grid: PatchGrid) {
+    assert!(
+        v.len() == u.len() && channels <= grid.channels,
+        "guide: v {v:?}, u {u:?}, {channels} channels of {grid:?}"
+    );
+    match device {
+        Device::Cpu(cpu) => cpu::solver::guide(cpu, v.f32_mut(), u.f32(), weight, channels, grid),
+    }
+}

@@ -1,0 +1,96 @@
+use crate::common::{cpus, normals};
+use engine::base::{DType, PatchGrid};
+use engine::device::Device;
+use engine::ops::masked_loss::Target;
+use engine::tape::{Backward, Output, Tape};
+use engine::tensor::{Slab, Tensor};
+use std::cell::RefCell;
+use std::rc::Rc;
+
+/// Loss and gradient, element by element.
+fn naive(v: &[f32], u: &[f32], mask: &[f32], kept: &[u32], grid: PatchGrid, tokens: usize) -> (f64, Vec<f64>) {
+    let count: f64 = kept.iter().enumerate().map(|(row, &patch)| supervised(mask, row / tokens, patch, grid)).sum();
+    let scale = if count > 0.0 { 1.0 / count } else { 0.0 };
+    let outputs = v.len() / (kept.len() * grid.area());
+    let (mut loss, mut gradient) = (0.0, vec![0.0; v.len()]);
+    for (row, &patch) in kept.iter().enumerate() {
+        for (pixel, c) in (0..grid.area()).flat_map(|pixel| (0..grid.channels).map(move |c| (pixel, c))) {
+            let at = (row * grid.area() + pixel) * outputs + c;
+            let image = row / tokens * grid.image() + grid.element(patch as usize, pixel, c);
+            let e = f64::from(v[at]) - f64::from(u[image]);
+            loss += f64::from(mask[image]) * e * e * scale;
+            gradient[at] = 2.0 * f64::from(mask[image]) * e * scale;
+        }
+    }
+    (loss, gradient)
+}
+
+fn supervised(mask: &[f32], image: usize, patch: u32, grid: PatchGrid) -> f64 {
+    let elements = (0..grid.area()).flat_map(|pixel| (0..grid.channels).map(move |c| (pixel, c)));
+    elements.map(|(p, c)| f64::from(mask[image * grid.image() + grid.element(patch as usize, p, c)])).sum()
+}
+
+/// The loss and the gradient that reaches the operation before it.
+fn ours(device: &Device, v: &[f32], shape: [usize; 3], target: Target) -> (f32, Vec<f32>) {
+    struct Catch(Rc<RefCell<Vec<f32>>>);
+    impl Backward for Catch {
+        fn backward(self: Box<Self>, outputs: Vec<Output>, _: &mut Tape) {
+            *self.0.borrow_mut() = Output::only_grad(outputs).f32().to_vec();
+        }
+    }
+    let (params, mut grads) = (Slab::zeros(device, "test", &[]).unwrap(), Slab::zeros(device, "test", &[]).unwrap());
+    let mut tape =
+        Tape::training(device, &params, &mut grads, engine::base::Accumulate::Set, engine::tape::Keep::Everything);
+    let caught = Rc::default();
+    let [v] = tape.push([Tensor::from_slice(device, "test", shape, v)], Catch(Rc::clone(&caught)));
+    let loss = tape.masked_loss(v, target).f32()[0];
+    tape.backward();
+    (loss, caught.take())
+}
+
+#[test]
+fn loss_and_gradient_match_the_naive_ones() {
+    let grid = PatchGrid { channels: 3, height: 6, width: 4, patch: 2 };
+    let all: Vec<u32> = (0..2 * 6).map(|i| i % 6).collect();
+    let some = vec![0, 3, 5, 1, 2, 4];
+    let u = normals(1, 2 * grid.image(), 1.0);
+    let sparse: Vec<f32> = normals(2, u.len(), 1.0).iter().map(|&x| if x > 1.0 { 1.0 } else { 0.0 }).collect();
+    let (ones, none) = (vec![1.0; u.len()], vec![0.0; u.len()]);
+    for (tokens, kept) in [(6, &all), (3, &some)] {
+        for channels in [3, 6] {
+            let shape = [2, tokens, grid.area() * channels];
+            let v = normals(3, shape.iter().product(), 1.0);
+            for (name, mask) in [("everything", &ones), ("some", &sparse), ("nothing", &none)] {
+                let (loss, gradient) = naive(&v, &u, mask, kept, grid, tokens);
+                let count: f64 = kept.iter().enumerate().map(|(r, &p)| supervised(mask, r / tokens, p, grid)).sum();
+                for (device_name, device) in cpus(DType::F32) {
+                    let new = |shape: &[usize], values: &[f32]| {
+                        Tensor::from_slice(&device, "test", engine::base::Shape::new(shape), values)
+                    };
+                    let image = [2, grid.channels, grid.height, grid.width];
+                    let (u, mask_tensor, count) = (new(&image, &u), new(&image, mask), new(&[1], &[count as f32]));
+                    let kept_tensor = Tensor::from_slice(&device, "test", [2, tokens], kept);
+                    let target = Target {
+                        values: &u,
+                        mask: (name != "everything").then_some(&mask_tensor),
+                        kept: (tokens < 6).then_some(&kept_tensor),
+                        count: &count,
+                        grid,
+                    };
+                    let (our_loss, our_gradient) = ours(&device, &v, shape, target);
+                    // The difference, its square and its product with the scale round once each, as do the sums of the
+                    // few terms of a row.
+                    let close =
+                        |a: f32, b: f64| (f64::from(a) - b).abs() <= 8.0 * f64::from(f32::EPSILON) * b.abs().max(0.1);
+                    assert!(close(our_loss, loss), "{device_name}, {name}: loss {our_loss}, not {loss}");
+                    for (i, (&a, &b)) in our_gradient.iter().zip(&gradient).enumerate() {
+                        assert!(close(a, b), "{device_name}, {name}: gradient {i} is {a}, not {b}");
+                    }
+                    if name == "nothing" {
+                        assert!(our_loss == 0.0 && our_gradient.iter().all(|&g| g == 0.0), "nothing is zero");
+                    }
+                }
+            }
+        }
+    }
+}

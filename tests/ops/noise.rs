@@ -1,0 +1,101 @@
+use crate::common::{cpus, normals};
+use engine::base::rng::{Purpose, Stream};
+use engine::base::{DType, PatchGrid, Path};
+use engine::device::Device;
+use engine::ops::noise::{Batch, Draw, Noise, Noised, Times, noise};
+
+const GRID: PatchGrid = PatchGrid { channels: 3, height: 10, width: 6, patch: 2 };
+
+fn settings(times: Times) -> Noise {
+    Noise { path: Path::Linear, times, label_dropout: 0.3, null_label: 9 }
+}
+
+fn noised(device: &Device, times: Times, draw: Draw, batch: usize, tokens: usize) -> (Vec<f32>, Noised) {
+    let mut data = Batch::new(device, batch, GRID);
+    // Sample i of the global batch has the same data wherever it is computed.
+    for (i, x) in data.x.f32_mut().chunks_exact_mut(GRID.image()).enumerate() {
+        x.copy_from_slice(&normals(draw.first + i as u32, GRID.image(), 1.0));
+    }
+    data.y.slice_mut::<u32>().fill(1);
+    let x = data.x.f32().to_vec();
+    let mut out = Noised::new(device, batch, GRID, tokens);
+    noise(device, settings(times), draw, &data, GRID, &mut out);
+    (x, out)
+}
+
+#[test]
+fn z_and_the_target_follow_the_path() {
+    let draw = Draw { seed: 5, step: 7, first: 2 };
+    for (name, device) in cpus(DType::F32) {
+        let (x, out) = noised(&device, Times::Uniform, draw, 4, GRID.tokens());
+        for sample in 0..4 {
+            let mut eps = vec![0.0; GRID.image()];
+            Stream::new(5, 2 + sample as u32, 7, Purpose::Noise).fill_normals(&mut eps);
+            let t = f64::from(out.t.f32()[sample]);
+            for (i, &eps) in eps.iter().enumerate() {
+                let at = sample * GRID.image() + i;
+                let (x, eps) = (f64::from(x[at]), f64::from(eps));
+                let close = |ours: f32, exact: f64| {
+                    (f64::from(ours) - exact).abs() <= 4.0 * f64::from(f32::EPSILON) * (x.abs() + eps.abs())
+                };
+                assert!(close(out.z.f32()[at], (1.0 - t) * x + t * eps), "{name}: z");
+                assert!(close(out.target.f32()[at], eps - x), "{name}: the target");
+            }
+        }
+        assert_eq!(out.count.f32()[0], (4 * GRID.image()) as f32);
+    }
+}
+
+#[test]
+fn draws_do_not_depend_on_how_the_batch_is_split() {
+    let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+    let times = Times::LogitNormal { mean: 0.0, deviation: 1.0 };
+    let [(_, first), .., (_, last)] = &cpus(DType::F32)[..] else { panic!("at least two devices") };
+    let (_, whole) = noised(first, times, Draw { seed: 1, step: 3, first: 0 }, 6, 5);
+    for (start, len) in [(0, 2), (2, 4)] {
+        let (_, part) = noised(last, times, Draw { seed: 1, step: 3, first: start as u32 }, len, 5);
+        let image = start * GRID.image()..(start + len) * GRID.image();
+        assert_eq!(bits(part.t.f32()), bits(&whole.t.f32()[start..start + len]));
+        assert_eq!(bits(part.z.f32()), bits(&whole.z.f32()[image]));
+        assert_eq!(part.y.u32(), &whole.y.u32()[start..start + len]);
+        let (part, whole) = (part.kept.unwrap(), whole.kept.as_ref().unwrap());
+        assert_eq!(part.u32(), &whole.u32()[start * 5..(start + len) * 5]);
+    }
+}
+
+#[test]
+fn times_and_dropped_labels_have_their_distributions() {
+    let (_, device) = cpus(DType::F32).pop().unwrap();
+    let n = 20_000;
+    for times in [Times::Uniform, Times::LogitNormal { mean: 0.5, deviation: 0.7 }] {
+        let draw = |i: u32| f64::from(times.draw(Stream::new(3, i, 0, Purpose::Time)));
+        let (mean, deviation) = match times {
+            Times::Uniform => (0.5, (1.0f64 / 12.0).sqrt()),
+            Times::LogitNormal { mean, deviation } => (f64::from(mean), f64::from(deviation)),
+        };
+        let value = |t: f64| if times == Times::Uniform { t } else { (t / (1.0 - t)).ln() };
+        let average = (0..n).map(|i| value(draw(i))).sum::<f64>() / f64::from(n);
+        assert!((average - mean).abs() < 4.0 * deviation / f64::from(n).sqrt(), "{times:?}: mean {average}");
+        assert!((0..n).all(|i| 0.0 < draw(i) && draw(i) < 1.0), "{times:?} stays inside (0, 1)");
+    }
+    let (_, out) = noised(&device, Times::Uniform, Draw { seed: 8, step: 0, first: 0 }, 4000, GRID.tokens());
+    let dropped = out.y.u32().iter().filter(|&&y| y == 9).count() as f64;
+    assert!(out.y.u32().iter().all(|&y| y == 1 || y == 9));
+    assert!((dropped - 1200.0).abs() < 4.0 * (4000.0f64 * 0.3 * 0.7).sqrt(), "{dropped} labels dropped");
+}
+
+#[test]
+fn kept_tokens_are_a_uniform_choice_in_order() {
+    let (_, device) = cpus(DType::F32).pop().unwrap();
+    let (tokens, batch) = (4, 6000);
+    let (_, out) = noised(&device, Times::Uniform, Draw { seed: 2, step: 1, first: 0 }, batch, tokens);
+    let mut counts = vec![0.0f64; GRID.tokens()];
+    for kept in out.kept.unwrap().u32().chunks_exact(tokens) {
+        assert!(kept.windows(2).all(|pair| pair[0] < pair[1]), "{kept:?} ascends");
+        kept.iter().for_each(|&patch| counts[patch as usize] += 1.0);
+    }
+    let expected = (batch * tokens) as f64 / GRID.tokens() as f64;
+    let chi_squared: f64 = counts.iter().map(|c| (c - expected) * (c - expected) / expected).sum();
+    // 14 degrees of freedom: 36.1 is exceeded once in a thousand draws.
+    assert!(chi_squared < 36.1, "chi squared {chi_squared} of {counts:?}");
+}

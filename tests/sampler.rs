@@ -1,0 +1,121 @@
+//! Samplers against a field whose flow is known, and images against the batch they were drawn in.
+
+mod common;
+
+use engine::base::{DType, PatchGrid};
+use engine::device::Device;
+use engine::diffusion::{Guidance, ModelVelocity, Request, Sampler, Velocity, predict, sample};
+use engine::nn::ParamStore;
+use engine::nn::sit::{Sit, SitConfig};
+use engine::tensor::Tensor;
+
+/// The velocity of the linear path for Gaussian data: its flow maps z at t = 1 to `mean + deviation z` at t = 0.
+struct Gaussian {
+    device: Device,
+    mean: f64,
+    deviation: f64,
+    times: Vec<f64>,
+}
+
+impl Velocity for Gaussian {
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn velocity(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
+        self.times.push(t);
+        let variance = ((1.0 - t) * self.deviation).powi(2) + t * t;
+        for (v, &z) in v.f32_mut().iter_mut().zip(z.f32()) {
+            let offset = f64::from(z) - (1.0 - t) * self.mean;
+            let data = self.mean + (1.0 - t) * self.deviation.powi(2) / variance * offset;
+            let noise = t / variance * offset;
+            *v = (noise - data) as f32;
+        }
+    }
+}
+
+/// The largest error after `steps` steps, and the times at which the velocity was evaluated.
+fn integrate(sampler: Sampler, steps: usize) -> (f64, Vec<f64>) {
+    let mut field = Gaussian { device: common::cpu(1), mean: 0.7, deviation: 0.4, times: vec![] };
+    let start = [-2.0f32, -0.5, 0.3, 1.7];
+    let mut z = Tensor::from_slice(&field.device, "test", [1, 1, 2, 2], &start);
+    let evaluations = sampler.integrate(&mut field, &mut z, steps);
+    assert_eq!(evaluations, field.times.len(), "the reported evaluations are those that were made");
+    let exact = |z: f32| field.mean + field.deviation * f64::from(z);
+    let error = z.f32().iter().zip(start).map(|(&x, z)| (f64::from(x) - exact(z)).abs()).fold(0.0, f64::max);
+    (error, field.times)
+}
+
+#[test]
+fn samplers_converge_at_their_order() {
+    for (sampler, order) in [(Sampler::Euler, 1.0), (Sampler::Heun, 2.0)] {
+        let (coarse, fine) = (integrate(sampler, 32).0, integrate(sampler, 64).0);
+        let measured = (coarse / fine).log2();
+        assert!((measured - order).abs() < 0.15, "{sampler} converges at order {measured}: {coarse} to {fine}");
+    }
+}
+
+#[test]
+fn evaluations_are_what_the_samplers_say() {
+    assert_eq!(integrate(Sampler::Euler, 4).1, [1.0, 0.75, 0.5, 0.25]);
+    assert_eq!(integrate(Sampler::Heun, 4).1, [1.0, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25]);
+    assert_eq!(integrate(Sampler::Heun, 1).1, [1.0]);
+}
+
+/// A small model with random weights everywhere.
+fn model(device: &Device) -> (Sit, ParamStore) {
+    let grid = PatchGrid { channels: 4, height: 8, width: 12, patch: 2 };
+    let config = SitConfig { grid, depth: 2, width: 48, heads: 2, classes: 5, learn_sigma: false };
+    let (sit, list) = Sit::new(config);
+    let mut store = ParamStore::new(device, list, 1).unwrap();
+    for i in 0..store.list.trained() {
+        let part = store.weights.part_mut(i).f32_mut();
+        let values = common::normals(i as u32, part.len(), 0.1);
+        part.copy_from_slice(&values);
+    }
+    (sit, store)
+}
+
+fn request(labels: Vec<u32>, batch: usize) -> Request {
+    let guidance = Guidance { weight: 2.5, channels: Some(3), interval: [0.1, 0.8] };
+    Request { labels, sampler: Sampler::Heun, steps: 3, guidance, seed: 11, batch }
+}
+
+#[test]
+fn an_image_does_not_depend_on_its_batch() {
+    for (name, device) in common::cpus(DType::F32) {
+        let (sit, store) = model(&device);
+        let labels = vec![0, 3, 5, 1, 4];
+        let (alone, _) = sample(&device, &sit, &store.weights, &request(labels.clone(), 1), |_| {});
+        for batch in [2, 5] {
+            let (together, _) = sample(&device, &sit, &store.weights, &request(labels.clone(), batch), |_| {});
+            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+            assert!(bits(&alone) == bits(&together), "{name}: a batch of {batch} changes an image");
+        }
+    }
+}
+
+#[test]
+fn guidance_moves_its_channels_in_its_interval_and_nothing_else() {
+    let device = common::cpu(2);
+    let (sit, store) = model(&device);
+    let grid = sit.config.grid;
+    let z = Tensor::from_slice(&device, "test", [1, 4, 8, 12], &common::normals(90, grid.image(), 1.0));
+    for t in [0.05, 0.5, 0.9] {
+        let times = Tensor::from_slice(&device, "test", [1], &[t as f32]);
+        let [labelled, none] = [3u32, 5].map(|y| {
+            let y = Tensor::from_slice(&device, "test", [1], &[y]);
+            predict(&device, &sit, &store.weights, &z, &times, &y).f32().to_vec()
+        });
+        assert!(labelled != none, "the label matters");
+        let guidance = request(vec![3], 1).guidance;
+        let mut field = ModelVelocity::new(&device, &sit, &store.weights, guidance, &[3]);
+        let mut v = Tensor::new(&device, "test", [1, 4, 8, 12], DType::F32);
+        field.velocity(&z, t, &mut v);
+        for (i, &v) in v.f32().iter().enumerate() {
+            let guided = t == 0.5 && i < 3 * 8 * 12;
+            let expected = if guided { none[i] + 2.5 * (labelled[i] - none[i]) } else { labelled[i] };
+            assert_eq!(v, expected, "t = {t}, element {i}");
+        }
+    }
+}
