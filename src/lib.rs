@@ -11,3 +11,4 @@ pub mod tape;
 pub mod ops;
 pub mod nn;
 pub mod diffusion;
+pub mod cli;

@@ -1,0 +1,103 @@
+use crate::base::Result;
+use crate::data::ingest::ingest;
+use crate::data::{Info, Store};
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::path::{Path, PathBuf};
+
+/// Make a data set store, or look into one
+#[derive(Args)]
+pub struct Data {
+    #[command(subcommand)]
+    verb: DataVerb,
+}
+
+#[derive(Subcommand)]
+enum DataVerb {
+    Ingest(Ingest),
+    Show(Show),
+}
+
+/// Turn images or vectors into a store, which is written once and never changed
+#[derive(Args)]
+struct Ingest {
+    /// An IDX file (gzipped or not), an .npy file of shape (M, C, H, W), (M, H, W, C) or (M, d), or a folder with one
+    #[arg(long)]
+    from: PathBuf,
+    /// The labels, one for each row; found beside `--from` where they are named after it
+    #[arg(long)]
+    labels: Option<PathBuf>,
+    /// The store to write
+    #[arg(long)]
+    out: PathBuf,
+}
+
+/// Show what a store holds
+#[derive(Args)]
+#[command(name = "info")]
+struct Show {
+    store: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+impl Data {
+    pub fn run(self) -> Result<()> {
+        match self.verb {
+            DataVerb::Ingest(verb) => verb.run(),
+            DataVerb::Show(verb) => verb.run(),
+        }
+    }
+}
+
+impl Ingest {
+    fn run(self) -> Result<()> {
+        // Hidden where standard error is no terminal.
+        let bar = ProgressBar::new(0).with_style(
+            ProgressStyle::with_template("{bar:40} {pos}/{len} rows  {eta}").expect("the template is well formed"),
+        );
+        let info = ingest(&self.from, self.labels.as_deref(), &self.out, &mut |done, all| {
+            if done % 1024 == 0 || done == all {
+                bar.set_length(all);
+                bar.set_position(done);
+            }
+        })?;
+        bar.finish_and_clear();
+        print(&self.out, &info);
+        Ok(())
+    }
+}
+
+impl Show {
+    fn run(self) -> Result<()> {
+        let store = Store::open(&self.store)?;
+        store.verify()?;
+        if self.json {
+            println!(
+                "{}",
+                serde_json::to_string(store.info()).expect("an info has no map with other keys than strings")
+            );
+        } else {
+            print(&self.store, store.info());
+        }
+        Ok(())
+    }
+}
+
+fn print(path: &Path, info: &Info) {
+    let [channels, height, width] = info.shape;
+    println!("{}", path.display());
+    println!("  rows     {} of {channels} x {height} x {width}, {:?}", info.rows, info.dtype);
+    if !info.class_counts.is_empty() {
+        let (least, most) = (info.class_counts.iter().min(), info.class_counts.iter().max());
+        println!("  classes  {}, {} to {} rows each", info.class_counts.len(), least.unwrap_or(&0), most.unwrap_or(&0));
+    }
+    for (name, values) in [("mean", &info.mean), ("std", &info.std), ("min", &info.min), ("max", &info.max)] {
+        // A flat row has as many channels as elements: the first few tell enough.
+        let shown: Vec<String> = values.iter().take(4).map(|x| format!("{x:.4}")).collect();
+        println!("  {name:<8} {}{}", shown.join(" "), if values.len() > 4 { " ..." } else { "" });
+    }
+    println!("  digest   {}", info.digest);
+    println!("  from     {}", info.provenance);
+}

@@ -1,0 +1,170 @@
+//! Promises about the source that prose cannot keep.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The floors, lowest first: a module imports only from those before it.
+const FLOORS: [&str; 15] = [
+    "base",
+    "device",
+    "tensor",
+    "data",
+    "cpu",
+    "tape",
+    "ops",
+    "nn",
+    "diffusion",
+    "score",
+    "train",
+    "eval",
+    "study",
+    "cli",
+    "ffi",
+];
+
+fn files_under(folder: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut files = vec![];
+    for entry in fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display())) {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_under(&path, extension));
+        } else if path.extension().is_some_and(|e| e == extension) {
+            files.push(path);
+        }
+    }
+    files
+}
+
+/// The floor of a file of `src`, by its first path element.
+fn floor(file: &Path) -> Option<usize> {
+    let first = file.strip_prefix("src").unwrap().components().next().unwrap();
+    let name = first.as_os_str().to_str().unwrap().trim_end_matches(".rs");
+    FLOORS.iter().position(|&floor| floor == name)
+}
+
+/// The floors that a source names as `crate::FLOOR`, alone or in a group, across lines.
+fn floors_named(source: &str) -> Vec<usize> {
+    let code: String = source.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join(" ");
+    let mut named = vec![];
+    for after in code.split("crate::").skip(1) {
+        let names: Vec<&str> = match after.strip_prefix('{') {
+            // The direct members of a group: names at depth one.
+            Some(group) => {
+                let mut depth = 1;
+                let end = group.find(|c| {
+                    depth += match c {
+                        '{' => 1,
+                        '}' => -1,
+                        _ => 0,
+                    };
+                    depth == 0
+                });
+                split_at_depth_zero(&group[..end.unwrap_or(group.len())])
+            }
+            None => vec![after],
+        };
+        for name in names {
+            let name = name.trim_start();
+            let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
+            named.extend(FLOORS.iter().position(|&floor| floor == &name[..end]));
+        }
+    }
+    named
+}
+
+fn split_at_depth_zero(group: &str) -> Vec<&str> {
+    let mut depth = 0;
+    group
+        .split(|c| {
+            depth += match c {
+                '{' => 1,
+                '}' => -1,
+                _ => 0,
+            };
+            c == ',' && depth == 0
+        })
+        .collect()
+}
+
+#[test]
+fn imports_point_only_downward() {
+    for file in files_under(Path::new("src"), "rs") {
+        let Some(here) = floor(&file) else {
+            assert!(file.ends_with("lib.rs") || file.ends_with("main.rs"), "{}: stands on no floor", file.display());
+            continue;
+        };
+        for above in floors_named(&fs::read_to_string(&file).unwrap()) {
+            assert!(
+                above <= here,
+                "{}: {} imports {}, which stands above it",
+                file.display(),
+                FLOORS[here],
+                FLOORS[above]
+            );
+        }
+    }
+}
+
+#[test]
+fn the_import_check_sees_every_form_of_import() {
+    let named = |source: &str| floors_named(source).into_iter().map(|i| FLOORS[i]).collect::<Vec<_>>();
+    assert_eq!(named("use crate::tape;"), ["tape"]);
+    assert_eq!(named("use crate::{\n    base::{Shape, ops},\n    nn::sit,\n    cli,\n};"), ["base", "nn", "cli"]);
+    assert_eq!(named("let x: crate::train::Step = f();"), ["train"]);
+    assert!(named("// crate::cli is above").is_empty());
+}
+
+#[test]
+fn the_floors_stand_in_the_library_in_their_order() {
+    let library = fs::read_to_string("src/lib.rs").unwrap();
+    let there: Vec<&str> =
+        library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    let in_order: Vec<&str> = FLOORS.into_iter().filter(|floor| there.contains(floor)).collect();
+    assert_eq!(there, in_order);
+}
+
+#[test]
+fn unsafe_code_stays_where_it_is_allowed_and_says_why() {
+    for file in files_under(Path::new("src"), "rs") {
+        let source = fs::read_to_string(&file).unwrap();
+        let allowed = ["src/device", "src/cpu", "src/ffi.rs"].iter().any(|place| file.starts_with(place));
+        let mut reasons = 0usize;
+        for line in source.lines() {
+            let code = line.split("//").next().unwrap_or("");
+            reasons += usize::from(line.contains("SAFETY:") || line.contains("# Safety"));
+            if code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe") {
+                assert!(allowed, "{}: unsafe code belongs to src/device, src/cpu and the C API", file.display());
+                assert!(reasons > 0, "{}: unsafe code without a reason: {line}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_path_named_in_the_documents_exists() {
+    const PLACES: [&str; 8] = ["src/", "kernels/", "tests/", "benches/", "tools/", "include/", "examples/", ".ci/"];
+    let mut seen = 0;
+    let mut documents: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md"].map(PathBuf::from).to_vec();
+    documents.extend(
+        files_under(Path::new("tools"), "md")
+            .into_iter()
+            .filter(|d| !d.components().any(|c| c.as_os_str() == "venv" || c.as_os_str() == "toolkit")),
+    );
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap_or_else(|e| panic!("{}: {e}", document.display()));
+        for span in text.split('`').skip(1).step_by(2) {
+            // A command quotes a path as its first word; a pattern or a placeholder is no path.
+            let word = span.split_whitespace().next().unwrap_or("");
+            let is_path =
+                PLACES.iter().any(|place| word.starts_with(place)) && !word.contains(['*', '<', '{', '$', '…']);
+            if is_path {
+                let path = word.trim_end_matches([':', ',', '.']);
+                // In a recipe X stands for the name of an operation.
+                let stands_for_any = path.split(['/', '.']).any(|part| part == "X");
+                assert!(stands_for_any || Path::new(path).exists(), "{}: `{word}` does not exist", document.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 0, "the documents name paths");
+}
