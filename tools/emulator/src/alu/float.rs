@@ -1,0 +1,97 @@
+//! f32 and f64. Basic arithmetic is IEEE; `.approx` functions are host mathematics and not the bits of the MUFU unit.
+
+use super::directed::{Towards, fma};
+
+super::operations! {
+    /// Floating-point operations.
+    Float
+    AddF32 ["add.f32", "add.rn.f32"] (a: f32, b: f32) -> f32 { a + b }
+    AddRz ["add.rz.f32"] (a: f32, b: f32) -> f32 { fma(a, 1.0, b, Towards::Zero) }
+    AddRm ["add.rm.f32"] (a: f32, b: f32) -> f32 { fma(a, 1.0, b, Towards::Minus) }
+    AddRp ["add.rp.f32"] (a: f32, b: f32) -> f32 { fma(a, 1.0, b, Towards::Plus) }
+    AddFtz ["add.ftz.f32", "add.rn.ftz.f32"] (a: f32, b: f32) -> f32 { ftz(ftz(a) + ftz(b)) }
+    AddF64 ["add.f64", "add.rn.f64"] (a: f64, b: f64) -> f64 { a + b }
+    SubF32 ["sub.f32", "sub.rn.f32"] (a: f32, b: f32) -> f32 { a - b }
+    SubFtz ["sub.ftz.f32", "sub.rn.ftz.f32"] (a: f32, b: f32) -> f32 { ftz(ftz(a) - ftz(b)) }
+    SubF64 ["sub.f64", "sub.rn.f64"] (a: f64, b: f64) -> f64 { a - b }
+    MulF32 ["mul.f32", "mul.rn.f32"] (a: f32, b: f32) -> f32 { a * b }
+    MulRz ["mul.rz.f32"] (a: f32, b: f32) -> f32 { fma(a, b, -0.0, Towards::Zero) }
+    MulFtz ["mul.ftz.f32", "mul.rn.ftz.f32"] (a: f32, b: f32) -> f32 { ftz(ftz(a) * ftz(b)) }
+    MulF64 ["mul.f64", "mul.rn.f64"] (a: f64, b: f64) -> f64 { a * b }
+    FmaF32 ["fma.rn.f32"] (a: f32, b: f32, c: f32) -> f32 { a.mul_add(b, c) }
+    FmaRz ["fma.rz.f32"] (a: f32, b: f32, c: f32) -> f32 { fma(a, b, c, Towards::Zero) }
+    FmaRm ["fma.rm.f32"] (a: f32, b: f32, c: f32) -> f32 { fma(a, b, c, Towards::Minus) }
+    FmaRp ["fma.rp.f32"] (a: f32, b: f32, c: f32) -> f32 { fma(a, b, c, Towards::Plus) }
+    FmaFtz ["fma.rn.ftz.f32"] (a: f32, b: f32, c: f32) -> f32 { ftz(ftz(a).mul_add(ftz(b), ftz(c))) }
+    FmaF64 ["fma.rn.f64"] (a: f64, b: f64, c: f64) -> f64 { a.mul_add(b, c) }
+    DivF32 ["div.rn.f32"] (a: f32, b: f32) -> f32 { a / b }
+    DivApprox ["div.approx.f32", "div.full.f32"] (a: f32, b: f32) -> f32 { a / b }
+    DivApproxFtz ["div.approx.ftz.f32", "div.full.ftz.f32"] (a: f32, b: f32) -> f32 { ftz(ftz(a) / ftz(b)) }
+    DivF64 ["div.rn.f64"] (a: f64, b: f64) -> f64 { a / b }
+    RcpF32 ["rcp.rn.f32", "rcp.approx.f32"] (a: f32) -> f32 { 1.0 / a }
+    RcpFtz ["rcp.approx.ftz.f32"] (a: f32) -> f32 { ftz(1.0 / ftz(a)) }
+    RcpF64 ["rcp.rn.f64"] (a: f64) -> f64 { 1.0 / a }
+    SqrtF32 ["sqrt.rn.f32", "sqrt.approx.f32"] (a: f32) -> f32 { a.sqrt() }
+    SqrtFtz ["sqrt.approx.ftz.f32"] (a: f32) -> f32 { ftz(ftz(a).sqrt()) }
+    SqrtF64 ["sqrt.rn.f64"] (a: f64) -> f64 { a.sqrt() }
+    RsqrtF32 ["rsqrt.approx.f32"] (a: f32) -> f32 { (1.0 / f64::from(a).sqrt()) as f32 }
+    RsqrtFtz ["rsqrt.approx.ftz.f32"] (a: f32) -> f32 { (1.0 / f64::from(ftz(a)).sqrt()) as f32 }
+    Ex2F32 ["ex2.approx.f32"] (a: f32) -> f32 { a.exp2() }
+    Ex2Ftz ["ex2.approx.ftz.f32"] (a: f32) -> f32 { ftz(ftz(a).exp2()) }
+    Lg2F32 ["lg2.approx.f32"] (a: f32) -> f32 { a.log2() }
+    Lg2Ftz ["lg2.approx.ftz.f32"] (a: f32) -> f32 { ftz(a).log2() }
+    SinF32 ["sin.approx.f32"] (a: f32) -> f32 { a.sin() }
+    SinFtz ["sin.approx.ftz.f32"] (a: f32) -> f32 { ftz(ftz(a).sin()) }
+    CosF32 ["cos.approx.f32"] (a: f32) -> f32 { a.cos() }
+    CosFtz ["cos.approx.ftz.f32"] (a: f32) -> f32 { ftz(a).cos() }
+    TanhF32 ["tanh.approx.f32"] (a: f32) -> f32 { a.tanh() }
+    NegF32 ["neg.f32"] (a: f32) -> f32 { -a }
+    NegFtz ["neg.ftz.f32"] (a: f32) -> f32 { ftz(-a) }
+    NegF64 ["neg.f64"] (a: f64) -> f64 { -a }
+    AbsF32 ["abs.f32"] (a: f32) -> f32 { a.abs() }
+    AbsFtz ["abs.ftz.f32"] (a: f32) -> f32 { ftz(a.abs()) }
+    AbsF64 ["abs.f64"] (a: f64) -> f64 { a.abs() }
+    MinF32 ["min.f32"] (a: f32, b: f32) -> f32 { min(a, b) }
+    MinFtz ["min.ftz.f32"] (a: f32, b: f32) -> f32 { min(ftz(a), ftz(b)) }
+    MinNan ["min.NaN.f32"] (a: f32, b: f32) -> f32 { if a.is_nan() || b.is_nan() { CANONICAL_NAN } else { min(a, b) } }
+    MinF64 ["min.f64"] (a: f64, b: f64) -> f64 {
+        if a.is_nan() || b < a || b == a && b.is_sign_negative() { b } else { a }
+    }
+    MaxF32 ["max.f32"] (a: f32, b: f32) -> f32 { max(a, b) }
+    MaxFtz ["max.ftz.f32"] (a: f32, b: f32) -> f32 { max(ftz(a), ftz(b)) }
+    MaxNan ["max.NaN.f32"] (a: f32, b: f32) -> f32 { if a.is_nan() || b.is_nan() { CANONICAL_NAN } else { max(a, b) } }
+    MaxF64 ["max.f64"] (a: f64, b: f64) -> f64 {
+        if a.is_nan() || b > a || b == a && b.is_sign_positive() { b } else { a }
+    }
+    CopysignF32 ["copysign.f32"] (a: f32, b: f32) -> f32 { b.copysign(a) }
+    CopysignF64 ["copysign.f64"] (a: f64, b: f64) -> f64 { b.copysign(a) }
+    IsFinite ["testp.finite.f32"] (a: f32) -> bool { a.is_finite() }
+    IsInfinite ["testp.infinite.f32"] (a: f32) -> bool { a.is_infinite() }
+    IsNan ["testp.notanumber.f32"] (a: f32) -> bool { a.is_nan() }
+}
+
+/// The NaN that arithmetic on the device returns.
+pub const CANONICAL_NAN: f32 = f32::from_bits(0x7fff_ffff);
+
+/// A subnormal as zero of its sign.
+#[inline(always)]
+pub fn ftz(x: f32) -> f32 {
+    if x.abs() < f32::MIN_POSITIVE { 0.0f32.copysign(x) } else { x }
+}
+
+/// The smaller, with -0 below +0; a NaN loses against a number.
+#[inline(always)]
+pub fn min(a: f32, b: f32) -> f32 {
+    if b.is_nan() || a < b || a == b && a.is_sign_negative() { canonical(a) } else { b }
+}
+
+/// The larger, with +0 above -0; a NaN loses against a number.
+#[inline(always)]
+pub fn max(a: f32, b: f32) -> f32 {
+    if b.is_nan() || a > b || a == b && a.is_sign_positive() { canonical(a) } else { b }
+}
+
+#[inline(always)]
+fn canonical(x: f32) -> f32 {
+    if x.is_nan() { CANONICAL_NAN } else { x }
+}

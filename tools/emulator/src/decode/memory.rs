@@ -1,0 +1,226 @@
+//! Loads, stores, atomics and address conversions.
+
+use super::{Lower, Opcode};
+use crate::{
+    alu::{Alu, Int},
+    error::LoadError,
+    ir::{Atomic, AtomicOp, Load, Op, Store},
+    parse::Operand,
+    regs::Slot,
+    types::{Space, Ty},
+};
+
+impl Lower<'_> {
+    /// `volatile`, or an ordering and its scope. True when the access synchronises.
+    fn ordering(&self, opcode: &mut Opcode) -> bool {
+        if opcode.one_of(&["volatile", "mmio"]).is_some() {
+            return true;
+        }
+        if opcode.eat("weak") {
+            return false;
+        }
+        let strong = opcode.one_of(&["relaxed", "acquire", "release", "acq_rel"]).is_some();
+        opcode.one_of(&["cta", "cluster", "gpu", "sys"]);
+        strong
+    }
+
+    /// `.global`, `.shared::cluster`; without one the address is generic.
+    fn space(&self, opcode: &mut Opcode) -> Space {
+        if opcode.one_of(&["shared::cta", "shared::cluster"]).is_some() {
+            return Space::Shared;
+        }
+        match opcode.one_of(&["global", "const", "shared", "local", "param"]) {
+            Some(name) => Space::parse(name).expect("a space was taken"),
+            None => Space::Generic,
+        }
+    }
+
+    /// Modifiers that only steer caches.
+    fn cache_hints(&self, opcode: &mut Opcode) {
+        let hints = [
+            "ca",
+            "cg",
+            "cs",
+            "lu",
+            "cv",
+            "wb",
+            "wt",
+            "nc",
+            "L1::evict_normal",
+            "L1::evict_unchanged",
+            "L1::evict_first",
+            "L1::evict_last",
+            "L1::no_allocate",
+            "L2::64B",
+            "L2::128B",
+            "L2::256B",
+        ];
+        while opcode.one_of(&hints).is_some() {}
+    }
+
+    fn vector_of(&self, opcode: &mut Opcode) -> Result<(usize, Ty), LoadError> {
+        let count = match opcode.one_of(&["v2", "v4", "v8"]) {
+            Some("v2") => 2,
+            Some("v4") => 4,
+            Some(_) => return Err(self.error("vectors of 8 are not supported")),
+            None => 1,
+        };
+        let ty = Ty::parse(opcode.next()).filter(|ty| !matches!(ty, Ty::Pred | Ty::B128));
+        let ty = ty.ok_or_else(|| self.error("no type that memory holds"))?;
+        if count * ty.size() as usize > 16 {
+            return Err(self.error("one lane would move more than 16 bytes"));
+        }
+        Ok((count, ty))
+    }
+
+    pub(super) fn load(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
+        let strong = self.ordering(opcode);
+        let space = self.space(opcode);
+        self.cache_hints(opcode);
+        let (count, ty) = self.vector_of(opcode)?;
+        let [to, from] = self.exactly(operands)?;
+        if let Some(param) = self.call_param_at(space, from, ty)? {
+            return self.copy(to, param, ty, true);
+        }
+        let address = self.address(from)?;
+        Ok(Op::Load(Box::new(Load { space, to: self.elements(to, count, ty, true)?, address, strong })))
+    }
+
+    pub(super) fn store(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
+        let strong = self.ordering(opcode);
+        let space = self.space(opcode);
+        self.cache_hints(opcode);
+        let (count, ty) = self.vector_of(opcode)?;
+        let [to, from] = self.exactly(operands)?;
+        if let Some(param) = self.call_param_at(space, to, ty)? {
+            return self.copy(from, param, ty, false);
+        }
+        if matches!(space, Space::Const | Space::Param) {
+            return Err(self.error("this space cannot be written"));
+        }
+        let address = self.address(to)?;
+        Ok(Op::Store(Box::new(Store { space, from: self.elements(from, count, ty, false)?, address, strong })))
+    }
+
+    /// The register that stands for a word of a call's parameter, when the address names one.
+    fn call_param_at(&mut self, space: Space, address: &Operand, ty: Ty) -> Result<Option<Slot>, LoadError> {
+        match address {
+            Operand::Address { base, offset, .. } if space == Space::Param => match base.as_ref() {
+                Operand::Name(name) if name.contains('#') => {
+                    if ty.size() < 4 {
+                        return Err(self.error("parameters of calls are words of 32 or 64 bits"));
+                    }
+                    Ok(Some(self.call_param(name, *offset)))
+                }
+                _ => Ok(None),
+            },
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) fn call_param(&mut self, name: &str, offset: i64) -> Slot {
+        if let Some(slot) = self.call_params.get(&(name.to_string(), offset)) {
+            return *slot;
+        }
+        let slot = self.new_rows(2);
+        self.call_params.insert((name.to_string(), offset), slot);
+        slot
+    }
+
+    fn copy(&mut self, register: &Operand, param: Slot, ty: Ty, to_register: bool) -> Result<Op, LoadError> {
+        let op = Alu::Int(if ty.size() == 8 { Int::Mov64 } else { Int::Mov32 });
+        let (out, from) =
+            if to_register { (self.dest(register, ty)?, param) } else { (param, self.source(register, ty)?) };
+        Ok(Op::Alu { op, out, args: [from, Slot(0), Slot(0), Slot(0)] })
+    }
+
+    pub(super) fn atomic(&mut self, opcode: &mut Opcode, operands: &[Operand], returns: bool) -> Result<Op, LoadError> {
+        // Atomics run one after another here, so every ordering holds.
+        self.ordering(opcode);
+        let space = self.space(opcode);
+        if !matches!(space, Space::Generic | Space::Global | Space::Shared) {
+            return Err(self.error("atomics work on global and shared memory"));
+        }
+        self.ordering(opcode);
+        opcode.one_of(&["cta", "cluster", "gpu", "sys"]);
+        let op = match opcode.next() {
+            "add" => AtomicOp::Add,
+            "min" => AtomicOp::Min,
+            "max" => AtomicOp::Max,
+            "and" => AtomicOp::And,
+            "or" => AtomicOp::Or,
+            "xor" => AtomicOp::Xor,
+            "inc" => AtomicOp::Inc,
+            "dec" => AtomicOp::Dec,
+            "exch" => AtomicOp::Exchange,
+            "cas" => AtomicOp::CompareAndSwap,
+            other => return Err(self.error(&format!(".{other}: not an atomic operation"))),
+        };
+        let noftz = opcode.eat("noftz");
+        let ty = Ty::parse(opcode.next()).ok_or_else(|| self.error("an atomic needs a type"))?;
+        if !defined(op, ty)
+            || noftz != (op == AtomicOp::Add && matches!(ty, Ty::F16 | Ty::Bf16 | Ty::F16x2 | Ty::Bf16x2))
+        {
+            return Err(self.error(&format!("{op:?} on {ty:?} is not an atomic that PTX defines")));
+        }
+        let (out, rest) = if returns {
+            let [out, rest @ ..] = operands else { return Err(self.error("no operands")) };
+            let out = if *out == Operand::Sink { None } else { Some(self.dest(out, ty)?) };
+            (out, rest)
+        } else {
+            (None, operands)
+        };
+        let (address, value, swap) = match rest {
+            [address, value] if op != AtomicOp::CompareAndSwap => (address, value, None),
+            [address, value, swap] if op == AtomicOp::CompareAndSwap => (address, value, Some(self.source(swap, ty)?)),
+            _ => return Err(self.error("the wrong number of operands")),
+        };
+        let address = self.address(address)?;
+        let value = self.source(value, ty)?;
+        Ok(Op::Atomic(Box::new(Atomic { space, op, ty, out, address, value, swap })))
+    }
+
+    /// `cvta`: a space's addresses become generic or back by adding or subtracting its window.
+    pub(super) fn convert_address(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
+        let back = opcode.eat("to");
+        let space = match self.space(opcode) {
+            Space::Generic => return Err(self.error("no space that addresses are converted from")),
+            space => space,
+        };
+        let ty = Ty::parse(opcode.next()).filter(|ty| *ty == Ty::U64);
+        let ty = ty.ok_or_else(|| self.error("addresses have the type .u64"))?;
+        let [out, from] = self.exactly(operands)?;
+        let (from, window) = (self.source(from, ty)?, self.window(space));
+        let op = Alu::Int(if back { Int::Sub64 } else { Int::Add64 });
+        Ok(Op::Alu { op, out: self.dest(out, ty)?, args: [from, window, Slot(0), Slot(0)] })
+    }
+
+    pub(super) fn map_shared(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
+        let generic = !opcode.eat("shared::cluster");
+        let ty = Ty::parse(opcode.next()).filter(|ty| *ty == if generic { Ty::U64 } else { Ty::U32 });
+        let ty = ty.ok_or_else(|| self.error("mapa.u64 and mapa.shared::cluster.u32 are supported"))?;
+        let [out, address, rank] = self.exactly(operands)?;
+        let (address, rank) = (self.source(address, ty)?, self.source(rank, Ty::U32)?);
+        Ok(Op::MapShared { out: self.dest(out, ty)?, address, rank, generic })
+    }
+
+    pub(super) fn is_space(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
+        let space = self.space(opcode);
+        let [out, address] = self.exactly(operands)?;
+        let address = self.source(address, Ty::U64)?;
+        Ok(Op::IsSpace { out: self.dest(out, Ty::Pred)?, address, space })
+    }
+}
+
+/// The combinations in the tables of `atom` and `red`.
+fn defined(op: AtomicOp, ty: Ty) -> bool {
+    use {AtomicOp as A, Ty as T};
+    match op {
+        A::Add => matches!(ty, T::U32 | T::S32 | T::U64 | T::F32 | T::F64 | T::F16 | T::F16x2 | T::Bf16 | T::Bf16x2),
+        A::Min | A::Max => matches!(ty, T::U32 | T::S32 | T::U64 | T::S64),
+        A::And | A::Or | A::Xor => matches!(ty, T::B32 | T::B64),
+        A::Inc | A::Dec => ty == T::U32,
+        A::Exchange => matches!(ty, T::B32 | T::B64),
+        A::CompareAndSwap => matches!(ty, T::B16 | T::B32 | T::B64),
+    }
+}

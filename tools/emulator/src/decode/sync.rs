@@ -1,0 +1,82 @@
+//! Barriers and fences.
+
+use super::{Lower, Opcode};
+use crate::{
+    error::LoadError,
+    ir::{Barrier, BarrierReduce, Fence, Op},
+    parse::Operand,
+    types::Ty,
+};
+
+impl Lower<'_> {
+    pub(super) fn barrier(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
+        if opcode.eat_all("warp.sync") {
+            let [members] = self.exactly(operands)?;
+            return Ok(Op::WarpSync { members: self.source(members, Ty::B32)? });
+        }
+        if opcode.eat("cluster") {
+            let arrives = opcode.next();
+            let relaxed = opcode.one_of(&["release", "relaxed", "acquire"]) == Some("relaxed");
+            opcode.eat("aligned");
+            return match arrives {
+                "arrive" => Ok(Op::ClusterArrive { relaxed }),
+                "wait" => Ok(Op::ClusterWait),
+                _ => Err(self.error("not implemented by the emulator")),
+            };
+        }
+        opcode.eat("cta");
+        let kind = opcode.next();
+        // `bar` is aligned by definition; `barrier` without `.aligned` lets lanes arrive apart, which is refused at run
+        // time where it happens.
+        let aligned = |opcode: &mut Opcode| opcode.eat("aligned");
+        match kind {
+            "sync" | "arrive" => {
+                aligned(opcode);
+                let (id, count) = match operands {
+                    [id] if kind == "sync" => (id, None),
+                    [id, count] => (id, Some(self.source(count, Ty::U32)?)),
+                    _ => return Err(self.error("a barrier and, for arrive, a number of threads are needed")),
+                };
+                let id = self.source(id, Ty::U32)?;
+                Ok(Op::Barrier { kind: if kind == "sync" { Barrier::Sync } else { Barrier::Arrive }, id, count })
+            }
+            "red" => {
+                let how = match opcode.next() {
+                    "popc" => BarrierReduce::Popc,
+                    "and" => BarrierReduce::And,
+                    "or" => BarrierReduce::Or,
+                    other => return Err(self.error(&format!(".{other}: not a reduction"))),
+                };
+                aligned(opcode);
+                let ty = if how == BarrierReduce::Popc { Ty::U32 } else { Ty::Pred };
+                if Ty::parse(opcode.next()) != Some(ty) {
+                    return Err(self.error(&format!("its result has the type {ty:?}")));
+                }
+                let (out, id, count, value) = match operands {
+                    [out, id, value] => (out, id, None, value),
+                    [out, id, count, value] => (out, id, Some(self.source(count, Ty::U32)?), value),
+                    _ => return Err(self.error("the wrong number of operands")),
+                };
+                let (value, negated) = self.predicate(value)?;
+                let (id, out) = (self.source(id, Ty::U32)?, self.dest(out, ty)?);
+                Ok(Op::Barrier { kind: Barrier::Reduce { how, out, value, negated }, id, count })
+            }
+            _ => Err(self.error("not implemented by the emulator")),
+        }
+    }
+
+    pub(super) fn fence(&mut self, opcode: &mut Opcode) -> Result<Op, LoadError> {
+        if opcode.eat_all("proxy.async") {
+            opcode.one_of(&["global", "shared::cta", "shared::cluster"]);
+            return Ok(Op::Fence(Fence::AsyncProxy));
+        }
+        if opcode.eat_all("mbarrier_init.release.cluster") {
+            return Ok(Op::Fence(Fence::MbarrierInit));
+        }
+        opcode.one_of(&["sc", "acq_rel", "acquire", "release"]);
+        match opcode.one_of(&["cta", "cluster", "gpu", "sys", "gl"]) {
+            Some(_) => Ok(Op::Fence(Fence::Memory)),
+            None => Err(self.error("not a fence of the emulator")),
+        }
+    }
+}

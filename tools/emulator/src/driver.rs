@@ -1,0 +1,355 @@
+//! A device shaped like the CUDA driver's: memory, modules, functions, launches.
+
+use crate::{
+    check::{Checks, Fault},
+    count::Counts,
+    cpu,
+    decode::{Addresses, decode},
+    error::LoadError,
+    ir::Kernel,
+    mem::Global,
+    parse,
+    report::Report,
+    run::{Launch, Policy, Settings, Stage},
+    types::Space,
+};
+use std::{collections::HashMap, sync::Arc};
+use thiserror::Error;
+
+/// Why a call of the driver failed.
+#[derive(Debug, Clone, Error, PartialEq)]
+pub enum Error {
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error(transparent)]
+    Fault(Box<Fault>),
+    /// What was given is wrong; the message says what, why and what to do.
+    #[error("{0}")]
+    Invalid(String),
+    #[error("{name}, {bytes} bytes: device memory has {free} bytes left")]
+    OutOfMemory { name: String, bytes: usize, free: usize },
+    /// A failure that `fail_allocation` or `fail_launch` asked for.
+    #[error("{0}: failed on request")]
+    Injected(String),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+fn invalid<T>(message: String) -> Result<T> {
+    Err(Error::Invalid(message))
+}
+
+/// How a device runs kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    pub checks: Checks,
+    pub policy: Policy,
+    /// Most warp instructions of one launch; more is reported as a hang.
+    pub limit: u64,
+    /// Bytes of device memory.
+    pub memory: usize,
+}
+
+impl Default for Config {
+    /// Every check on, lazy, 4 GiB, and 2^34 warp instructions: some minutes.
+    fn default() -> Self {
+        Self { checks: Checks::ALL, policy: Policy::Lazy, limit: 1 << 34, memory: 4 << 30 }
+    }
+}
+
+/// A device with its memory.
+#[derive(Debug)]
+pub struct Device {
+    config: Config,
+    global: Global,
+    used: usize,
+    sizes: HashMap<u64, usize>,
+    /// Calls left until one fails on request.
+    failing_allocation: Option<u64>,
+    failing_launch: Option<u64>,
+}
+
+/// A loaded PTX text.
+#[derive(Debug)]
+pub struct Module {
+    functions: HashMap<String, Function>,
+    variables: HashMap<String, (u64, usize)>,
+}
+
+/// A kernel of a module.
+#[derive(Debug, Clone)]
+pub struct Function {
+    pub kernel: Arc<Kernel>,
+    /// Source files by their number in the PTX.
+    pub files: Arc<Vec<(u32, String)>>,
+}
+
+/// A kernel's argument: as many bytes as its parameter has.
+pub trait Argument {
+    fn bytes(&self) -> Vec<u8>;
+}
+
+macro_rules! arguments {
+    ($($t:ty),*) => {$(
+        impl Argument for $t {
+            fn bytes(&self) -> Vec<u8> {
+                self.to_le_bytes().to_vec()
+            }
+        }
+    )*};
+}
+
+arguments!(u8, i8, u16, i16, u32, i32, f32, u64, i64, f64);
+
+/// A structure passed by value.
+impl Argument for [u8] {
+    fn bytes(&self) -> Vec<u8> {
+        self.to_vec()
+    }
+}
+
+impl Device {
+    /// A device without allocations.
+    ///
+    /// # Errors
+    /// On an x86-64 CPU that lacks the level x86-64-v3.
+    pub fn new(config: Config) -> Result<Self> {
+        if !cpu::supported() {
+            return invalid("this CPU: it lacks x86-64-v3 (AVX2, FMA); run on a newer one".into());
+        }
+        Ok(Self {
+            config,
+            global: Global::default(),
+            used: 0,
+            sizes: HashMap::new(),
+            failing_allocation: None,
+            failing_launch: None,
+        })
+    }
+
+    pub fn config(&self) -> Config {
+        self.config
+    }
+
+    /// Changes policy, checks or limits for the launches that follow.
+    pub fn configure(&mut self, config: Config) {
+        self.config = config;
+    }
+
+    /// The `k`-th allocation from now fails, counted from 0.
+    pub fn fail_allocation(&mut self, k: u64) {
+        self.failing_allocation = Some(k);
+    }
+
+    /// The `k`-th launch from now fails, counted from 0.
+    pub fn fail_launch(&mut self, k: u64) {
+        self.failing_launch = Some(k);
+    }
+
+    /// Bytes of poison. The name appears in faults.
+    pub fn alloc(&mut self, name: &str, bytes: usize) -> Result<u64> {
+        if fails_now(&mut self.failing_allocation) {
+            return Err(Error::Injected(format!("allocation of {name}, {bytes} bytes")));
+        }
+        let free = self.config.memory - self.used;
+        if bytes > free {
+            return Err(Error::OutOfMemory { name: name.into(), bytes, free });
+        }
+        self.used += bytes;
+        let base = self.global.alloc(name, bytes);
+        self.sizes.insert(base, bytes);
+        Ok(base)
+    }
+
+    pub fn free(&mut self, base: u64) -> Result<()> {
+        if !self.global.free(base) {
+            return invalid(format!("address {base:#x}: no allocation starts there, or it is freed"));
+        }
+        self.used -= self.sizes.remove(&base).unwrap_or(0);
+        Ok(())
+    }
+
+    /// Copies bytes to the device.
+    pub fn upload(&mut self, to: u64, bytes: &[u8]) -> Result<()> {
+        match self.global.find(to, bytes.len()) {
+            Some((allocation, at)) => {
+                allocation.block.write(at, bytes);
+                Ok(())
+            }
+            None => invalid(format!("address {to:#x}, {} bytes: not inside one allocation", bytes.len())),
+        }
+    }
+
+    /// Copies bytes to the host. Unwritten memory reads as poison.
+    pub fn download(&mut self, from: u64, bytes: usize) -> Result<Vec<u8>> {
+        match self.global.find(from, bytes) {
+            Some((allocation, at)) => Ok(allocation.block.bytes[at..at + bytes].to_vec()),
+            None => invalid(format!("address {from:#x}, {bytes} bytes: not inside one allocation")),
+        }
+    }
+
+    /// Sets bytes on the device.
+    pub fn fill(&mut self, to: u64, value: u8, bytes: usize) -> Result<()> {
+        self.upload(to, &vec![value; bytes])
+    }
+
+    /// Copies bytes within the device. What was unwritten stays so.
+    pub fn copy(&mut self, to: u64, from: u64, bytes: usize) -> Result<()> {
+        let data = self.download(from, bytes)?;
+        let Some((source, at)) = self.global.find(from, bytes) else {
+            return invalid(format!("address {from:#x}, {bytes} bytes: not inside one allocation"));
+        };
+        let whole = source.block.written.all(at, bytes);
+        let written: Vec<bool> =
+            if whole { vec![] } else { (0..bytes).map(|k| source.block.written.all(at + k, 1)).collect() };
+        match self.global.find(to, bytes) {
+            Some((target, at)) if whole => target.block.write(at, &data),
+            Some((target, at)) => {
+                for (k, _) in written.iter().enumerate().filter(|(_, w)| **w) {
+                    target.block.write(at + k, &data[k..k + 1]);
+                }
+            }
+            None => return invalid(format!("address {to:#x}, {bytes} bytes: not inside one allocation")),
+        }
+        Ok(())
+    }
+
+    /// Parses and decodes a PTX text and places its variables.
+    ///
+    /// # Errors
+    /// Names the line of the first thing that the emulator does not implement.
+    pub fn load(&mut self, ptx: &str) -> Result<Module> {
+        let module = parse::parse(ptx)?;
+        let mut addresses = Addresses::new();
+        let mut variables = HashMap::new();
+        for variable in module.variables.iter().filter(|v| matches!(v.space, Space::Global | Space::Const)) {
+            let size = variable.size.unwrap_or(0) as usize;
+            let base = self.alloc(&variable.name, size)?;
+            // Module variables start at zero, unlike memory that is allocated.
+            let mut bytes = variable.initial.clone();
+            bytes.resize(size, 0);
+            self.upload(base, &bytes)?;
+            addresses.insert(variable.name.clone(), base);
+            variables.insert(variable.name.clone(), (base, size));
+        }
+        let files = Arc::new(module.files.clone());
+        let mut functions = HashMap::new();
+        for function in &module.functions {
+            let kernel = Arc::new(decode(&module, function, &addresses)?);
+            functions.insert(function.name.clone(), Function { kernel, files: files.clone() });
+        }
+        Ok(Module { functions, variables })
+    }
+
+    /// Runs a kernel to its end.
+    ///
+    /// # Errors
+    /// `Invalid` for a shape or arguments that the kernel does not take, `Fault` for what the checks find.
+    pub fn launch(&mut self, function: &Function, launch: Launch, arguments: &[&dyn Argument]) -> Result<Report> {
+        let kernel = &function.kernel;
+        if fails_now(&mut self.failing_launch) {
+            return Err(Error::Injected(format!("launch of {}", kernel.name)));
+        }
+        check_shape(kernel, launch)?;
+        let params = pack(kernel, arguments)?;
+        let mut counts = Counts::new(kernel.code.len());
+        let mut output = String::new();
+        self.global.take_touched();
+        let Config { checks, policy, limit, .. } = self.config;
+        let stage = Stage {
+            files: &function.files,
+            params: &params,
+            global: &mut self.global,
+            counts: &mut counts,
+            output: &mut output,
+        };
+        let result = cpu::run(kernel, launch, Settings { checks, policy, limit }, stage);
+        counts.unique_bytes = self.global.take_touched();
+        result.map_err(Error::Fault)?;
+        Ok(Report { function: function.clone(), counts, output })
+    }
+}
+
+impl Module {
+    /// A kernel by its name in the PTX.
+    pub fn function(&self, name: &str) -> Result<Function> {
+        match self.functions.get(name) {
+            Some(function) => Ok(function.clone()),
+            None => invalid(format!("{name}: the module has no such kernel; it has {}", self.names().join(", "))),
+        }
+    }
+
+    /// The kernels' names, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.functions.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Address and size of a `__device__` or `__constant__` variable.
+    pub fn variable(&self, name: &str) -> Option<(u64, usize)> {
+        self.variables.get(name).copied()
+    }
+}
+
+fn fails_now(left: &mut Option<u64>) -> bool {
+    let now = *left == Some(0);
+    *left = left.and_then(|k| k.checked_sub(1));
+    now
+}
+
+/// The limits of a launch on devices of capability 8.0 to 9.0.
+fn check_shape(kernel: &Kernel, launch: Launch) -> Result<()> {
+    let Launch { grid, block, cluster, dynamic_shared } = launch;
+    let name = &kernel.name;
+    let volume = |shape: [u32; 3]| shape.iter().map(|n| u64::from(*n)).product::<u64>();
+    if volume(grid) == 0 || grid[0] > i32::MAX as u32 || grid[1] > 65535 || grid[2] > 65535 {
+        return invalid(format!("{name}, grid {grid:?}: each extent is at least 1, y and z at most 65535"));
+    }
+    let most = kernel.max_threads.unwrap_or(1024).min(1024);
+    if volume(block) == 0 || volume(block) > most.into() || block[2] > 64 {
+        return invalid(format!("{name}, block {block:?}: 1 to {most} threads, z at most 64"));
+    }
+    if volume(cluster) == 0 || volume(cluster) > 8 || (0..3).any(|axis| !grid[axis].is_multiple_of(cluster[axis])) {
+        return invalid(format!("{name}, cluster {cluster:?}: at most 8 CTAs, dividing the grid {grid:?}"));
+    }
+    if kernel.cluster.is_some_and(|wanted| wanted != cluster) {
+        return invalid(format!("{name}, cluster {cluster:?}: the kernel is compiled for {:?}", kernel.cluster));
+    }
+    let shared = kernel.dynamic_shared - crate::window::SHARED_BASE;
+    // 227 KiB of an H200's 228, 163 of an A100's 164; a CTA reserves one.
+    let most = if kernel.target.starts_with("sm_8") { 163 << 10 } else { 227 << 10 };
+    if u64::from(shared) + u64::from(dynamic_shared) > most {
+        return invalid(format!(
+            "{name}: {shared} bytes of static and {dynamic_shared} of dynamic shared memory exceed {most}"
+        ));
+    }
+    Ok(())
+}
+
+/// Lays the arguments out as the kernel's parameters.
+fn pack(kernel: &Kernel, arguments: &[&dyn Argument]) -> Result<Vec<u8>> {
+    if arguments.len() != kernel.params.len() {
+        return invalid(format!(
+            "{}: {} arguments given, the kernel takes {}",
+            kernel.name,
+            arguments.len(),
+            kernel.params.len()
+        ));
+    }
+    let mut packed = vec![];
+    for (k, (argument, param)) in arguments.iter().zip(&kernel.params).enumerate() {
+        let bytes = argument.bytes();
+        if bytes.len() != param.size as usize {
+            return invalid(format!(
+                "{}, argument {k}: {} bytes given, its parameter has {}",
+                kernel.name,
+                bytes.len(),
+                param.size
+            ));
+        }
+        packed.resize(param.offset as usize, 0);
+        packed.extend_from_slice(&bytes);
+    }
+    Ok(packed)
+}

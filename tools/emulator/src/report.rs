@@ -1,0 +1,54 @@
+//! What a launch did, for people and for golden files.
+
+use crate::{check, count::Counts};
+use crate::{
+    count::{Class, Count},
+    driver::Function,
+};
+use std::{collections::BTreeMap, fmt};
+
+/// The outcome of a launch that ended without a fault.
+#[derive(Debug, Clone)]
+pub struct Report {
+    pub function: Function,
+    pub counts: Counts,
+    /// What `printf` wrote.
+    pub output: String,
+}
+
+impl Report {
+    pub fn total(&self) -> Count {
+        self.counts.total()
+    }
+
+    pub fn by_class(&self) -> BTreeMap<Class, Count> {
+        self.counts.by_class(&self.function.kernel)
+    }
+
+    /// Counts by source line; empty without `-lineinfo`.
+    pub fn by_line(&self) -> BTreeMap<(String, u32), Count> {
+        let lines = self.counts.by_line(&self.function.kernel);
+        lines.into_iter().filter_map(|(l, c)| Some((check::source(&self.function.files, Some(l))?, c))).collect()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total = self.total();
+        writeln!(f, "{}", self.function.kernel.name)?;
+        writeln!(f, "  warp instructions   {:>14}", total.warps)?;
+        writeln!(f, "  lane instructions   {:>14}", total.lanes)?;
+        for (class, count) in self.by_class().iter().filter(|(_, c)| c.warps > 0) {
+            writeln!(f, "    {:<18}{:>14}", format!("{class:?}"), count.warps)?;
+        }
+        writeln!(f, "  divergent branches  {:>14}", total.divergent)?;
+        writeln!(f, "  global requests     {:>14}", total.global_requests)?;
+        writeln!(f, "  global bytes        {:>14}", total.global_bytes)?;
+        writeln!(f, "  global sectors      {:>14}", total.global_sectors)?;
+        writeln!(f, "  unique bytes        {:>14}", self.counts.unique_bytes)?;
+        writeln!(f, "  shared requests     {:>14}", total.shared_requests)?;
+        writeln!(f, "  shared wavefronts   {:>14} ({} ideal)", total.shared_wavefronts, total.shared_ideal)?;
+        writeln!(f, "  async bytes         {:>14}", total.async_bytes)?;
+        writeln!(f, "  matrix multiply-adds{:>14}", total.matrix_fma)
+    }
+}

@@ -1,0 +1,351 @@
+//! Running a launch: clusters one after another, the warps of a cluster in turns.
+//!
+//! CTAs run in order of their index, x fastest; within a cluster each runnable warp in order of its index runs until it
+//! waits. So everything, sums by float atomics included, happens in one order and every run gives the same bits.
+
+mod access;
+mod atomic;
+mod barrier;
+mod bulk;
+mod cluster;
+mod copy;
+mod interpret;
+mod lanes;
+mod matrix;
+mod mbarrier;
+mod print;
+mod warp;
+mod wgmma;
+
+use crate::{
+    check::{Checked, Checks, Clocks, Event, Fault, Kind, Proxy, Races, Trouble, report, source},
+    count::Counts,
+    ir::{Kernel, LaneMask, Special},
+    mem::{Global, Shared},
+    regs::{LANES, Regs},
+};
+use barrier::NamedBarrier;
+use bulk::Landing;
+use cluster::ClusterBarrier;
+use std::collections::{BTreeMap, VecDeque};
+use warp::{Wait, Warp};
+use wgmma::Warpgroup;
+
+/// Grid, block and cluster of a launch, and its dynamic shared memory in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Launch {
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub cluster: [u32; 3],
+    pub dynamic_shared: u32,
+}
+
+/// When asynchronous work happens; see the crate's documentation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Policy {
+    /// At once, where it is issued.
+    Eager,
+    /// At the last moment at which the program may still expect it.
+    Lazy,
+}
+
+/// What a launch runs with.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    pub checks: Checks,
+    pub policy: Policy,
+    /// Most warp instructions that one launch may issue.
+    pub limit: u64,
+}
+
+/// One CTA of the running cluster.
+struct Cta {
+    id: [u32; 3],
+    shared: Shared,
+    races: Option<Races>,
+    barriers: [NamedBarrier; 16],
+    warpgroups: Vec<Warpgroup>,
+    /// Its warps among those of the cluster.
+    warps: std::ops::Range<usize>,
+}
+
+/// Everything but the warp that runs.
+pub struct World<'a> {
+    kernel: &'a Kernel,
+    files: &'a [(u32, String)],
+    settings: Settings,
+    launch: Launch,
+    params: &'a [u8],
+    global: &'a mut Global,
+    counts: &'a mut Counts,
+    /// What `printf` wrote.
+    output: &'a mut String,
+    ctas: Vec<Cta>,
+    /// None: the warp is running.
+    warps: Vec<Option<Box<Warp>>>,
+    clocks: Clocks,
+    cluster_barrier: ClusterBarrier,
+    /// By CTA and offset in its shared memory.
+    mbarriers: BTreeMap<(usize, usize), mbarrier::State>,
+    /// Bulk loads under way, oldest first.
+    landings: VecDeque<Landing>,
+    /// A warp has asked in vain whether something has happened.
+    polled: bool,
+    /// Warp instructions issued by the launch.
+    issued: u64,
+}
+
+/// The memory and books of a launch.
+pub struct Stage<'a> {
+    pub files: &'a [(u32, String)],
+    pub params: &'a [u8],
+    pub global: &'a mut Global,
+    pub counts: &'a mut Counts,
+    pub output: &'a mut String,
+}
+
+/// Runs a launch whose shape has been checked.
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt"))]
+pub fn run(kernel: &Kernel, launch: Launch, settings: Settings, stage: Stage) -> Result<(), Box<Fault>> {
+    let mut world = World::new(kernel, launch, settings, stage);
+    let clusters: [u32; 3] = std::array::from_fn(|axis| launch.grid[axis] / launch.cluster[axis]);
+    for z in 0..clusters[2] {
+        for y in 0..clusters[1] {
+            for x in 0..clusters[0] {
+                world.start([x, y, z]);
+                world.cluster()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+impl<'a> World<'a> {
+    fn new(kernel: &'a Kernel, launch: Launch, settings: Settings, stage: Stage<'a>) -> Self {
+        let threads: u32 = launch.block.iter().product();
+        let ctas: u32 = launch.cluster.iter().product();
+        let warps_per_cta = threads.div_ceil(LANES as u32) as usize;
+        let shared = kernel.dynamic_shared - crate::window::SHARED_BASE + launch.dynamic_shared;
+        let mut regs = Regs::new(kernel.rows, kernel.masks);
+        for (slot, value) in &kernel.constants {
+            *regs.row_mut(*slot) = [*value; LANES];
+        }
+        for slot in &kernel.truths {
+            regs.masks[slot.0 as usize] = u32::MAX;
+        }
+        let warp = |_| Some(Box::new(Warp::new(regs.clone(), kernel.local as usize)));
+        let cta = |rank: u32| Cta {
+            id: [0; 3],
+            shared: Shared::new(shared),
+            races: settings.checks.race.then(|| Races::new(shared as usize)),
+            barriers: Default::default(),
+            warpgroups: vec![],
+            warps: rank as usize * warps_per_cta..(rank as usize + 1) * warps_per_cta,
+        };
+        Self {
+            kernel,
+            files: stage.files,
+            settings,
+            launch,
+            params: stage.params,
+            global: stage.global,
+            counts: stage.counts,
+            output: stage.output,
+            ctas: (0..ctas).map(cta).collect(),
+            warps: (0..warps_per_cta * ctas as usize).map(warp).collect(),
+            clocks: Clocks::default(),
+            cluster_barrier: Default::default(),
+            mbarriers: BTreeMap::new(),
+            landings: VecDeque::new(),
+            polled: false,
+            issued: 0,
+        }
+    }
+
+    /// Sets up the cluster at an index of the grid of clusters.
+    fn start(&mut self, cluster: [u32; 3]) {
+        let Launch { grid, block, cluster: shape, .. } = self.launch;
+        let threads: u32 = block.iter().product();
+        self.clocks = Clocks::default();
+        self.cluster_barrier = Default::default();
+        self.mbarriers.clear();
+        self.landings.clear();
+        for rank in 0..self.ctas.len() {
+            let [sx, sy, _] = shape;
+            let r = rank as u32;
+            let within = [r % sx, r / sx % sy, r / (sx * sy)];
+            let id = std::array::from_fn(|axis| cluster[axis] * shape[axis] + within[axis]);
+            let cta = &mut self.ctas[rank];
+            cta.id = id;
+            cta.shared.block.reset();
+            cta.races.iter_mut().for_each(Races::clear);
+            cta.barriers = Default::default();
+            cta.warpgroups = (0..cta.warps.len() / 4).map(|_| Warpgroup::default()).collect();
+            for (number, index) in cta.warps.clone().enumerate() {
+                let number = number as u32;
+                let warp = self.warps[index].as_mut().expect("no warp runs between clusters");
+                (warp.index, warp.cta, warp.number) = (index, rank, number);
+                warp.start(u32::MAX >> (32 - (threads - number * 32).min(32)));
+                for slot in &self.kernel.poisoned {
+                    *warp.regs.row_mut(*slot) = [u32::from_le_bytes([crate::mem::POISON; 4]); LANES];
+                }
+                let axis = |values: [u32; 3], axis: u8| values[axis as usize];
+                for (slot, special) in &self.kernel.specials {
+                    let row = warp.regs.row_mut(*slot);
+                    for lane in 0..LANES as u32 {
+                        let thread = number * 32 + lane;
+                        row[lane as usize] = match *special {
+                            Special::Tid(0) => thread % block[0],
+                            Special::Tid(1) => thread / block[0] % block[1],
+                            Special::Tid(_) => thread / (block[0] * block[1]),
+                            Special::Ntid(k) => axis(block, k),
+                            Special::Ctaid(k) => axis(id, k),
+                            Special::Nctaid(k) => axis(grid, k),
+                            Special::LaneId => lane,
+                            Special::WarpId => number,
+                            Special::NumWarps => threads.div_ceil(32),
+                            Special::LaneMask(LaneMask::Eq) => 1 << lane,
+                            Special::LaneMask(LaneMask::Lt) => (1 << lane) - 1,
+                            Special::LaneMask(LaneMask::Le) => u32::MAX >> (31 - lane),
+                            Special::LaneMask(LaneMask::Ge) => u32::MAX << lane,
+                            Special::LaneMask(LaneMask::Gt) => !(u32::MAX >> (31 - lane)),
+                            Special::ClusterId(k) => axis(cluster, k),
+                            Special::NumClusters(k) => axis(grid, k) / axis(shape, k),
+                            Special::ClusterCtaid(k) => axis(within, k),
+                            Special::ClusterNctaid(k) => axis(shape, k),
+                            Special::ClusterCtarank => r,
+                            Special::ClusterNctarank => shape.iter().product(),
+                            Special::DynamicShared => self.launch.dynamic_shared,
+                            Special::Zero => 0,
+                        };
+                    }
+                }
+                let name = if self.launch.cluster == [1; 3] {
+                    format!("warp {number}")
+                } else {
+                    format!("warp {number} of the CTA with rank {rank}")
+                };
+                self.clocks.add(name);
+            }
+        }
+    }
+
+    /// Runs the warps in turns until all have left.
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt"))]
+    fn cluster(&mut self) -> Result<(), Box<Fault>> {
+        loop {
+            let (mut moved, mut alive) = (false, false);
+            for index in 0..self.warps.len() {
+                let mut warp = self.warps[index].take().expect("warps run one at a time");
+                let result = if !warp.done() && warp.select() {
+                    moved = true;
+                    self.interpret(&mut warp).map_err(|trouble| self.fault(&warp, *trouble))
+                } else {
+                    Ok(())
+                };
+                alive |= !warp.done();
+                self.warps[index] = Some(warp);
+                result?;
+            }
+            if !alive {
+                return Ok(());
+            }
+            // Whoever only polls does not keep copies from landing.
+            let idle = std::mem::take(&mut self.polled) || !moved;
+            let landed = idle && self.land_oldest()?;
+            if !moved && !landed {
+                return Err(self.deadlock());
+            }
+        }
+    }
+
+    /// Lands the oldest bulk load. False when none is under way.
+    fn land_oldest(&mut self) -> Result<bool, Box<Fault>> {
+        let Some(landing) = self.landings.pop_front() else {
+            return Ok(false);
+        };
+        match self.land(landing, None) {
+            Ok(()) => Ok(true),
+            Err(trouble) => {
+                let warp = self.warps.iter().flatten().find(|w| !w.done()).expect("a live warp waits");
+                Err(self.fault(warp, *trouble))
+            }
+        }
+    }
+
+    /// The fault of a warp at its current instruction.
+    fn fault(&self, warp: &Warp, trouble: Trouble) -> Box<Fault> {
+        let pc = warp.split.pc as usize;
+        let ins = &self.kernel.code[pc];
+        Box::new(Fault {
+            kind: trouble.kind,
+            kernel: self.kernel.name.clone(),
+            cta: self.ctas[warp.cta].id,
+            warp: warp.number,
+            lane: trouble.lane,
+            line: ins.line,
+            opcode: self.kernel.opcodes[pc].clone(),
+            source: source(self.files, ins.loc),
+            message: trouble.message,
+        })
+    }
+
+    /// Nothing can move: what every warp waits for.
+    fn deadlock(&mut self) -> Box<Fault> {
+        let mut lines = vec![];
+        let mut first = None;
+        for index in 0..self.warps.len() {
+            let mut warp = self.warps[index].take().expect("warps run one at a time");
+            let (cta, number) = (warp.cta, warp.number);
+            for split in warp.splits() {
+                let line = self.kernel.code[split.pc as usize].line;
+                let what = match split.wait {
+                    Some(Wait::Barrier(id)) => self.describe_barrier(cta, id),
+                    Some(Wait::Mbarrier { offset, .. }) => {
+                        format!("the mbarrier at shared address {:#x}", offset + crate::window::SHARED_BASE)
+                    }
+                    Some(Wait::Lanes(members)) => format!("lanes {members:#010x} at bar.warp.sync"),
+                    Some(Wait::Cluster) => "the cluster barrier".to_string(),
+                    Some(Wait::Warpgroup) => "the other warps of its warpgroup".to_string(),
+                    None => "nothing".to_string(),
+                };
+                lines.push(format!("CTA rank {cta} warp {number} (PTX line {line}) waits for {what}"));
+            }
+            if !warp.done() && first.is_none() {
+                let message = String::new();
+                first = Some(self.fault(&warp, Trouble { kind: Kind::Deadlock, lane: None, message }));
+            }
+            self.warps[index] = Some(warp);
+        }
+        let mut fault = first.expect("a deadlock has a warp that waits");
+        fault.message = format!("no warp can go on: {}", lines.join("; "));
+        fault
+    }
+
+    /// Records an access of a warp to shared memory.
+    #[inline]
+    fn touch_shared(&mut self, warp: &Warp, at: Touch, write: bool, strong: bool) -> Checked {
+        let Some(races) = &mut self.ctas[at.cta].races else {
+            return Ok(());
+        };
+        let actor = warp.actor();
+        let known = self.clocks.of(actor);
+        let time = known.seen.get(actor);
+        let event = Event { actor, time, proxy: Proxy::Generic, strong, known, pc: warp.split.pc };
+        let result = if write { races.write(at.offset, at.size, event) } else { races.read(at.offset, at.size, event) };
+        result.or_else(|conflict| {
+            let address = at.offset as u32 + crate::window::SHARED_BASE;
+            let what = format!("shared address {address:#x}");
+            report(&conflict, &self.clocks, |pc| self.kernel.code[pc as usize].line, &what, at.lane)
+        })
+    }
+}
+
+/// Bytes of a CTA's shared memory that a lane accesses.
+#[derive(Clone, Copy)]
+struct Touch {
+    cta: usize,
+    offset: usize,
+    size: usize,
+    lane: Option<usize>,
+}

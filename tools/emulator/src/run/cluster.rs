@@ -1,0 +1,71 @@
+//! The barrier of a cluster, whose halves are separate instructions.
+
+use super::{
+    World,
+    interpret::Flow,
+    warp::{Wait, Warp},
+};
+use crate::check::{Checked, Kind, Knowledge, accuse};
+
+#[derive(Debug, Default)]
+pub struct ClusterBarrier {
+    /// Times it has opened.
+    opened: u64,
+    /// Warps that have arrived since.
+    arrived: Vec<usize>,
+    gathering: Knowledge,
+    completed: Knowledge,
+}
+
+impl World<'_> {
+    pub(super) fn cluster_arrive(&mut self, warp: &mut Warp, relaxed: bool, active: u32) -> Checked {
+        if active != warp.live {
+            let message = format!("lanes {active:#010x} of {:#010x} arrive: the others are elsewhere", warp.live);
+            return accuse(Kind::Sync, None, message);
+        }
+        if warp.cluster_arrival.is_some() {
+            return accuse(Kind::Sync, None, "the warp arrives twice at the cluster barrier without waiting between");
+        }
+        if !relaxed {
+            let knowledge = self.clocks.release(warp.actor());
+            self.cluster_barrier.gathering.join(&knowledge);
+        }
+        warp.cluster_arrival = Some(self.cluster_barrier.opened);
+        self.cluster_barrier.arrived.push(warp.index);
+        self.open_cluster_barrier(Some(warp));
+        Ok(())
+    }
+
+    pub(super) fn cluster_wait(&mut self, warp: &mut Warp, active: u32) -> Checked<Flow> {
+        if active != warp.live {
+            let message = format!("lanes {active:#010x} of {:#010x} wait: the others are elsewhere", warp.live);
+            return accuse(Kind::Sync, None, message);
+        }
+        let Some(arrival) = warp.cluster_arrival else {
+            return accuse(Kind::Sync, None, "the warp waits at the cluster barrier and has not arrived");
+        };
+        if self.cluster_barrier.opened == arrival {
+            return Ok(Flow::Retry(Wait::Cluster));
+        }
+        warp.cluster_arrival = None;
+        self.clocks.acquire(warp.actor(), &self.cluster_barrier.completed);
+        Ok(Flow::Next)
+    }
+
+    /// Opens the barrier once every live warp of the cluster has arrived.
+    pub(super) fn open_cluster_barrier(&mut self, running: Option<&mut Warp>) {
+        let live = |warp: &&Warp| !warp.done();
+        let waiting_for = self.warps.iter().flatten().map(|w| &**w).chain(running.as_deref()).filter(live);
+        let arrived = &self.cluster_barrier.arrived;
+        if arrived.is_empty() || !waiting_for.map(|w| w.index).all(|index| arrived.contains(&index)) {
+            return;
+        }
+        let barrier = &mut self.cluster_barrier;
+        barrier.opened += 1;
+        barrier.arrived.clear();
+        barrier.completed = std::mem::take(&mut barrier.gathering);
+        for warp in self.warps.iter_mut().flatten().map(|w| &mut **w).chain(running) {
+            warp.splits().filter(|s| s.wait == Some(Wait::Cluster)).for_each(|s| s.wait = None);
+        }
+    }
+}
