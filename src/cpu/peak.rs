@@ -3,37 +3,27 @@
 use crate::base::DType;
 use crate::device::{Cpu, Isa};
 use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
-
-/// Sums in flight: more than latency times ports of any processor at hand, and few enough for its registers.
-const CHAINS: usize = 12;
 
 /// The most FLOP/s that all threads of `cpu` reach together on multiply-adds of registers, `cpu.products` in and f32 out.
 ///
-/// The best of `rounds` rounds of about a millisecond; on a busy machine, or one whose clock moves, more rounds and a
-/// measurement right beside the one it is compared with are worth having.
+/// The best of `rounds` rounds of about a millisecond. On a busy machine, or one whose clock moves, take many rounds, right
+/// beside what they are compared with.
 pub fn flops(cpu: &Cpu, rounds: usize) -> f64 {
-    const STEPS: usize = 200_000;
-    let threads = cpu.threads.count();
     let round = || {
+        let done = AtomicUsize::new(0);
         let start = Instant::now();
-        cpu.threads.run(threads, |_| run(cpu.isa(), cpu.products, STEPS));
-        (threads * STEPS * flops_of_a_step(cpu.isa(), cpu.products)) as f64 / start.elapsed().as_secs_f64()
+        cpu.threads.run(cpu.threads.count(), |_| {
+            done.fetch_add(run(cpu.isa(), cpu.products, 100_000), Ordering::Relaxed);
+        });
+        done.into_inner() as f64 / start.elapsed().as_secs_f64()
     };
     (0..rounds).map(|_| round()).fold(0.0, f64::max)
 }
 
-fn flops_of_a_step(isa: Isa, products: DType) -> usize {
-    let lanes = match (isa, products) {
-        (Isa::Portable, _) => 4,
-        (Isa::Avx2, _) => 8,
-        (Isa::Avx512Bf16, DType::BF16) => 32,
-        (Isa::Avx512 | Isa::Avx512Bf16, _) => 16,
-    };
-    2 * CHAINS * lanes
-}
-
-fn run(isa: Isa, products: DType, steps: usize) {
+/// Returns the operations done in `steps` rounds over all sums.
+fn run(isa: Isa, products: DType, steps: usize) -> usize {
     // SAFETY: an `Isa` is never above what the processor was found to have.
     #[cfg(target_arch = "x86_64")]
     unsafe {
@@ -45,11 +35,11 @@ fn run(isa: Isa, products: DType, steps: usize) {
         }
     }
     #[cfg(not(target_arch = "x86_64"))]
-    portable(steps);
+    portable(steps)
 }
 
-fn portable(steps: usize) {
-    let mut sums = [[0.0_f32; 4]; CHAINS];
+fn portable(steps: usize) -> usize {
+    let mut sums = [[0.0_f32; 4]; 12];
     let (a, b) = (black_box([0.5; 4]), black_box([0.25; 4]));
     for _ in 0..steps {
         for sum in &mut sums {
@@ -59,35 +49,38 @@ fn portable(steps: usize) {
         }
     }
     black_box(sums);
+    steps * 2 * sums.as_flattened().len()
 }
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{CHAINS, black_box};
+    use super::black_box;
     use std::arch::x86_64::*;
 
-    macro_rules! chains {
-        ($name:ident, $features:literal, $zero:expr, $operand:expr, $add:ident($sum:ident, $a:ident, $b:ident) $order:tt) => {
+    /// `$sums` sums in flight, beyond latency times ports and within the registers, of `$lanes` products each.
+    macro_rules! multiply_adds {
+        ($name:ident: $features:literal, $sums:literal x $lanes:literal, $zero:expr, $one:expr, |$sum:ident, $one_in:ident| $add:expr) => {
             #[target_feature(enable = $features)]
-            pub fn $name(steps: usize) {
-                let mut sums = [$zero; CHAINS];
-                let ($a, $b) = (black_box($operand), black_box($operand));
+            pub fn $name(steps: usize) -> usize {
+                let mut sums = [$zero; $sums];
+                let $one_in = black_box($one);
                 for _ in 0..steps {
                     for $sum in &mut sums {
-                        *$sum = $add $order;
+                        *$sum = $add;
                     }
                 }
                 black_box(sums);
+                steps * 2 * $sums * $lanes
             }
         };
     }
-    chains!(avx2, "avx2,fma", _mm256_setzero_ps(), _mm256_set1_ps(0.5), _mm256_fmadd_ps(s, a, b)(a, b, *s));
-    chains!(avx512, "avx512f", _mm512_setzero_ps(), _mm512_set1_ps(0.5), _mm512_fmadd_ps(s, a, b)(a, b, *s));
-    chains!(
-        avx512_bf16,
-        "avx512f,avx512bf16",
-        _mm512_setzero_ps(),
-        _mm512_cvtne2ps_pbh(_mm512_set1_ps(0.5), _mm512_set1_ps(0.5)),
-        _mm512_dpbf16_ps(s, a, b)(*s, a, b)
-    );
+    multiply_adds!(avx2: "avx2,fma", 12 x 8, _mm256_setzero_ps(), _mm256_set1_ps(1.0), |sum, one| {
+        _mm256_fmadd_ps(one, one, *sum)
+    });
+    multiply_adds!(avx512: "avx512f", 16 x 16, _mm512_setzero_ps(), _mm512_set1_ps(1.0), |sum, one| {
+        _mm512_fmadd_ps(one, one, *sum)
+    });
+    multiply_adds!(avx512_bf16: "avx512f,avx512bf16", 16 x 32, _mm512_setzero_ps(), {
+        _mm512_cvtne2ps_pbh(_mm512_set1_ps(1.0), _mm512_set1_ps(1.0))
+    }, |sum, one| _mm512_dpbf16_ps(*sum, one, one));
 }

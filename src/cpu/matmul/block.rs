@@ -37,12 +37,11 @@ impl<'a> Output<'a> {
     }
 
     /// # Safety
-    /// - `row` and `cols` lie inside the output.
-    /// - No other reference to these elements lives.
+    /// `row` and `col` lie inside the output.
     #[inline(always)]
-    unsafe fn row(&self, row: usize, cols: Range<usize>) -> &'a mut [f32] {
+    unsafe fn at(&self, row: usize, col: usize) -> *mut f32 {
         // SAFETY: the caller's.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(row * self.stride + cols.start), cols.len()) }
+        unsafe { self.start.add(row * self.stride + col) }
     }
 }
 
@@ -53,18 +52,20 @@ pub(super) fn rows_per_task(rows: usize, steps: usize, threads: usize) -> usize 
     fits.min(fair).next_multiple_of(LANES)
 }
 
-/// Packs one strip of an operand.
+/// Packs strips of an operand.
 pub(super) struct Pack<'a> {
     pub source: &'a Matrix<'a>,
     pub first: usize,
     pub round: bool,
+    pub steps: usize,
     pub out: &'a mut [u32],
 }
 
 impl Work for Pack<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        pack::strip::<V>(self.source, self.first, self.round, self.out);
+        // SAFETY: this runs inside `V::run`.
+        unsafe { pack::strips::<V>(self.source, self.first, self.round, self.steps, self.out) };
     }
 }
 
@@ -85,9 +86,8 @@ impl<E: Epilogue> Work for Block<'_, E> {
     fn run<V: Vector>(self) {
         let strip = self.steps * LANES;
         let mut a = Scratch::new(&scratch::A, self.rows.len().div_ceil(LANES) * strip);
-        for (i, out) in a.words().chunks_exact_mut(strip).enumerate() {
-            pack::strip::<V>(self.a, self.rows.start + i * LANES, self.round, out);
-        }
+        // SAFETY: this runs inside `V::run`.
+        unsafe { pack::strips::<V>(self.a, self.rows.start, self.round, self.steps, a.words()) };
         let blocks = self.steps.div_ceil(STEPS);
         let depth = self.steps.div_ceil(blocks);
         let tile_rows = self.rows.len().div_ceil(V::ROWS);
@@ -132,29 +132,36 @@ impl<E: Epilogue> Block<'_, E> {
                 // SAFETY: this runs inside `V::run`; the strips hold `self.steps` steps each, and the slot holds the tile.
                 unsafe { V::tile(vectors, tile) };
                 if steps.end == self.steps {
-                    self.finish::<V>(row, first, vectors, bytemuck::cast_slice(slot));
+                    let sums = bytemuck::cast_slice(slot);
+                    match vectors {
+                        3 => self.finish::<{ 3 * LANES }>(row, first, sums),
+                        2 => self.finish::<{ 2 * LANES }>(row, first, sums),
+                        _ => self.finish::<LANES>(row, first, sums),
+                    }
                 }
             }
             first += vectors;
         }
     }
 
-    /// Hands the sums of a tile to the epilogue, a vector at a time.
+    /// Hands the sums of a tile, `WIDTH` in a row, to the epilogue.
     #[inline(always)]
-    fn finish<V: Vector>(&self, first_row: usize, first_strip: usize, vectors: usize, sums: &[f32]) {
-        let rows = V::ROWS.min(self.rows.len() - first_row);
-        for (i, sums) in sums.chunks_exact(vectors * LANES).enumerate().take(rows) {
-            let row = self.rows.start + first_row + i;
-            for (v, sums) in sums.as_chunks::<LANES>().0.iter().enumerate() {
-                let col = self.cols.start + (first_strip + v) * LANES;
-                let width = LANES.min(self.cols.end - col);
+    fn finish<const WIDTH: usize>(&self, first_row: usize, first_strip: usize, sums: &[f32]) {
+        let col = self.cols.start + first_strip * LANES;
+        let rows = (self.rows.start + first_row..self.rows.end).zip(sums.as_chunks::<WIDTH>().0);
+        if self.cols.end - col >= WIDTH {
+            // Here the compiler knows the length of a row.
+            for (row, sums) in rows {
                 // SAFETY: the rectangle lies inside the output and belongs to this task.
-                let out = unsafe { self.output.row(row, col..col + width) };
-                // Whole vectors have a length that the compiler knows.
-                match <&mut [f32; LANES]>::try_from(&mut *out) {
-                    Ok(out) => self.epilogue.write(row, col, sums, out),
-                    Err(_) => self.epilogue.write(row, col, &sums[..width], out),
-                }
+                let out = unsafe { &mut *self.output.at(row, col).cast::<[f32; WIDTH]>() };
+                self.epilogue.write(row, col, sums, out);
+            }
+        } else {
+            let width = self.cols.end - col;
+            for (row, sums) in rows {
+                // SAFETY: as above.
+                let out = unsafe { std::slice::from_raw_parts_mut(self.output.at(row, col), width) };
+                self.epilogue.write(row, col, &sums[..width], out);
             }
         }
     }

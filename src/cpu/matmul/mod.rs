@@ -26,6 +26,9 @@ use vector::{LANES, Vector};
 /// Rows up to which packing all of B for all threads costs more than it saves: tasks then take columns.
 const FEW_ROWS: usize = 64;
 
+/// Strips of B that are packed together: 256 bytes of a row.
+const PACKED: usize = 4;
+
 /// Words of B that a task packs for itself: a quarter of an L2 cache of 1 MiB.
 const B_WORDS: usize = 64 * 1024;
 
@@ -84,7 +87,9 @@ impl<E: Epilogue> Product<'_, E> {
             let threads = &self.cpu.threads;
             let strip = self.steps::<V>() * LANES;
             let mut packed = Scratch::new(&scratch::B, self.b.cols.div_ceil(LANES) * strip);
-            threads.each(Chunks::new(packed.words(), strip), 1, |i, out| self.pack::<V>(i * LANES, out));
+            threads.each(Chunks::new(packed.words(), PACKED * strip), 1, |i, out| {
+                self.pack::<V>(i * PACKED * LANES, out);
+            });
             let packed = &*packed.words();
             let size = block::rows_per_task(self.a.rows, self.steps::<V>(), threads.count());
             threads.run(self.a.rows.div_ceil(size), |i| {
@@ -98,9 +103,7 @@ impl<E: Epilogue> Product<'_, E> {
     fn columns<V: Vector>(&self, start: usize, end: usize) {
         let strip = self.steps::<V>() * LANES;
         let mut packed = Scratch::new(&scratch::B, (end - start).div_ceil(LANES) * strip);
-        for (i, out) in packed.words().chunks_exact_mut(strip).enumerate() {
-            self.pack::<V>(start + i * LANES, out);
-        }
+        self.pack::<V>(start, packed.words());
         let size = block::rows_per_task(self.a.rows, self.steps::<V>(), 1);
         for first in (0..self.a.rows).step_by(size) {
             self.block::<V>(first..self.a.rows.min(first + size), packed.words(), start..end);
@@ -108,7 +111,7 @@ impl<E: Epilogue> Product<'_, E> {
     }
 
     fn pack<V: Vector>(&self, first: usize, out: &mut [u32]) {
-        let pack = Pack { source: &self.b.transposed(), first, round: self.round(), out };
+        let pack = Pack { source: &self.b.transposed(), first, round: self.round(), steps: self.steps::<V>(), out };
         // SAFETY: `V` was chosen by the device's instruction set.
         unsafe { V::run(pack) };
     }

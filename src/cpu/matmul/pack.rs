@@ -1,127 +1,115 @@
 //! Packing: an operand as strips of `LANES` rows (of A) or columns (of B), the words of one step side by side, so that the
-//! inner loop reads both operands from end to end. Missing rows and the rest of the last step are zero.
+//! inner loop reads both operands from end to end. Missing rows and what follows the last k are zero.
 
 use super::matrix::{Map, Matrix};
 use super::vector::{LANES, Vector};
 use crate::cpu::math;
 
+/// Elements along k between a prefetch and its use: the time of a few squares, about that of a read from memory.
+const AHEAD: usize = 64;
+
 /// Words of one row (or column) along k, at least one: an empty sum is a sum of zeros.
 pub(super) fn steps<V: Vector>(k: usize) -> usize {
-    k.div_ceil(if V::PAIRS { 2 } else { 1 }).max(1)
+    k.div_ceil(V::DEPTH).max(1)
 }
 
-/// Rows `first..first + LANES` of `source` as a strip: word i of step s at `s * LANES + i`.
+/// The rows of `source` from `first` on as strips of `steps` steps: word i of step s of a strip at `s * LANES + i`.
 ///
 /// `source` is A, or B transposed: its columns run along k. With `round` each element is rounded to bf16.
+///
+/// # Safety
+/// The processor has the instruction set of `V`.
 #[inline(always)]
-pub(super) fn strip<V: Vector>(source: &Matrix, first: usize, round: bool, out: &mut [u32]) {
-    let depth = if V::PAIRS { 2 } else { 1 };
-    if source.col_stride == 1 {
-        for (block, out) in out.chunks_mut(LANES * LANES).enumerate() {
-            let col = block * LANES * depth;
-            let mut square = [[0; LANES]; LANES];
-            for (i, words) in square.iter_mut().enumerate() {
-                *words = along_k::<V>(source, first + i, col, round);
+pub(super) unsafe fn strips<V: Vector>(source: &Matrix, first: usize, round: bool, steps: usize, out: &mut [u32]) {
+    let strips = out.len() / (steps * LANES);
+    let blocks = (steps * V::DEPTH).div_ceil(LANES);
+    for i in 0..strips * blocks {
+        // In the order of memory, where the strips are side by side in it, and where they are not.
+        let (strip, block) = if source.col_stride == 1 { (i / blocks, i % blocks) } else { (i % strips, i / strips) };
+        let out = &mut out[strip * steps * LANES..][..steps * LANES];
+        // SAFETY: the caller's.
+        unsafe { square::<V>(source, first + strip * LANES, block * LANES, round, out) };
+    }
+}
+
+/// Asks for the cache line at `place`, which need not exist.
+#[inline(always)]
+fn prefetch(place: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch of any address is harmless.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+    }
+}
+
+/// `LANES` rows from `row` on by `LANES` elements from `col` on, to their place in the strip `out`.
+#[inline(always)]
+unsafe fn square<V: Vector>(source: &Matrix, row: usize, col: usize, round: bool, out: &mut [u32]) {
+    // SAFETY: the caller's; the words stored lie in `out`.
+    unsafe {
+        let mut x = [V::zero(); LANES];
+        // Along k the square after the next few; across k the one below, since those beside it share its pages.
+        let ahead = if source.col_stride == 1 { AHEAD } else { LANES * source.col_stride };
+        let next = source.data.as_ptr().wrapping_add(row * source.row_stride + col * source.col_stride + ahead);
+        for i in 0..LANES {
+            prefetch(next.wrapping_add(i * source.row_stride.max(source.col_stride)));
+        }
+        if source.col_stride == 1 {
+            for (i, x) in x.iter_mut().enumerate() {
+                *x = read(source, row + i < source.rows, (row + i) * source.row_stride + col, source.cols - col);
             }
-            // SAFETY: the packing runs inside `V::run`.
-            let square = unsafe { V::transpose(&square) };
-            out.copy_from_slice(&square.as_flattened()[..out.len()]);
+            V::transpose(&mut x);
+        } else {
+            for (i, x) in x.iter_mut().enumerate() {
+                let inside = col + i < source.cols && row < source.rows;
+                *x = read(source, inside, (col + i) * source.col_stride + row, source.rows.saturating_sub(row));
+            }
         }
-    } else {
-        for (step, out) in out.chunks_exact_mut(LANES).enumerate() {
-            let words = across_k::<V>(source, first, step * depth, round);
-            out.copy_from_slice(&words);
-        }
-    }
-}
-
-/// `LANES` words of one row of `source`, from column `col` on.
-#[inline(always)]
-fn along_k<V: Vector>(source: &Matrix, row: usize, col: usize, round: bool) -> [u32; LANES] {
-    if V::PAIRS {
-        let x: [f32; 2 * LANES] = read(source, row < source.rows, row * source.row_stride + col, source.cols - col);
-        let x = mapped(x, source.map);
-        let mut words = [0; LANES];
-        for (i, word) in words.iter_mut().enumerate() {
-            *word = pair(x[2 * i], x[2 * i + 1]);
-        }
-        words
-    } else {
-        let x = read(source, row < source.rows, row * source.row_stride + col, source.cols - col);
-        singles(mapped(x, source.map), round)
-    }
-}
-
-/// The words of step `col / depth` in rows `first..first + LANES`, neighbours in memory.
-#[inline(always)]
-fn across_k<V: Vector>(source: &Matrix, first: usize, col: usize, round: bool) -> [u32; LANES] {
-    let low = neighbours(source, first, col);
-    if V::PAIRS {
-        let high = neighbours(source, first, col + 1);
-        let mut words = [0; LANES];
-        for (i, word) in words.iter_mut().enumerate() {
-            *word = pair(low[i], high[i]);
-        }
-        words
-    } else {
-        singles(low, round)
-    }
-}
-
-/// Rows `first..first + LANES` of one column of `source`.
-#[inline(always)]
-fn neighbours(source: &Matrix, first: usize, col: usize) -> [f32; LANES] {
-    let x = read(source, col < source.cols, first + col * source.col_stride, source.rows - first);
-    mapped(x, source.map)
-}
-
-/// `N` elements from `start` on, of which `present` exist (none if not `inside`); zero for the others.
-#[inline(always)]
-fn read<const N: usize>(source: &Matrix, inside: bool, start: usize, present: usize) -> [f32; N] {
-    let mut x = [0.0; N];
-    if !inside {
-        return x;
-    }
-    if present >= N {
-        x.copy_from_slice(&source.data[start..start + N]);
-    } else {
-        x[..present].copy_from_slice(&source.data[start..start + present]);
-    }
-    x
-}
-
-#[inline(always)]
-fn mapped<const N: usize>(mut x: [f32; N], map: Map) -> [f32; N] {
-    if map == Map::Gelu {
-        for x in &mut x {
-            *x = math::gelu(*x);
+        let out = &mut out[col / V::DEPTH * LANES..];
+        for (out, x) in out.chunks_exact_mut(LANES).zip(x.chunks_exact(V::DEPTH)) {
+            V::words(x, round).store(out.as_mut_ptr());
         }
     }
-    x
 }
 
+/// `LANES` neighbours in memory from `start` on, mapped; zero beyond the `present` ones, and if the run is not `inside`.
 #[inline(always)]
-fn singles(x: [f32; LANES], round: bool) -> [u32; LANES] {
-    let mut words = [0; LANES];
-    for (word, x) in words.iter_mut().zip(x) {
-        *word = if round { rounded(x) & 0xffff_0000 } else { x.to_bits() };
+unsafe fn read<V: Vector>(source: &Matrix, inside: bool, start: usize, present: usize) -> V {
+    let mut x = [0.0; LANES];
+    // SAFETY: as for `square`; the pointers are those of arrays of `LANES`.
+    unsafe {
+        if !inside {
+            return V::zero();
+        }
+        if present >= LANES {
+            let run = &source.data[start..start + LANES];
+            if source.map == Map::None {
+                return V::load(run.as_ptr().cast());
+            }
+            x.copy_from_slice(run);
+        } else {
+            for (x, &element) in x.iter_mut().zip(&source.data[start..start + present]) {
+                *x = element;
+            }
+        }
+        if source.map == Map::Gelu {
+            for x in &mut x {
+                *x = math::gelu(*x);
+            }
+        }
+        V::load(x.as_ptr().cast())
     }
-    words
 }
 
-/// Two elements as bf16, the first in the lower half.
-#[inline(always)]
-fn pair(first: f32, second: f32) -> u32 {
-    (rounded(first) >> 16) | (rounded(second) & 0xffff_0000)
-}
-
-/// `x` rounded to the nearest bf16, ties to even, in the upper half; the lower half is left over.
+/// `x` rounded to the nearest bf16, ties to even.
 ///
 /// By integers and not by the processor's conversion, which flushes subnormal numbers to zero.
 #[inline(always)]
-fn rounded(x: f32) -> u32 {
+pub(super) fn rounded(x: f32) -> f32 {
     let bits = x.to_bits();
     let nearest = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
     // A NaN whose payload sits in the lower half would round to infinity; the quiet bit keeps it a NaN.
-    if x.is_nan() { bits | 0x0040_0000 } else { nearest }
+    let nearest = if x.is_nan() { bits | 0x0040_0000 } else { nearest };
+    f32::from_bits(nearest & 0xffff_0000)
 }
