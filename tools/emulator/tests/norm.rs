@@ -3,25 +3,16 @@
 mod common;
 
 use common::*;
-use emulator::{Device, Launch};
+use emulator::Launch;
 
 /// A one-dimensional launch.
 fn line(grid: u32, block: u32, dynamic_shared: u32) -> Launch {
     Launch { grid: [grid, 1, 1], block: [block, 1, 1], cluster: [1; 3], dynamic_shared }
 }
 
-fn each(file: &str, mut test: impl FnMut(&mut Device, &str)) {
-    for arch in ["sm_80", "sm_90a"] {
-        let Some(ptx) = ptx(file, arch) else { return };
-        for policy in POLICIES {
-            test(&mut device(policy), &ptx);
-        }
-    }
-}
-
 #[test]
 fn rows_are_normalised() {
-    each("norm.cu", |device, ptx| {
+    for_each("norm.cu", &["sm_80", "sm_90a"], |device, ptx| {
         let module = device.load(ptx).expect("it loads");
         let function = module.function("norm_rows").expect("it is there");
         for (rows, width) in [(1, 8), (5, 264), (13, 768)] {
@@ -52,7 +43,7 @@ fn rows_are_normalised() {
 
 #[test]
 fn columns_are_summed_through_shared_atomics() {
-    each("norm.cu", |device, ptx| {
+    for_each("norm.cu", &["sm_80", "sm_90a"], |device, ptx| {
         let module = device.load(ptx).expect("it loads");
         let function = module.function("sum_columns").expect("it is there");
         for (rows, width) in [(3, 5), (50, 77)] {
@@ -71,7 +62,7 @@ fn columns_are_summed_through_shared_atomics() {
 
 #[test]
 fn the_last_block_finishes_the_sum_and_every_run_gives_the_same_bits() {
-    each("norm.cu", |device, ptx| {
+    for_each("norm.cu", &["sm_80", "sm_90a"], |device, ptx| {
         let module = device.load(ptx).expect("it loads");
         let function = module.function("sum_all").expect("it is there");
         let x = random(11, 10_001);

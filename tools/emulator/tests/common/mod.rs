@@ -17,6 +17,16 @@ pub fn ptx(file: &str, arch: &str) -> Option<String> {
     compile(&source, arch)
 }
 
+/// Runs a test on a fresh device for every architecture and policy.
+pub fn for_each(file: &str, archs: &[&str], mut test: impl FnMut(&mut Device, &str)) {
+    for arch in archs {
+        let Some(ptx) = ptx(file, arch) else { return };
+        for policy in POLICIES {
+            test(&mut device(policy), &ptx);
+        }
+    }
+}
+
 /// PTX of a CUDA source.
 pub fn compile(source: &Path, arch: &str) -> Option<String> {
     let Some(nvcc) = nvcc() else {
