@@ -40,7 +40,8 @@ fn gemm(device: &mut Device, ptx: &str, (m, n, k): (usize, usize, usize), name: 
     let report = if name == "gemm_wgmma" {
         let map = |base, rows: usize| {
             let (extents, strides) = ([k as u64, rows as u64], [k as u64 * 2]);
-            TensorMap::tiled(TensorType::Bf16, base, &extents, &strides, &[64, 128], Swizzle::B128).expect("it is legal")
+            TensorMap::tiled(TensorType::Bf16, base, &extents, &strides, &[64, 128], Swizzle::B128)
+                .expect("it is legal")
         };
         let (map_a, map_b) = (map(da, m), map(db, n));
         let launch = Launch { grid, block: [384, 1, 1], cluster: [1; 3], dynamic_shared: 3 * 32768 };
