@@ -12,7 +12,7 @@
 use super::math::exp;
 use super::matmul::{Matrix, product_in_task};
 use super::scratch::with_scratch;
-use super::sums::sum_of;
+use super::sums::{max_of, sum_of};
 use crate::base::Accumulate;
 use crate::device::{Chunks, Columns, Cpu, Panel, Triples};
 
@@ -58,16 +58,20 @@ pub fn forward(cpu: &Cpu, heads: Heads, qkv: &[f32], out: &mut [f32], lse: &mut 
     cpu.threads.each(parts, 1, |task, (mut out, lse)| {
         let [q, keys, v] = [0, 1, 2].map(|part| heads.part(qkv, task, part));
         let block = heads.queries();
-        with_scratch([block * n, block * k], |[scores, o]| {
+        with_scratch([block * n, block * k, block], |[scores, o, inverse]| {
             for start in (0..n).step_by(block) {
                 let rows = block.min(n - start);
                 let scores = &mut scores[..rows * n];
                 product_in_task(cpu, q.rows_from(start, rows), keys.transposed(), scores, n, Accumulate::Set);
-                for (row, lse) in scores.chunks_exact_mut(n).zip(&mut lse[start..]) {
-                    *lse = softmax(cpu.isa(), row, heads.scale());
+                for ((row, lse), inverse) in scores.chunks_exact_mut(n).zip(&mut lse[start..]).zip(inverse.iter_mut()) {
+                    let (max, sum) = exponentials(cpu.isa(), row, heads.scale());
+                    *lse = max + sum.ln();
+                    *inverse = 1.0 / sum;
                 }
                 product_in_task(cpu, Matrix::new(scores, rows, n), v, &mut o[..rows * k], k, Accumulate::Set);
-                store(&mut out, start, &o[..rows * k], 1.0);
+                for (i, (o, &inverse)) in o.chunks_exact(k).zip(&*inverse).enumerate().take(rows) {
+                    store(cpu.isa(), o, inverse, out.row_mut(start + i));
+                }
             }
         });
     });
@@ -90,61 +94,50 @@ pub fn backward(cpu: &Cpu, heads: Heads, qkv: &[f32], out: &[f32], lse: &[f32], 
                 product_in_task(cpu, q, keys.transposed(), p, n, Accumulate::Set);
                 product_in_task(cpu, d, v.transposed(), dp, n, Accumulate::Set);
                 for (i, (p, dp)) in p.chunks_exact_mut(n).zip(dp.chunks_exact_mut(n)).enumerate() {
-                    let at = start + i;
-                    let delta = dot(cpu.isa(), o.row(at), d.row(i));
-                    softmax_backward(cpu.isa(), p, dp, heads.scale(), lse[at], delta);
+                    softmax_backward(cpu.isa(), p, dp, heads.scale(), lse[start + i], o.row(start + i), d.row(i));
                 }
                 let (p, ds) = (Matrix::new(p, rows, n), Matrix::new(dp, rows, n));
                 product_in_task(cpu, p.transposed(), d, dv_sum, k, add);
                 product_in_task(cpu, ds.transposed(), q, dk_sum, k, add);
                 product_in_task(cpu, ds, keys, dq_sum, k, Accumulate::Set);
-                store(&mut dq, start, dq_sum, heads.scale());
+                store_rows(cpu, dq_sum, heads.scale(), &mut dq, start);
             }
-            store(&mut dk, 0, dk_sum, heads.scale());
-            store(&mut dv, 0, dv_sum, 1.0);
+            store_rows(cpu, dk_sum, heads.scale(), &mut dk, 0);
+            store_rows(cpu, dv_sum, 1.0, &mut dv, 0);
         });
     });
 }
 
 /// Copies the rows of `values` times `scale` into the rows of `panel` from `start` on.
-fn store(panel: &mut Panel<f32>, start: usize, values: &[f32], scale: f32) {
+fn store_rows(cpu: &Cpu, values: &[f32], scale: f32, panel: &mut Panel<f32>, start: usize) {
     for (i, values) in values.chunks_exact(panel.width()).enumerate() {
-        for (out, &x) in panel.row_mut(start + i).iter_mut().zip(values) {
-            *out = x * scale;
-        }
+        store(cpu.isa(), values, scale, panel.row_mut(start + i));
     }
 }
 
 vectorised! {
-    /// Turns scores into probabilities and returns the logarithm of their sum.
-    fn softmax(row: &mut [f32], scale: f32) -> f32 {
-        let mut lanes = [f32::NEG_INFINITY; 16];
-        for chunk in row.chunks(16) {
-            for (lane, &x) in lanes.iter_mut().zip(chunk) {
-                *lane = if x > *lane { x } else { *lane };
-            }
-        }
-        let max = lanes.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a }) * scale;
+    /// Turns a row of scores into exponentials, the largest being one; returns the scaled maximum and their sum.
+    fn exponentials(row: &mut [f32], scale: f32) -> (f32, f32) {
+        let max = max_of(row) * scale;
         for x in row.iter_mut() {
             *x = exp(*x * scale - max);
         }
-        let sum = sum_of(row.len(), |i| row[i]);
-        let inverse = 1.0 / sum;
-        for x in row.iter_mut() {
-            *x *= inverse;
-        }
-        max + sum.ln()
+        (max, sum_of(row.len(), |i| row[i]))
     }
 
     /// Turns scores into probabilities, and the gradient of the probabilities into that of the scores.
-    fn softmax_backward(p: &mut [f32], dp: &mut [f32], scale: f32, lse: f32, delta: f32) {
+    fn softmax_backward(p: &mut [f32], dp: &mut [f32], scale: f32, lse: f32, out: &[f32], dout: &[f32]) {
+        let dout = &dout[..out.len()];
+        let delta = sum_of(out.len(), |i| out[i] * dout[i]);
         for (p, dp) in p.iter_mut().zip(dp) {
             *p = exp(*p * scale - lse);
             *dp = *p * (*dp - delta);
         }
     }
 
-    fn dot(x: &[f32], y: &[f32]) -> f32 {
-        sum_of(x.len(), |i| x[i] * y[i])
+    fn store(values: &[f32], scale: f32, out: &mut [f32]) {
+        for (out, &x) in out.iter_mut().zip(values) {
+            *out = x * scale;
+        }
     }
 }

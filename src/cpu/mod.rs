@@ -18,4 +18,4 @@ mod sums;
 pub mod unpatchify;
 pub mod update;
 
-pub use sums::{add, column_sums, sum_of};
+pub use sums::{add, column_sums};

@@ -63,12 +63,29 @@ pub fn sum_of(n: usize, term: impl Fn(usize) -> f32) -> f32 {
     for (i, sum) in (whole..n).zip(&mut lanes) {
         *sum += term(i);
     }
-    let mut half = LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            lanes[i] += lanes[i + half];
+    let sums: [f32; LANES / 2] = halved(&lanes);
+    let sums: [f32; LANES / 4] = halved(&sums);
+    let sums: [f32; LANES / 8] = halved(&sums);
+    let [a, b] = halved(&sums);
+    a + b
+}
+
+/// The sums of the elements of `x` that lie half its length apart.
+#[inline(always)]
+fn halved<const N: usize>(x: &[f32]) -> [f32; N] {
+    std::array::from_fn(|i| x[i] + x[i + N])
+}
+
+/// The largest of `x`, for use inside `vectorised!`; negative infinity for none.
+#[inline(always)]
+pub fn max_of(x: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let (whole, rest) = x.as_chunks::<LANES>();
+    for chunk in whole {
+        for (lane, &x) in lanes.iter_mut().zip(chunk) {
+            *lane = larger(*lane, x);
         }
-        half /= 2;
     }
-    lanes[0]
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| larger(a, b))
 }
