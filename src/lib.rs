@@ -11,4 +11,5 @@ pub mod tape;
 pub mod ops;
 pub mod nn;
 pub mod diffusion;
+pub mod train;
 pub mod cli;

@@ -2,7 +2,8 @@
 ///
 /// A patch becomes a token. Its elements are laid out `(c, p, q)` where a patch enters the network, as the published
 /// convolution weights have them, and `(p, q, c)` where it leaves, as the published final layer has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PatchGrid {
     pub channels: usize,
     pub height: usize,

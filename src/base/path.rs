@@ -2,7 +2,8 @@
 ///
 /// The network predicts its velocity, `v = alpha'(t) x + sigma'(t) eps`. All coefficients are f64, since users of a path
 /// divide by sigma.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Path {
     /// `alpha = 1 - t`, `sigma = t`: rectified flow (Liu, Gong, Liu, 2022), the linear interpolant of SiT.
     Linear,

@@ -2,9 +2,12 @@
 
 mod data;
 mod info;
+mod machine;
+mod train;
 
 use crate::base::Result;
 use clap::Parser;
+use std::io::Write;
 use std::process::ExitCode;
 
 /// Train and sample diffusion transformers with hand-written kernels.
@@ -17,6 +20,7 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Verb {
+    Train(train::Train),
     Data(data::Data),
     Info(info::Info),
 }
@@ -24,6 +28,7 @@ enum Verb {
 impl Verb {
     fn run(self) -> Result<()> {
         match self {
+            Verb::Train(verb) => verb.run(),
             Verb::Data(verb) => verb.run(),
             Verb::Info(verb) => verb.run(),
         }
@@ -35,7 +40,8 @@ pub fn run() -> ExitCode {
     match Cli::parse().verb.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            // Where nobody reads standard error, the code still tells.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
             ExitCode::from(error.exit_code())
         }
     }

@@ -6,7 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 
 /// A solver of `dz/dt = v(z, t)` from t = 1 (noise) to t = 0 (data) on equal steps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Sampler {
     /// First order; N steps cost N evaluations.
     Euler,

@@ -24,7 +24,8 @@ const MLP_RATIO: usize = 4;
 const CHUNKS: usize = 6;
 
 /// What a SiT is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct SitConfig {
     /// The images and their patches.
     pub grid: PatchGrid,
@@ -68,6 +69,36 @@ impl SitSize {
 }
 
 impl SitConfig {
+    /// Whether such a model exists, for sizes that come from a file or a flag; says what is wrong and what to do.
+    pub fn check(&self) -> Result<(), String> {
+        let SitConfig {
+            grid: PatchGrid { channels, height, width: columns, patch }, depth, width, heads, classes, ..
+        } = *self;
+        let bounded = |what: &str, value: usize, most: usize| {
+            if (1..=most).contains(&value) { Ok(()) } else { Err(format!("{what} is {value}; give 1 to {most}")) }
+        };
+        bounded("the number of channels", channels, 1 << 16)?;
+        bounded("the height", height, 1 << 16)?;
+        bounded("the width of an image", columns, 1 << 16)?;
+        bounded("the patch", patch, height.min(columns))?;
+        bounded("the depth", depth, 1 << 10)?;
+        bounded("the width", width, 1 << 16)?;
+        bounded("the number of heads", heads, width)?;
+        bounded("the number of classes plus one", classes.saturating_add(1), 1 << 20)?;
+        if !height.is_multiple_of(patch) || !columns.is_multiple_of(patch) {
+            return Err(format!(
+                "a patch of {patch} does not divide images of {height} x {columns}; give one that does"
+            ));
+        }
+        if !width.is_multiple_of(heads) {
+            return Err(format!("{heads} heads do not divide the width {width}; give a number that does"));
+        }
+        if !width.is_multiple_of(4) {
+            return Err(format!("the width {width} is no multiple of 4, as sines of positions need; give one that is"));
+        }
+        bounded("the size of the table of positions, patches times width,", self.grid.tokens() * width, 1 << 28)
+    }
+
     /// Channels of the final layer.
     pub fn out_channels(&self) -> usize {
         self.grid.channels * if self.learn_sigma { 2 } else { 1 }
@@ -134,11 +165,10 @@ impl Sit {
     /// The model of `config` and the list of its parameters.
     ///
     /// # Panics
-    /// If the heads do not divide the width, the patch does not divide the image, or the width is no multiple of four;
-    /// recipes are checked before.
+    /// If [`SitConfig::check`] refuses it; recipes and files are checked before.
     pub fn new(config: SitConfig) -> (Sit, ParamList) {
         let SitConfig { grid, depth, width: d, heads, classes, .. } = config;
-        assert!(d.is_multiple_of(heads), "{heads} heads do not divide the width {d}");
+        config.check().unwrap_or_else(|what| panic!("{what}"));
         let mut list = ParamList::default();
         let mut linear = |name: &str, outputs: usize, inputs: usize, init: Init| {
             let w = list.add(&format!("{name}.weight"), &[outputs, inputs], [outputs, inputs], init);

@@ -19,6 +19,7 @@ pub struct Moments {
 
 /// An exponential moving average of the weights.
 pub struct Average {
+    /// All parameters, constants too, so that an inference tape runs on them as on the weights.
     pub weights: Slab,
     pub decay: f32,
 }
@@ -26,9 +27,10 @@ pub struct Average {
 impl Moments {
     /// Zero moments, and averages that start at `weights`.
     pub fn new(device: &Device, weights: &Slab, trained: &[Shape], decays: &[f32]) -> Result<Moments> {
+        let all: Vec<Shape> = (0..weights.count()).map(|i| *weights.part(i).shape()).collect();
         let averages = decays.iter().map(|&decay| {
-            let mut average = Slab::zeros(device, "ema", trained)?;
-            average.flat_mut(trained.len()).copy_from_slice(weights.flat(trained.len()));
+            let mut average = Slab::zeros(device, "ema", &all)?;
+            average.flat_mut(all.len()).copy_from_slice(weights.flat(all.len()));
             Ok(Average { weights: average, decay })
         });
         Ok(Moments {

@@ -1,0 +1,116 @@
+use super::machine::Machine;
+use crate::base::Result;
+use crate::data::{Store, fashion_mnist};
+use crate::train::progress::{Clock, Progress, Style};
+use crate::train::recipe::{Change, FIRST_RUN};
+use crate::train::{Outcome, Plan, Recipe, Run, Stop, Trainer};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Train a model; the same command again resumes it
+///
+/// Without a recipe and a preset it trains a small class-conditional model on the images that the program holds.
+#[derive(clap::Args)]
+#[command(after_long_help = format!("Keys of a recipe, for --set and for [section] key = value in RECIPE.toml:\n{}", Recipe::reference()))]
+pub struct Train {
+    /// What to do, as TOML; without it and without --preset, the recipe of a first run
+    #[arg(value_name = "RECIPE.toml")]
+    recipe: Option<PathBuf>,
+    /// Size of the network: sit-{xs,s,b,l,xl}-{2,4,8}
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// Store to train on, as made by `engine data ingest` [default: images that the program holds]
+    #[arg(long, value_name = "STORE")]
+    data: Option<String>,
+    /// Run directory [default: runs/PRESET]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Steps of the whole run
+    #[arg(long, value_name = "N", value_parser = integer())]
+    steps: Option<i64>,
+    /// What matrix products read
+    #[arg(long, value_parser = ["f32", "bf16"])]
+    precision: Option<String>,
+    /// Where every random number comes from
+    #[arg(long, value_name = "N", value_parser = integer())]
+    seed: Option<i64>,
+    /// Set a key of the recipe, for example train.batch_size=32
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    #[command(flatten)]
+    machine: Machine,
+    /// Print an object per line instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// TOML's integers.
+fn integer() -> clap::builder::RangedI64ValueParser<i64> {
+    clap::value_parser!(i64).range(0..)
+}
+
+impl Train {
+    /// Everything that can be wrong is found before the device is opened and the run directory touched.
+    pub fn run(self) -> Result<()> {
+        let recipe = self.read_recipe()?;
+        let store = Arc::new(match recipe.data.store.as_str() {
+            "" => fashion_mnist()?,
+            path => Store::open(Path::new(path))?,
+        });
+        let plan = Plan::new(recipe, &store)?;
+        let out = self.out.clone().unwrap_or_else(|| Path::new("runs").join(&plan.recipe.model.preset));
+
+        let stop = Stop::on_signals()?;
+        let style = if self.json { Style::Json } else { Style::Text };
+        let mut progress = Progress::new(style, std::io::stdout(), &stop);
+        let device = self.machine.open(plan.products())?;
+        let run = Run::open(&out, plan, store.info(), |text| progress.warn(&text))?;
+        let argv: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+        run.record(&device, &argv)?;
+        let plan = run.plan.clone();
+        let begun = Instant::now();
+        let outcome = Trainer::new(run, store, &device)?.train(&mut progress, &stop)?;
+        if style == Style::Text {
+            let text = epilogue(&argv[0], &out, &plan, &outcome, begun.elapsed().as_secs_f64());
+            text.lines().for_each(|line| progress.line(line));
+        }
+        Ok(())
+    }
+
+    fn read_recipe(&self) -> Result<Recipe> {
+        let flags = [
+            self.preset.as_ref().map(|name| Change::flag("--preset", "model.preset", name.as_str())),
+            self.data.as_ref().map(|path| Change::flag("--data", "data.store", path.as_str())),
+            self.steps.map(|steps| Change::flag("--steps", "train.steps", steps)),
+            self.precision.as_ref().map(|name| Change::flag("--precision", "train.precision", name.as_str())),
+            self.seed.map(|seed| Change::flag("--seed", "train.seed", seed)),
+        ];
+        let sets = self.set.iter().map(|set| Change::set(set));
+        let changes: Vec<Change> = flags.into_iter().flatten().map(Ok).chain(sets).collect::<Result<_>>()?;
+        match (&self.recipe, &self.preset) {
+            (Some(path), _) => Recipe::open(path, &changes),
+            (None, Some(_)) => Recipe::read("defaults", "", &changes),
+            (None, None) => Recipe::read("first run", FIRST_RUN, &changes),
+        }
+    }
+}
+
+/// What came of it, and what to do next.
+fn epilogue(program: &str, out: &Path, plan: &Plan, outcome: &Outcome, seconds: f64) -> String {
+    let (run, steps) = (out.display(), plan.recipe.train.steps);
+    let more = 2 * steps;
+    if outcome.steps == 0 {
+        return format!("{run}: finished at step {steps}\nto go on, give the same command with --steps {more}");
+    }
+    let images = if matches!(plan.model.grid.channels, 1 | 3) { "more.png" } else { "more.npy" };
+    let class = if plan.model.classes > 0 { " --class 0" } else { "" };
+    let held_out = outcome.held_out.map(|loss| format!(", held-out loss {loss:.4}")).unwrap_or_default();
+    format!(
+        "\n{run}: finished at step {steps} after {}{held_out}\n\
+         draw more     {program} sample --run {run}{class} --out {images}\n\
+         train longer  the same command with --steps {more}\n\
+         train yours   {program} data ingest --from FOLDER --out my.store && {program} train --data my.store --out runs/mine",
+        Clock(seconds)
+    )
+}

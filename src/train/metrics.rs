@@ -1,0 +1,92 @@
+use crate::base::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+/// `metrics.jsonl`: one object per step, and one per held-out loss.
+pub struct Metrics {
+    path: PathBuf,
+    out: BufWriter<File>,
+}
+
+/// One line; `step` counts the steps done.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Line {
+    Step { step: u64, loss: f32, norm: f64, lr: f32, applied: bool, seconds: f64 },
+    HeldOut { step: u64, held_out_loss: f64 },
+}
+
+impl Metrics {
+    /// Opens the file at the end of its lines up to `step`: what a run wrote after its last checkpoint is cut off.
+    pub fn open(path: &Path, step: u64) -> Result<Metrics> {
+        let failed = |error| Error::file(path, error);
+        let options = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let mut file = options.map_err(failed)?;
+        let end = end_of(&mut file, step).map_err(failed)?;
+        file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(failed)?;
+        Ok(Metrics { path: path.to_owned(), out: BufWriter::new(file) })
+    }
+
+    pub fn write(&mut self, line: Line) -> Result<()> {
+        // JSON has no NaN; the writer turns it into null.
+        let line = serde_json::to_string(&line).expect("a line has a form in JSON");
+        writeln!(self.out, "{line}").map_err(|error| Error::file(&self.path, error))
+    }
+
+    /// Hands the lines to the system, for readers of the file.
+    pub fn flush(&mut self) -> Result<()> {
+        self.out.flush().map_err(|error| Error::file(&self.path, error))
+    }
+
+    /// Makes the lines durable.
+    pub fn sync(&mut self) -> Result<()> {
+        self.flush()?;
+        self.out.get_ref().sync_data().map_err(|error| Error::file(&self.path, error))
+    }
+}
+
+/// The byte after the last whole line of the steps up to `step`.
+fn end_of(file: &mut File, step: u64) -> std::io::Result<u64> {
+    #[derive(Deserialize)]
+    struct Step {
+        step: u64,
+    }
+    let (mut end, mut bytes) = (0, Vec::new());
+    let mut lines = BufReader::new(file);
+    while lines.read_until(b'\n', &mut bytes)? > 0 {
+        let whole = bytes.ends_with(b"\n");
+        if !whole || !serde_json::from_slice::<Step>(&bytes).is_ok_and(|line| line.step <= step) {
+            break;
+        }
+        end += bytes.len() as u64;
+        bytes.clear();
+    }
+    Ok(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::scratch::Scratch;
+
+    #[test]
+    fn a_resumed_run_keeps_the_lines_of_its_steps_and_no_others() {
+        let scratch = Scratch::new();
+        let path = scratch.path("metrics.jsonl");
+        let line = |step| Line::HeldOut { step, held_out_loss: 0.5 };
+        let mut metrics = Metrics::open(&path, 0).unwrap();
+        (1..=4).for_each(|step| metrics.write(line(step)).unwrap());
+        metrics.sync().unwrap();
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\":2,\"ha").unwrap();
+        let mut metrics = Metrics::open(&path, 3).unwrap();
+        metrics.write(line(9)).unwrap();
+        metrics.flush().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let steps: Vec<&str> = text.lines().map(|line| &line[8..9]).collect();
+        assert_eq!(steps, ["1", "2", "3", "9"], "{text}");
+        Metrics::open(&path, 0).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    }
+}

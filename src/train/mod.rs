@@ -1,0 +1,20 @@
+//! Training: recipes, steps, checkpoints, and runs that continue where they stopped.
+
+pub mod checkpoint;
+mod held_out;
+mod metrics;
+mod plan;
+pub mod progress;
+pub mod recipe;
+mod run;
+mod step;
+mod stop;
+mod trainer;
+
+pub use held_out::HeldOut;
+pub use plan::Plan;
+pub use recipe::Recipe;
+pub use run::Run;
+pub use step::{Report, Settings, Step};
+pub use stop::Stop;
+pub use trainer::{Outcome, Trainer};

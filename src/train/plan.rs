@@ -1,0 +1,165 @@
+use super::recipe::{Decay, Precision, Recipe, Times, wrong};
+use super::step::Settings;
+use crate::base::{DType, Error, PatchGrid, Result};
+use crate::data::Store;
+use crate::diffusion::{Guidance, Request};
+use crate::nn::sit::SitConfig;
+use crate::ops::noise::{self, Noise};
+use crate::ops::update::AdamW;
+use crate::tape::Keep;
+use std::f64::consts::PI;
+
+/// A recipe for a data set: everything that a run decides, checked before it touches a device or a folder.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub recipe: Recipe,
+    pub model: SitConfig,
+}
+
+impl Plan {
+    pub fn new(recipe: Recipe, store: &Store) -> Result<Plan> {
+        let [channels, height, width] = store.shape();
+        let size = &recipe.model;
+        let model = SitConfig {
+            grid: PatchGrid { channels, height, width, patch: size.patch },
+            depth: size.depth,
+            width: size.width,
+            heads: size.heads,
+            classes: store.classes(),
+            learn_sigma: size.learn_sigma,
+        };
+        model.check().map_err(|what| Error::Usage(format!("[model]: {what}")))?;
+        let sample = &recipe.sample;
+        if sample.channels > channels {
+            let what = format_args!("the data has {channels} channels; give at most as many");
+            return Err(wrong("sample.channels", sample.channels, what));
+        }
+        if sample.every > 0 && sample.guidance != 1.0 && model.classes > 0 && recipe.diffusion.label_dropout == 0.0 {
+            let what =
+                "guidance needs a network that saw no label at times; give diffusion.label_dropout = 0.1, or 1 here";
+            return Err(wrong("sample.guidance", sample.guidance, what));
+        }
+        Ok(Plan { recipe, model })
+    }
+
+    /// The type that matrix products read.
+    pub fn products(&self) -> DType {
+        match self.recipe.train.precision {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::BF16,
+        }
+    }
+
+    /// What every step of the run has in common.
+    pub fn settings(&self) -> Settings {
+        let Recipe { diffusion, mask, train, optimizer, .. } = &self.recipe;
+        let patches = self.model.grid.tokens();
+        Settings {
+            model: self.model,
+            batch: train.batch_size,
+            tokens: patches - (mask.drop * patches as f64) as usize,
+            noise: Noise {
+                path: diffusion.path,
+                times: match diffusion.times {
+                    Times::Uniform => noise::Times::Uniform,
+                    Times::LogitNormal => {
+                        noise::Times::LogitNormal { mean: diffusion.mean as f32, deviation: diffusion.std as f32 }
+                    }
+                },
+                label_dropout: diffusion.label_dropout as f32,
+                null_label: self.model.classes as u32,
+            },
+            adamw: AdamW {
+                lr: optimizer.lr as f32,
+                beta1: optimizer.betas[0] as f32,
+                beta2: optimizer.betas[1] as f32,
+                epsilon: optimizer.epsilon as f32,
+                weight_decay: optimizer.weight_decay as f32,
+            },
+            clip: (optimizer.clip > 0.0).then_some(optimizer.clip as f32),
+            averages: train.ema.iter().map(|&decay| decay as f32).collect(),
+            keep: if train.recompute { Keep::BlockOutputs } else { Keep::Everything },
+            seed: train.seed,
+        }
+    }
+
+    /// The learning rate of `step`, counted from 0: a linear warm-up, then constant or half a cosine to 0.
+    pub fn learning_rate(&self, step: u64) -> f32 {
+        let optimizer = &self.recipe.optimizer;
+        if step < optimizer.warmup {
+            return (optimizer.lr * (step + 1) as f64 / optimizer.warmup as f64) as f32;
+        }
+        let factor = match optimizer.decay {
+            Decay::Constant => 1.0,
+            Decay::Cosine => {
+                let length = self.recipe.train.steps.saturating_sub(optimizer.warmup).max(1);
+                let progress = (step - optimizer.warmup) as f64 / length as f64;
+                0.5 * (1.0 + (PI * progress.min(1.0)).cos())
+            }
+        };
+        (optimizer.lr * factor) as f32
+    }
+
+    /// The picture that shows the run's progress: the classes in turn.
+    pub fn samples(&self) -> Request {
+        let sample = &self.recipe.sample;
+        let classes = self.model.classes.max(1);
+        Request {
+            labels: (0..sample.count).map(|i| (i % classes) as u32).collect(),
+            sampler: sample.sampler,
+            steps: sample.steps,
+            guidance: Guidance {
+                weight: sample.guidance as f32,
+                channels: (sample.channels > 0).then_some(sample.channels),
+                interval: sample.interval,
+            },
+            seed: self.recipe.train.seed,
+            batch: self.recipe.train.batch_size.min(sample.count),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::fashion_mnist;
+    use crate::train::recipe::Change;
+
+    fn plan(sets: &[&str]) -> Result<Plan> {
+        let changes: Vec<Change> = sets.iter().map(|set| Change::set(set).unwrap()).collect();
+        Plan::new(Recipe::read("r", "[model]\npreset = \"sit-xs-4\"", &changes)?, &fashion_mnist()?)
+    }
+
+    #[test]
+    fn what_does_not_fit_the_data_is_refused() {
+        for (set, expected) in [
+            ("model.patch=8", "[model]: a patch of 8 does not divide images of 28 x 28; give one that does"),
+            ("model.heads=3", "[model]: 3 heads do not divide the width 128; give a number that does"),
+            ("sample.channels=2", "sample.channels = 2: the data has 1 channels; give at most as many"),
+            (
+                "diffusion.label_dropout=0",
+                "sample.guidance = 4: guidance needs a network that saw no label at times; give diffusion.label_dropout = 0.1, or 1 here",
+            ),
+        ] {
+            assert_eq!(plan(&[set]).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn dropped_patches_are_rounded_down() {
+        for (drop, kept) in [("0.0", 49), ("0.02", 49), ("0.021", 48), ("0.5", 25), ("0.99", 1)] {
+            assert_eq!(plan(&[&format!("mask.drop={drop}")]).unwrap().settings().tokens, kept, "{drop}");
+        }
+    }
+
+    #[test]
+    fn the_learning_rate_rises_and_falls_to_zero() {
+        let sets = ["optimizer.lr=0.5", "optimizer.warmup=4", "train.steps=12"];
+        let rates = |decay: &str| {
+            let plan = plan(&[sets[0], sets[1], sets[2], &format!("optimizer.decay={decay}")]).unwrap();
+            [0, 1, 3, 4, 8, 12, 20].map(|step| plan.learning_rate(step))
+        };
+        assert_eq!(rates("constant"), [0.125, 0.25, 0.5, 0.5, 0.5, 0.5, 0.5]);
+        assert_eq!(rates("cosine"), [0.125, 0.25, 0.5, 0.5, 0.25, 0.0, 0.0]);
+    }
+}

@@ -1,0 +1,275 @@
+//! What a run says while it trains: a bar for people, lines for logs, objects for programs.
+
+use super::step::{Report, Settings};
+use super::stop::Stop;
+use crate::cpu::peak;
+use crate::device::Device;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How much of the smoothed loss stays at a step.
+const SMOOTHING: f64 = 0.98;
+/// Rounds of a millisecond in which the peak is looked for.
+const PEAK_ROUNDS: usize = 40;
+
+/// Something worth a line.
+#[derive(Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event<'a> {
+    Begin {
+        run: &'a Path,
+        model: &'a str,
+        parameters: usize,
+        data: &'a str,
+        rows: usize,
+        device: &'a str,
+        step: u64,
+        steps: u64,
+    },
+    Step(Speed),
+    HeldOut {
+        step: u64,
+        loss: f64,
+    },
+    Sample {
+        step: u64,
+        path: &'a Path,
+    },
+    Saved {
+        step: u64,
+        path: &'a Path,
+    },
+    Warning {
+        text: &'a str,
+    },
+}
+
+/// Where a run is and how fast.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Speed {
+    pub step: u64,
+    pub steps: u64,
+    /// Smoothed.
+    pub loss: f64,
+    pub norm: f64,
+    pub lr: f32,
+    pub images_per_s: f64,
+    pub flops_per_s: f64,
+    /// Of the measured peak of the device.
+    pub share_of_peak: f64,
+    pub seconds_left: f64,
+}
+
+/// Where events go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// A line or a bar for people, whichever the terminal allows.
+    Text,
+    /// An object per event.
+    Json,
+}
+
+/// The voice of a run. A reader that goes away asks the run to stop.
+pub struct Progress {
+    style: Style,
+    out: Box<dyn Write>,
+    bar: Option<ProgressBar>,
+    stop: Stop,
+    meter: Option<Meter>,
+}
+
+struct Meter {
+    begun: Instant,
+    printed: Instant,
+    first: u64,
+    steps: u64,
+    batch: usize,
+    flops: f64,
+    peak: f64,
+    loss: f64,
+    weight: f64,
+    /// Steps and seconds since the last line.
+    window: (u64, f64),
+}
+
+impl Progress {
+    /// A voice that writes its lines to `out`; a bar goes to standard error.
+    pub fn new(style: Style, out: impl Write + 'static, stop: &Stop) -> Progress {
+        Progress { style, out: Box::new(out), bar: None, stop: stop.clone(), meter: None }
+    }
+
+    /// Says what begins, and measures the peak that speeds are compared with.
+    pub fn begin(&mut self, event: &Event, device: &Device, settings: &Settings) {
+        self.event(event);
+        let &Event::Begin { step, steps, .. } = event else { panic!("a run begins with its beginning") };
+        let Device::Cpu(cpu) = device;
+        let now = Instant::now();
+        self.meter = Some(Meter {
+            begun: now,
+            printed: now,
+            first: step,
+            steps,
+            batch: settings.batch,
+            flops: settings.cost().flops as f64,
+            peak: peak::flops(cpu, PEAK_ROUNDS),
+            loss: 0.0,
+            weight: 0.0,
+            window: (0, 0.0),
+        });
+        if self.style == Style::Text && io::stderr().is_terminal() && step < steps {
+            let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}").expect("the template is valid");
+            bar.set_style(style);
+            bar.set_position(step);
+            self.bar = Some(bar);
+        }
+    }
+
+    /// Takes note of a step; true if it said so.
+    pub fn step(&mut self, step: u64, report: &Report, lr: f32, seconds: f64) -> bool {
+        let meter = self.meter.as_mut().expect("a run begins before its first step");
+        meter.add(report, seconds);
+        let pause = match (self.style, &self.bar) {
+            (Style::Text, Some(_)) => Duration::from_millis(200),
+            (Style::Text, None) => Duration::from_secs(10),
+            (Style::Json, _) => Duration::from_secs(1),
+        };
+        let due = meter.printed.elapsed() >= pause || step == meter.first + 1 || step == meter.steps;
+        if due {
+            let speed = meter.speed(step, report, lr);
+            match &self.bar {
+                Some(bar) => {
+                    bar.set_message(speed.to_string());
+                    bar.set_position(step);
+                }
+                None => self.event(&Event::Step(speed)),
+            }
+        }
+        due
+    }
+
+    /// Says what happened.
+    pub fn event(&mut self, event: &Event) {
+        let line = match self.style {
+            Style::Json => serde_json::to_string(event).expect("an event has a form in JSON"),
+            Style::Text => event.to_string(),
+        };
+        self.line(&line);
+    }
+
+    pub fn warn(&mut self, text: &str) {
+        self.event(&Event::Warning { text });
+    }
+
+    /// Writes a line, above the bar.
+    pub fn line(&mut self, line: &str) {
+        let Progress { out, bar, .. } = self;
+        let mut write = || writeln!(out, "{line}").and_then(|()| out.flush());
+        let written = match bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        };
+        if written.is_err() {
+            self.stop.request();
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Meter {
+    fn add(&mut self, report: &Report, seconds: f64) {
+        self.window = (self.window.0 + 1, self.window.1 + seconds);
+        if report.applied {
+            self.loss = SMOOTHING * self.loss + (1.0 - SMOOTHING) * f64::from(report.loss);
+            self.weight = SMOOTHING * self.weight + (1.0 - SMOOTHING);
+        }
+    }
+
+    fn speed(&mut self, step: u64, report: &Report, lr: f32) -> Speed {
+        let (steps, seconds) = std::mem::take(&mut self.window);
+        self.printed = Instant::now();
+        let rate = steps as f64 / seconds;
+        let done = (step - self.first) as f64;
+        Speed {
+            step,
+            steps: self.steps,
+            loss: self.loss / self.weight,
+            norm: report.norm,
+            lr,
+            images_per_s: rate * self.batch as f64,
+            flops_per_s: rate * self.flops,
+            share_of_peak: rate * self.flops / self.peak,
+            seconds_left: self.begun.elapsed().as_secs_f64() / done * (self.steps - step) as f64,
+        }
+    }
+}
+
+impl fmt::Display for Speed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "loss {:.4}  {:.0} img/s  {:.1} GFLOP/s ({:.0} % of peak)  {} left",
+            self.loss,
+            self.images_per_s,
+            self.flops_per_s / 1e9,
+            100.0 * self.share_of_peak,
+            Clock(self.seconds_left)
+        )
+    }
+}
+
+impl fmt::Display for Event<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Begin { run, model, parameters, data, rows, device, step, steps } => {
+                let millions = *parameters as f64 / 1e6;
+                writeln!(f, "{}: {model}, {millions:.2} million parameters, on {rows} rows: {data}", run.display())?;
+                match step {
+                    0 => write!(f, "{steps} steps on {device}"),
+                    _ => write!(f, "from step {step} to {steps} on {device}"),
+                }
+            }
+            Event::Step(speed) => write!(f, "step {}/{}  {speed}", speed.step, speed.steps),
+            Event::HeldOut { step, loss } => write!(f, "step {step}: held-out loss {loss:.4}"),
+            Event::Sample { step, path } => write!(f, "step {step}: samples in {}", path.display()),
+            Event::Saved { step, path } => write!(f, "step {step}: saved in {}", path.display()),
+            Event::Warning { text } => write!(f, "warning: {text}"),
+        }
+    }
+}
+
+/// Seconds as people read them.
+pub struct Clock(pub f64);
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.round() as u64;
+        match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+            (0, 0, s) => write!(f, "{s} s"),
+            (0, m, s) => write!(f, "{m} min {s:02} s"),
+            (h, m, _) => write!(f, "{h} h {m:02} min"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_read_as_people_say_them() {
+        for (seconds, text) in [(0.4, "0 s"), (59.6, "1 min 00 s"), (187.0, "3 min 07 s"), (7384.0, "2 h 03 min")] {
+            assert_eq!(Clock(seconds).to_string(), text);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! What a recipe must hold whatever it is trained on.
+
+use super::{ModelSection, Recipe, nearest};
+use crate::base::{Error, Result};
+use crate::nn::sit::SitSize;
+use std::fmt::Display;
+
+/// Draws count steps in 32 bits.
+const MAX_STEPS: u64 = u32::MAX as u64;
+
+impl Recipe {
+    /// Fills in the sizes that the preset decides.
+    pub(super) fn complete(&mut self) -> Result<()> {
+        let ModelSection { preset, depth, width, heads, patch, .. } = &mut self.model;
+        let Some(size) = SitSize::preset(preset) else {
+            let names = SitSize::presets();
+            let near = nearest(preset, names.iter().map(String::as_str)).unwrap_or_default();
+            let what = format_args!("there is no such preset; did you mean {near}? There are {}", names.join(", "));
+            return Err(wrong("model.preset", preset, what));
+        };
+        for (slot, value) in [(depth, size.depth), (width, size.width), (heads, size.heads), (patch, size.patch)] {
+            if *slot == 0 {
+                *slot = value;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks every range.
+    pub(super) fn check(&self) -> Result<()> {
+        let Recipe { diffusion, mask, train, optimizer, checkpoint, sample, .. } = self;
+        share("diffusion.label_dropout", diffusion.label_dropout, true)?;
+        number("diffusion.mean", diffusion.mean, f64::NEG_INFINITY)?;
+        number("diffusion.std", diffusion.std, 0.0)?;
+        share("mask.drop", mask.drop, false)?;
+
+        whole("train.steps", train.steps, 1, MAX_STEPS)?;
+        whole("train.batch_size", train.batch_size as u64, 1, 1 << 20)?;
+        for (i, &decay) in train.ema.iter().enumerate() {
+            share("train.ema", decay, false)?;
+            if train.ema[..i].contains(&decay) {
+                return Err(wrong("train.ema", decay, "is there twice; give each decay once"));
+            }
+        }
+
+        number("optimizer.lr", optimizer.lr, 0.0)?;
+        optimizer.betas.iter().try_for_each(|&beta| share("optimizer.betas", beta, false))?;
+        number("optimizer.epsilon", optimizer.epsilon, 0.0)?;
+        number("optimizer.weight_decay", optimizer.weight_decay, 0.0)?;
+        number("optimizer.clip", optimizer.clip, 0.0)?;
+        whole("optimizer.warmup", optimizer.warmup, 0, MAX_STEPS)?;
+
+        whole("checkpoint.every", checkpoint.every, 1, MAX_STEPS)?;
+        whole("checkpoint.keep", checkpoint.keep as u64, 1, 1 << 20)?;
+
+        whole("sample.every", sample.every, 0, MAX_STEPS)?;
+        whole("sample.count", sample.count as u64, 1, 1 << 16)?;
+        whole("sample.steps", sample.steps as u64, 1, 1 << 20)?;
+        number("sample.guidance", sample.guidance, f64::NEG_INFINITY)?;
+        for end in sample.interval {
+            share("sample.interval", end, true)?;
+        }
+        if sample.interval[0] > sample.interval[1] {
+            let interval = format!("{:?}", sample.interval);
+            return Err(wrong("sample.interval", interval, "ends before it begins; give the smaller time first"));
+        }
+        Ok(())
+    }
+}
+
+/// An error about the value of a key.
+pub fn wrong(key: &str, value: impl Display, what: impl Display) -> Error {
+    Error::Usage(format!("{key} = {value}: {what}"))
+}
+
+fn number(key: &str, value: f64, least: f64) -> Result<()> {
+    if value.is_finite() && value >= least && value.abs() <= f64::from(f32::MAX) {
+        return Ok(());
+    }
+    let least = if least.is_finite() { format!(" from {least} on") } else { String::new() };
+    Err(wrong(key, value, format_args!("is out of range; give a finite number{least}")))
+}
+
+fn whole(key: &str, value: u64, least: u64, most: u64) -> Result<()> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    Err(wrong(key, value, format_args!("is out of range; give {least} to {most}")))
+}
+
+/// A share is from 0 to 1; without `whole`, 1 itself is too much.
+fn share(key: &str, value: f64, whole: bool) -> Result<()> {
+    if (0.0..1.0).contains(&value) || whole && value == 1.0 {
+        return Ok(());
+    }
+    let end = if whole { "and including" } else { "but not including" };
+    Err(wrong(key, value, format_args!("is out of range; give a number from 0 up to, {end}, 1")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::train::recipe::Change;
+
+    #[test]
+    fn values_out_of_range_are_refused_with_the_range() {
+        for (set, expected) in [
+            ("train.steps=0", "train.steps = 0: is out of range; give 1 to 4294967295"),
+            ("train.batch_size=0", "train.batch_size = 0: is out of range; give 1 to 1048576"),
+            (
+                "train.ema=[0.9, 1.0]",
+                "train.ema = 1: is out of range; give a number from 0 up to, but not including, 1",
+            ),
+            ("train.ema=[0.9, 0.9]", "train.ema = 0.9: is there twice; give each decay once"),
+            ("mask.drop=1.0", "mask.drop = 1: is out of range; give a number from 0 up to, but not including, 1"),
+            ("mask.drop=nan", "mask.drop = NaN: is out of range; give a number from 0 up to, but not including, 1"),
+            ("optimizer.lr=-1.0", "optimizer.lr = -1: is out of range; give a finite number from 0 on"),
+            ("optimizer.lr=inf", "optimizer.lr = inf: is out of range; give a finite number from 0 on"),
+            (
+                "diffusion.label_dropout=1.5",
+                "diffusion.label_dropout = 1.5: is out of range; give a number from 0 up to, and including, 1",
+            ),
+            (
+                "sample.interval=[0.5, 0.2]",
+                "sample.interval = [0.5, 0.2]: ends before it begins; give the smaller time first",
+            ),
+            ("checkpoint.keep=0", "checkpoint.keep = 0: is out of range; give 1 to 1048576"),
+        ] {
+            let changes = [Change::set(set).unwrap()];
+            assert_eq!(Recipe::read("r", "", &changes).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn an_unknown_preset_names_the_nearest_one() {
+        let changes = [Change::set("model.preset=sit-x-2").unwrap()];
+        let message = Recipe::read("r", "", &changes).unwrap_err().to_string();
+        assert!(message.starts_with("model.preset = sit-x-2: there is no such preset; did you mean sit-"), "{message}");
+    }
+}

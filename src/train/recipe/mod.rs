@@ -1,0 +1,215 @@
+//! What a run is told: every key of a recipe, declared once with its default and what it means.
+//!
+//! The defaults are those with which SiT was published (Ma et al., 2024, appendix A). A bare `engine train` follows
+//! `src/train/recipe/first_run.toml` instead.
+
+mod check;
+mod read;
+mod write;
+
+pub(super) use check::wrong;
+pub use read::{Change, nearest};
+
+use crate::base::Path;
+use crate::diffusion::Sampler;
+use serde::{Deserialize, Serialize};
+
+/// The recipe of a bare `engine train`: a small model on the embedded images, good samples after some minutes.
+pub const FIRST_RUN: &str = include_str!("first_run.toml");
+
+/// Declares a section: the struct, its defaults, and the table of keys that help and messages read.
+macro_rules! section {
+    ($(#[$about:meta])* $name:ident { $($(#[doc = $text:literal])+ $key:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$about])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name { $($(#[doc = $text])+ pub $key: $type,)* }
+
+        impl Default for $name {
+            fn default() -> $name {
+                $name { $($key: $default,)* }
+            }
+        }
+
+        impl $name {
+            const KEYS: &[Key] = &[$(Key { name: stringify!($key), about: concat!($($text),+) }),*];
+        }
+    };
+}
+
+/// A key of a section and what it means.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    pub name: &'static str,
+    pub about: &'static str,
+}
+
+section! {
+    /// The network.
+    ModelSection {
+        /// Size of the network: sit-{xs,s,b,l,xl}-{2,4,8}
+        preset: String = "sit-s-2".into(),
+        /// Number of blocks; 0 takes the preset's
+        depth: usize = 0,
+        /// Width of the stream; 0 takes the preset's
+        width: usize = 0,
+        /// Attention heads; 0 takes the preset's
+        heads: usize = 0,
+        /// Side of a patch in pixels; 0 takes the preset's
+        patch: usize = 0,
+        /// Give the final layer DiT's second half of channels, which is not trained
+        learn_sigma: bool = false,
+    }
+}
+
+section! {
+    /// What is trained on.
+    DataSection {
+        /// Path of a store made by `engine data ingest`; empty takes the embedded images
+        store: String = String::new(),
+    }
+}
+
+section! {
+    /// The process that is learnt to be undone.
+    DiffusionSection {
+        /// From data to noise: linear
+        path: Path = Path::Linear,
+        /// How training draws t: uniform, or logit-normal, sigmoid(mean + std n)
+        times: Times = Times::Uniform,
+        /// Mean of the logit of t
+        mean: f64 = 0.0,
+        /// Standard deviation of the logit of t
+        std: f64 = 1.0,
+        /// Share of the samples that lose their label, which guidance needs
+        label_dropout: f64 = 0.1,
+    }
+}
+
+section! {
+    /// What the network does not see.
+    MaskSection {
+        /// Share of the patches that a step drops; the others alone are computed and supervised
+        drop: f64 = 0.0,
+    }
+}
+
+section! {
+    /// The length and the numbers of a run.
+    TrainSection {
+        /// Steps of the whole run
+        steps: u64 = 400_000,
+        /// Images of a step
+        batch_size: usize = 256,
+        /// Where every random number comes from
+        seed: u64 = 0,
+        /// What matrix products read: f32, or bf16 with sums in f32
+        precision: Precision = Precision::F32,
+        /// Decays of the moving averages of the weights; samples come from the first
+        ema: Vec<f64> = vec![0.9999],
+        /// Compute each block twice to keep only its outputs in memory; the numbers stay the same bits
+        recompute: bool = false,
+    }
+}
+
+section! {
+    /// AdamW and its learning rate.
+    OptimizerSection {
+        /// Learning rate after the warm-up
+        lr: f64 = 1e-4,
+        /// Decays of the two moments
+        betas: [f64; 2] = [0.9, 0.999],
+        /// Added to the root of the second moment
+        epsilon: f64 = 1e-8,
+        /// Decoupled weight decay
+        weight_decay: f64 = 0.0,
+        /// Norm to which a gradient is scaled down; 0 leaves it
+        clip: f64 = 0.0,
+        /// Steps in which the learning rate rises from 0
+        warmup: u64 = 0,
+        /// The learning rate after the warm-up: constant, or cosine to 0 at the last step
+        decay: Decay = Decay::Constant,
+    }
+}
+
+section! {
+    /// When the run is saved.
+    CheckpointSection {
+        /// Steps between two checkpoints
+        every: u64 = 5000,
+        /// Checkpoints that stay
+        keep: usize = 2,
+    }
+}
+
+section! {
+    /// The pictures that a run draws of its progress.
+    SampleSection {
+        /// Steps between two pictures; 0 draws none
+        every: u64 = 10_000,
+        /// Images of a picture, the classes in turn
+        count: usize = 40,
+        /// Steps of the solver
+        steps: usize = 50,
+        /// The solver: euler or heun
+        sampler: Sampler = Sampler::Euler,
+        /// Weight of the classifier-free guidance; 1 is none
+        guidance: f64 = 4.0,
+        /// Channels that are guided, from the first on; 0 guides all
+        channels: usize = 0,
+        /// The times between which guidance acts, data at 0
+        interval: [f64; 2] = [0.0, 1.0],
+    }
+}
+
+/// `diffusion.times`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Times {
+    Uniform,
+    LogitNormal,
+}
+
+/// `train.precision`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    F32,
+    Bf16,
+}
+
+/// `optimizer.decay`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decay {
+    Constant,
+    Cosine,
+}
+
+/// A recipe: what a run does, from its first step to its last, apart from the machine it runs on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recipe {
+    pub model: ModelSection,
+    pub data: DataSection,
+    pub diffusion: DiffusionSection,
+    pub mask: MaskSection,
+    pub train: TrainSection,
+    pub optimizer: OptimizerSection,
+    pub checkpoint: CheckpointSection,
+    pub sample: SampleSection,
+}
+
+impl Recipe {
+    /// Every section with its keys.
+    pub const SECTIONS: [(&'static str, &'static [Key]); 8] = [
+        ("model", ModelSection::KEYS),
+        ("data", DataSection::KEYS),
+        ("diffusion", DiffusionSection::KEYS),
+        ("mask", MaskSection::KEYS),
+        ("train", TrainSection::KEYS),
+        ("optimizer", OptimizerSection::KEYS),
+        ("checkpoint", CheckpointSection::KEYS),
+        ("sample", SampleSection::KEYS),
+    ];
+}

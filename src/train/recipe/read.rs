@@ -1,0 +1,238 @@
+//! From text to a recipe: a file, then flags, each laid over what came before.
+
+use super::Recipe;
+use crate::base::{Error, Result};
+use std::path::Path;
+use toml::{Table, Value};
+
+/// One key given on the command line, with the flag that gave it.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// `section.key`
+    pub key: String,
+    pub value: Value,
+    /// How messages call it.
+    pub source: String,
+}
+
+impl Change {
+    /// What `flag VALUE` sets.
+    pub fn flag(flag: &str, key: &str, value: impl Into<Value>) -> Change {
+        let value = value.into();
+        Change { key: key.into(), source: format!("{flag} {}", text(&value)), value }
+    }
+
+    /// Reads `--set section.key=value`. What is no TOML value is a string, so that words need no quotes.
+    pub fn set(assignment: &str) -> Result<Change> {
+        let source = format!("--set {assignment}");
+        let Some((key, value)) = assignment.split_once('=') else {
+            return Err(Error::Usage(format!("{source}: there is no `=`; write --set train.steps=100")));
+        };
+        let (key, value) = (key.trim(), value.trim());
+        let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
+        let value = parsed.unwrap_or_else(|| Value::String(value.into()));
+        Ok(Change { key: key.into(), value, source })
+    }
+}
+
+impl Recipe {
+    /// The recipe in `text`, which `name` calls by its name in messages, with `changes` laid over it in their order.
+    ///
+    /// Types and ranges are checked, and sizes that the preset decides are filled in.
+    pub fn read(name: &str, text: &str, changes: &[Change]) -> Result<Recipe> {
+        let mut table: Table = text.parse().map_err(|error: toml::de::Error| usage(name, error.to_string().trim()))?;
+        for (section, keys) in &table {
+            let Value::Table(keys) = keys else {
+                let known = Recipe::SECTIONS.iter().any(|row| row.0 == section);
+                let what = if known { format!("{section} is a section; write [{section}]") } else { unknown(section) };
+                return Err(usage(name, what));
+            };
+            if keys.is_empty() && !Recipe::SECTIONS.iter().any(|row| row.0 == section) {
+                return Err(usage(name, unknown(section)));
+            }
+            for key in keys.keys() {
+                check_key(name, &format!("{section}.{key}"))?;
+            }
+        }
+        let mut recipe = typed(name, &table)?;
+        for change in changes {
+            check_key(&change.source, &change.key)?;
+            let (section, key) = change.key.split_once('.').expect("a checked key has a section");
+            let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+            let section = section.as_table_mut().expect("a checked section is a table");
+            section.insert(key.into(), change.value.clone());
+            if change.key == "model.preset" {
+                // A preset that is given later replaces the sizes that were given before.
+                for size in ["depth", "width", "heads", "patch"] {
+                    section.remove(size);
+                }
+            }
+            recipe = typed(&change.source, &table)?;
+        }
+        recipe.complete()?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// As [`Recipe::read`], from a file.
+    pub fn open(path: &Path, changes: &[Change]) -> Result<Recipe> {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => usage(&name, "no such recipe; check the path"),
+            _ => usage(&name, error),
+        })?;
+        Recipe::read(&name, &text, changes)
+    }
+
+    /// All values by section and key.
+    pub(super) fn table(&self) -> Table {
+        Table::try_from(self).expect("every value of a recipe has a form in TOML")
+    }
+
+    /// The first key, in the order of declaration, whose value differs from `other`'s: its name and both values.
+    pub fn first_difference(&self, other: &Recipe, free: impl Fn(&str) -> bool) -> Option<(String, String, String)> {
+        let (ours, theirs) = (self.table(), other.table());
+        let keys = Recipe::SECTIONS.iter().flat_map(|(section, keys)| keys.iter().map(move |key| (*section, key.name)));
+        keys.map(|(section, key)| (format!("{section}.{key}"), &ours[section][key], &theirs[section][key]))
+            .find(|(path, ours, theirs)| ours != theirs && !free(path))
+            .map(|(path, ours, theirs)| (path, text(ours), text(theirs)))
+    }
+}
+
+fn usage(source: &str, what: impl std::fmt::Display) -> Error {
+    Error::Usage(format!("{source}: {what}"))
+}
+
+/// A value as TOML writes it.
+pub(super) fn text(value: &Value) -> String {
+    value.to_string()
+}
+
+/// The recipe of `table`, whose keys are known; `source` gave the last of its values.
+fn typed(source: &str, table: &Table) -> Result<Recipe> {
+    table.clone().try_into().map_err(|error: toml::de::Error| {
+        // The library says the key on a line of its own.
+        let message = error.to_string();
+        let (what, key) = message.trim().split_once("\nin `").unwrap_or((message.trim(), ""));
+        usage(source, format_args!("{}: {what}", key.trim_end_matches('`')))
+    })
+}
+
+fn check_key(source: &str, path: &str) -> Result<()> {
+    let known = Recipe::SECTIONS.iter().any(|(section, keys)| {
+        path.strip_prefix(section)
+            .and_then(|rest| rest.strip_prefix('.'))
+            .is_some_and(|key| keys.iter().any(|row| row.name == key))
+    });
+    if known { Ok(()) } else { Err(usage(source, unknown(path))) }
+}
+
+fn unknown(path: &str) -> String {
+    let keys = Recipe::SECTIONS
+        .iter()
+        .flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{}", key.name)));
+    // The same key in another section is nearer than another key in the same.
+    let last = path.rsplit('.').next().unwrap_or(path);
+    let near = keys.min_by_key(|key| {
+        let (_, name) = key.split_once('.').expect("a key has a section");
+        distance(path, key).min(distance(last, name) + usize::from(last != name))
+    });
+    format!("there is no key {path}; did you mean {}?", near.unwrap_or_default())
+}
+
+/// The nearest of `names` to `name`, by edits.
+pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    names.into_iter().min_by_key(|other| distance(name, other))
+}
+
+/// Levenshtein's distance: insertions, deletions and replacements from one name to the other.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.chars().enumerate() {
+            let replaced = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.chars().count()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &str, sets: &[&str]) -> String {
+        let changes: Vec<Change> = sets.iter().map(|set| Change::set(set).unwrap()).collect();
+        Recipe::read("r.toml", text, &changes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_one() {
+        for (text, expected) in [
+            ("[train]\nstep = 3", "r.toml: there is no key train.step; did you mean train.steps?"),
+            ("[train]\nlr = 3", "r.toml: there is no key train.lr; did you mean optimizer.lr?"),
+            ("[optimiser]\nlr = 3", "r.toml: there is no key optimiser.lr; did you mean optimizer.lr?"),
+            ("steps = 3", "r.toml: there is no key steps; did you mean train.steps?"),
+            ("train = 3", "r.toml: train is a section; write [train]"),
+            ("[train.ema]\nx = 3", "r.toml: train.ema: invalid type: map, expected a sequence"),
+        ] {
+            assert_eq!(message(text, &[]), expected);
+        }
+        let expected = "--set sample.stps=3: there is no key sample.stps; did you mean sample.steps?";
+        assert_eq!(message("", &["sample.stps=3"]), expected);
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_names_its_key_and_where_it_was_given() {
+        for (set, expected) in [
+            ("train.steps=many", "invalid type: string \"many\", expected u64"),
+            ("train.steps=-1", "invalid value: integer `-1`, expected u64"),
+            ("train.precision=f64", "unknown variant `f64`, expected `f32` or `bf16`"),
+            ("optimizer.betas=[0.9]", "invalid length 1, expected an array of length 2"),
+            ("sample.sampler=rk4", "unknown variant `rk4`, expected `euler` or `heun`"),
+        ] {
+            let (key, _) = set.split_once('=').unwrap();
+            assert_eq!(message("", &[set]), format!("--set {set}: {key}: {expected}"));
+        }
+        assert!(message("[train]\nsteps = ", &[]).starts_with("r.toml: TOML parse error at line 2"));
+    }
+
+    #[test]
+    fn flags_are_laid_over_the_file_and_a_later_preset_replaces_earlier_sizes() {
+        let text = "[model]\npreset = \"sit-b-4\"\ndepth = 3\n[train]\nsteps = 7";
+        let read = |sets: &[&str]| {
+            let changes: Vec<Change> = sets.iter().map(|set| Change::set(set).unwrap()).collect();
+            Recipe::read("r.toml", text, &changes).unwrap()
+        };
+        let recipe = read(&[]);
+        assert_eq!((recipe.model.depth, recipe.model.width, recipe.train.steps), (3, 768, 7));
+        let recipe = read(&["train.steps=9", "model.preset=sit-s-2", "train.precision=bf16"]);
+        assert_eq!((recipe.model.depth, recipe.model.patch, recipe.train.steps), (12, 2, 9));
+        assert_eq!(recipe.train.precision, super::super::Precision::Bf16);
+        assert_eq!(read(&["model.preset=sit-s-2", "model.depth=1"]).model.depth, 1);
+    }
+
+    #[test]
+    fn the_first_difference_names_the_key_and_both_values() {
+        let a = Recipe::read("a", "", &[]).unwrap();
+        let b = Recipe::read("b", "[optimizer]\nlr = 0.5\n[train]\nsteps = 1\nseed = 4", &[]).unwrap();
+        let difference = a.first_difference(&b, |key| key == "train.steps").unwrap();
+        assert_eq!(difference, ("train.seed".into(), "0".into(), "4".into()));
+        assert_eq!(a.first_difference(&a.clone(), |_| false), None);
+    }
+
+    #[test]
+    fn the_first_run_is_a_valid_recipe() {
+        assert_eq!(Recipe::read("first run", super::super::FIRST_RUN, &[]).unwrap().model.width, 128);
+    }
+
+    #[test]
+    fn distances_count_edits() {
+        for (a, b, edits) in [("", "", 0), ("a", "", 1), ("kitten", "sitting", 3), ("flaw", "lawn", 2), ("é", "e", 1)]
+        {
+            assert_eq!((distance(a, b), distance(b, a)), (edits, edits), "{a} {b}");
+        }
+    }
+}

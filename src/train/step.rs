@@ -1,0 +1,117 @@
+use crate::base::{Accumulate, Cost, Result, Shape};
+use crate::device::Device;
+use crate::nn::ParamStore;
+use crate::nn::sit::{Sit, SitConfig};
+use crate::ops::masked_loss::Target;
+use crate::ops::noise::{Batch, Draw, Noise, Noised, noise};
+use crate::ops::update::{AdamW, Moments, Update, update};
+use crate::tape::{Keep, Tape};
+use crate::tensor::{Slab, Tensor};
+use std::ops::Range;
+
+/// What every step of a run has in common.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub model: SitConfig,
+    /// Images of a step.
+    pub batch: usize,
+    /// Patches of an image that are kept.
+    pub tokens: usize,
+    pub noise: Noise,
+    /// With the learning rate after the warm-up.
+    pub adamw: AdamW,
+    pub clip: Option<f32>,
+    /// Decays of the moving averages.
+    pub averages: Vec<f32>,
+    pub keep: Keep,
+    pub seed: u64,
+}
+
+impl Settings {
+    /// What the network of one step must move and compute, forward and backward.
+    pub fn cost(&self) -> Cost {
+        self.model.forward_cost(self.batch, self.tokens) + self.model.backward_cost(self.batch, self.tokens)
+    }
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Report {
+    pub loss: f32,
+    /// The norm of the gradient before clipping.
+    pub norm: f64,
+    /// False if loss or norm was not finite: then nothing was touched.
+    pub applied: bool,
+}
+
+/// A training step in fixed buffers: one call noises a batch, runs forward and backward, and updates.
+pub struct Step {
+    pub settings: Settings,
+    pub sit: Sit,
+    pub params: ParamStore,
+    pub moments: Moments,
+    device: Device,
+    gradients: Slab,
+    undecayed: Vec<Range<usize>>,
+    batch: Batch,
+    noised: Noised,
+}
+
+impl Step {
+    /// A step at its initial weights.
+    pub fn new(device: &Device, settings: Settings) -> Result<Step> {
+        let (sit, list) = Sit::new(settings.model);
+        let params = ParamStore::new(device, list, settings.seed)?;
+        let trained: Vec<Shape> = params.list.shapes(params.list.trained());
+        let grid = settings.model.grid;
+        Ok(Step {
+            moments: Moments::new(device, &params.weights, &trained, &settings.averages)?,
+            gradients: params.zeros(device, "gradients")?,
+            undecayed: params.undecayed(),
+            batch: Batch::new(device, settings.batch, grid),
+            noised: Noised::new(device, settings.batch, grid, settings.tokens),
+            device: device.clone(),
+            settings,
+            sit,
+            params,
+        })
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The weights that samples are drawn from: the first moving average, or the weights where there is none.
+    pub fn sampled(&self) -> &Slab {
+        self.moments.averages.first().map_or(&self.params.weights, |average| &average.weights)
+    }
+
+    /// Step number `step`, from 0 on, at learning rate `lr`, on `images` (B, C, H, W) under `labels` (B).
+    pub fn run(&mut self, step: u64, lr: f32, images: &[f32], labels: &[u32]) -> Report {
+        let Step { settings, sit, params, moments, device, gradients, undecayed, batch, noised } = self;
+        let grid = settings.model.grid;
+        fill(batch, images, labels);
+        let draw = Draw { seed: settings.seed, step: step as u32, first: 0 };
+        noise(device, settings.noise, draw, batch, grid, noised);
+        let mut tape = Tape::training(device, &params.weights, gradients, Accumulate::Set, settings.keep);
+        let loss = objective(&mut tape, sit, noised);
+        tape.backward();
+        let how = Update { adamw: AdamW { lr, ..settings.adamw }, clip: settings.clip };
+        let done = update(device, how, &loss, &mut params.weights, gradients, moments, undecayed);
+        Report { loss: loss.f32()[0], norm: done.norm, applied: done.applied }
+    }
+}
+
+/// Copies a batch of the loader into the buffers of a step.
+pub(super) fn fill(batch: &mut Batch, images: &[f32], labels: &[u32]) {
+    batch.x.f32_mut().copy_from_slice(images);
+    batch.y.slice_mut().copy_from_slice(labels);
+}
+
+/// The loss of the model on what it sees, as the last operation of the tape.
+pub(super) fn objective(tape: &mut Tape, sit: &Sit, noised: &Noised) -> Tensor {
+    let kept = noised.kept.as_ref();
+    let v = sit.forward(tape, &noised.z, &noised.t, &noised.y, kept);
+    let target = Target { values: &noised.target, mask: None, kept, count: &noised.count, grid: sit.config.grid };
+    tape.masked_loss(v, target)
+}

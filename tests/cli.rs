@@ -1,0 +1,266 @@
+//! The binary from outside: what it prints, what it refuses and how, how it ends.
+
+#[path = "common/runs.rs"]
+mod runs;
+
+use runs::{RECIPE, Scratch};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn engine(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
+    command.args(arguments);
+    command
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// `engine train` of the tiny recipe, on one thread and the tiny store unless `more` says otherwise.
+fn train(scratch: &Scratch, out: &Path, more: &[&str]) -> Command {
+    let recipe = scratch.path("recipe.toml");
+    fs::write(&recipe, RECIPE).unwrap();
+    let mut command = engine(&["train"]);
+    command.arg(recipe).arg("--out").arg(out).args(more);
+    if !more.contains(&"--threads") {
+        command.args(["--threads", "1"]);
+    }
+    if !more.contains(&"--data") {
+        command.arg("--data").arg(scratch.store());
+    }
+    command
+}
+
+/// Sends a signal by name.
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+#[test]
+fn a_run_trains_draws_and_says_what_to_do_next() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let done = train(&scratch, &out, &["--set", "sample.every=5", "--set", "sample.steps=2"]).output().unwrap();
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    let text = stdout(&done);
+    for expected in
+        ["10 steps on cpu, 1 thread", "held-out loss", "step_00000005.png", "finished at step 10", "--steps 20"]
+    {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    for file in ["config.resolved.toml", "run.json", "metrics.jsonl", "samples/step_00000010.png"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap();
+    assert_eq!(record["starts"][0]["step"], 0);
+}
+
+#[test]
+fn a_finished_run_says_so_and_goes_on_with_more_steps() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    assert_eq!(code(&train(&scratch, &out, &[]).output().unwrap()), 0);
+    let again = train(&scratch, &out, &[]).output().unwrap();
+    assert_eq!(code(&again), 0);
+    assert!(stdout(&again).contains("finished at step 10\nto go on, give the same command with --steps 20"));
+    let more = train(&scratch, &out, &["--steps", "12"]).output().unwrap();
+    assert_eq!(code(&more), 0, "{}", stderr(&more));
+    assert!(stdout(&more).contains("from step 10 to 12"), "{}", stdout(&more));
+    // What a run wrote down is a recipe.
+    let resolved = out.join("config.resolved.toml");
+    let again = engine(&["train"]).arg(&resolved).arg("--out").arg(&out).output().unwrap();
+    assert!(stdout(&again).contains("finished at step 12"), "{}", stderr(&again));
+}
+
+#[test]
+fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
+    let scratch = Scratch::new();
+    let out = scratch.path("untouched");
+    let absent = scratch.path("absent").display().to_string();
+    let png = scratch.path("not.store").display().to_string();
+    fs::write(&png, "no store").unwrap();
+    for (arguments, exit, expected) in [
+        (vec!["--stps", "3"], 2, "unexpected argument '--stps' found"),
+        (vec!["--steps", "many"], 2, "invalid value 'many' for '--steps <N>'"),
+        (vec!["--steps", "0"], 2, "error: train.steps = 0: is out of range; give 1 to 4294967295"),
+        (vec!["--precision", "f16"], 2, "[possible values: f32, bf16]"),
+        (vec!["--threads", "0"], 2, "invalid value '0' for '--threads <N>'"),
+        (vec!["--device", "cuda"], 2, "[possible values: auto, cpu]"),
+        (vec!["--preset", "sit-m-2"], 2, "error: model.preset = sit-m-2: there is no such preset; did you mean sit-"),
+        (
+            vec!["--set", "train.batchsize=3"],
+            2,
+            "error: --set train.batchsize=3: there is no key train.batchsize; did you mean train.batch_size?",
+        ),
+        (vec!["--set", "train.steps"], 2, "error: --set train.steps: there is no `=`; write --set train.steps=100"),
+        (
+            vec!["--set", "optimizer.lr=fast"],
+            2,
+            "error: --set optimizer.lr=fast: optimizer.lr: invalid type: string \"fast\", expected f64",
+        ),
+        (
+            vec!["--set", "model.patch=5"],
+            2,
+            "error: [model]: a patch of 5 does not divide images of 8 x 8; give one that does",
+        ),
+        (
+            vec!["--set", "model.heads=3"],
+            2,
+            "error: [model]: 3 heads do not divide the width 8; give a number that does",
+        ),
+        (
+            vec!["--set", "mask.drop=1"],
+            2,
+            "error: mask.drop = 1: is out of range; give a number from 0 up to, but not including, 1",
+        ),
+        (vec!["--data", &absent], 3, "absent: no such file; check the path"),
+        (vec!["--data", &png], 3, "not.store: "),
+    ] {
+        let refused = train(&scratch, &out, &arguments).output().unwrap();
+        let message = stderr(&refused);
+        assert_eq!(code(&refused), exit, "{arguments:?}: {message}");
+        assert!(message.contains(expected), "{arguments:?}: {message}");
+        assert!(!out.exists(), "{arguments:?} touched the run directory");
+    }
+    let absent = engine(&["train", "absent.toml"]).output().unwrap();
+    assert_eq!((code(&absent), stderr(&absent).as_str()), (2, "error: absent.toml: no such recipe; check the path\n"));
+}
+
+#[test]
+fn bad_data_is_refused_with_its_reason() {
+    let scratch = Scratch::new();
+    let out = scratch.path("out.store");
+    let lying = scratch.idx("lying-images-idx3-ubyte", &[1000, 8, 8], vec![0; 64]);
+    let refused = engine(&["data", "ingest", "--from"]).arg(&lying).arg("--out").arg(&out).output().unwrap();
+    assert_eq!(code(&refused), 3, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("lying-images-idx3-ubyte: "), "{}", stderr(&refused));
+
+    let nan = scratch.path("nan.npy");
+    let mut values = vec![0.5; 4 * 64];
+    values[130] = f32::NAN;
+    engine::data::npy::write(&nan, &[4, 1, 8, 8], &values).unwrap();
+    let refused = engine(&["data", "ingest", "--from"]).arg(&nan).arg("--out").arg(&out).output().unwrap();
+    assert_eq!(code(&refused), 3, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("nan.npy: ") && stderr(&refused).contains("row 2"), "{}", stderr(&refused));
+    assert!(!out.exists());
+}
+
+#[test]
+fn another_recipe_in_the_same_directory_is_refused_by_its_first_differing_key() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    assert_eq!(code(&train(&scratch, &out, &[]).output().unwrap()), 0);
+    let before = fs::read(out.join("config.resolved.toml")).unwrap();
+    let refused = train(&scratch, &out, &["--set", "optimizer.lr=0.5", "--seed", "9"]).output().unwrap();
+    let expected = "holds a run with train.seed = 0, this one has train.seed = 9; give another --out";
+    assert_eq!(code(&refused), 2);
+    assert!(stderr(&refused).contains(expected), "{}", stderr(&refused));
+    assert_eq!(fs::read(out.join("config.resolved.toml")).unwrap(), before);
+}
+
+/// A run that goes on until somebody ends it, after its first saved step.
+fn endless(scratch: &Scratch, out: &Path, more: &[&str]) -> (Child, BufReader<ChildStdout>) {
+    let mut command = train(scratch, out, &["--steps", "100000000", "--json", "--set", "checkpoint.keep=1"]);
+    let mut child = command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("\"saved\"") {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended before its first checkpoint");
+    }
+    (child, lines)
+}
+
+fn end(mut child: Child) -> (i32, String) {
+    let mut message = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut message).unwrap();
+    (child.wait().unwrap().code().unwrap(), message)
+}
+
+#[test]
+fn a_second_run_in_the_same_directory_names_the_first() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let (mut child, _lines) = endless(&scratch, &out, &[]);
+    let second = train(&scratch, &out, &[]).output().unwrap();
+    let expected = format!("run: is in use by process {} on ", child.id());
+    assert_eq!(code(&second), 2);
+    assert!(stderr(&second).contains(&expected), "{}", stderr(&second));
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn a_signal_ends_a_run_after_a_checkpoint_and_the_same_command_goes_on() {
+    let scratch = Scratch::new();
+    for name in ["TERM", "INT"] {
+        let out = scratch.path(name);
+        let (child, mut lines) = endless(&scratch, &out, &[]);
+        signal(&child, name);
+        std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
+        let (code, message) = end(child);
+        assert_eq!(code, 75, "{name}: {message}");
+        assert!(message.contains("which is saved; the same command goes on from there"), "{name}: {message}");
+    }
+}
+
+#[test]
+fn a_second_signal_ends_a_run_at_once() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    // After its first step it draws a picture for hours.
+    let (child, _lines) = endless(&scratch, &out, &["--set", "sample.every=1", "--set", "sample.steps=1000000"]);
+    signal(&child, "TERM");
+    std::thread::sleep(Duration::from_millis(200));
+    signal(&child, "TERM");
+    assert_eq!(end(child).0, 128 + 15);
+}
+
+#[test]
+fn a_run_whose_reader_went_away_saves_and_ends() {
+    let scratch = Scratch::new();
+    let (child, lines) = endless(&scratch, &scratch.path("run"), &[]);
+    drop(lines);
+    let (code, message) = end(child);
+    assert_eq!(code, 75, "{message}");
+}
+
+#[test]
+fn a_run_that_leaves_the_finite_numbers_gives_up_after_ten_steps() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let lost = ["--set", "optimizer.lr=1e30", "--set", "optimizer.warmup=0", "--steps", "100"];
+    let diverged = train(&scratch, &out, &lost).output().unwrap();
+    assert_eq!(code(&diverged), 7, "{}", stderr(&diverged));
+    assert!(stderr(&diverged).contains("10 steps in a row are not finite"), "{}", stderr(&diverged));
+    assert!(stdout(&diverged).contains("the step is skipped, 9 in a row"), "{}", stdout(&diverged));
+}
+
+#[test]
+fn help_comes_at_once_and_names_every_key_of_a_recipe() {
+    let help = engine(&["train", "--help"]).output().unwrap();
+    assert_eq!(code(&help), 0);
+    for key in ["train.batch_size = 256", "optimizer.lr = 0.0001", "checkpoint.every = 5000", "sample.guidance = 4.0"] {
+        assert!(stdout(&help).contains(key), "{key}");
+    }
+    let fastest = (0..10).map(|_| {
+        let start = Instant::now();
+        engine(&["--help"]).output().unwrap();
+        start.elapsed()
+    });
+    let fastest = fastest.min().unwrap();
+    assert!(fastest < Duration::from_millis(20), "{fastest:?}");
+}

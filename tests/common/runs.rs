@@ -1,0 +1,79 @@
+//! Small runs for tests of training: a store of 40 tiny images in two classes, and a model that a step takes a millisecond.
+
+use engine::data::ingest::ingest;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A folder of one test, removed at its end.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new() -> Scratch {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("engine-run-{}-{count}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Scratch(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// A store of 40 images of 8 x 8.
+    pub fn store(&self) -> PathBuf {
+        let out = self.path("tiny.store");
+        if !out.exists() {
+            let pixels = (0..40u32 * 64).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8);
+            let labels = (0..40).map(|i| i % 2);
+            self.idx("tiny-images-idx3-ubyte", &[40, 8, 8], pixels.collect());
+            self.idx("tiny-labels-idx1-ubyte", &[40], labels.collect());
+            ingest(&self.path("tiny-images-idx3-ubyte"), None, &out, &mut |_, _| {}).unwrap();
+        }
+        out
+    }
+
+    /// An IDX file of bytes whose header says `extents`.
+    pub fn idx(&self, name: &str, extents: &[u32], bytes: Vec<u8>) -> PathBuf {
+        let mut file = vec![0, 0, 8, extents.len() as u8];
+        extents.iter().for_each(|extent| file.extend(extent.to_be_bytes()));
+        file.extend(bytes);
+        fs::write(self.path(name), file).unwrap();
+        self.path(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// A tiny model with everything on that a checkpoint must hold: two averages, a warm-up, a decay, dropped patches.
+pub const RECIPE: &str = r#"
+[model]
+preset = "sit-xs-2"
+depth = 1
+width = 8
+heads = 2
+[diffusion]
+times = "logit-normal"
+[mask]
+drop = 0.25
+[train]
+steps = 10
+batch_size = 3
+ema = [0.9, 0.99]
+[optimizer]
+lr = 0.01
+weight_decay = 0.1
+clip = 1.0
+warmup = 3
+decay = "cosine"
+[checkpoint]
+every = 1
+keep = 100
+[sample]
+every = 0
+"#;

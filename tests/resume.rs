@@ -1,0 +1,270 @@
+//! A run continues bit for bit, whatever ended it and whatever happened to its last checkpoint.
+
+#[path = "common/runs.rs"]
+mod runs;
+
+use engine::base::{DType, Error};
+use engine::data::Store;
+use engine::device::{Cpu, Device};
+use engine::train::checkpoint::{Checkpoints, State, Weights, open};
+use engine::train::progress::{Progress, Style};
+use engine::train::recipe::Change;
+use engine::train::{Plan, Recipe, Run, Stop, Trainer};
+use runs::{RECIPE, Scratch};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::num::NonZero;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+fn device(threads: usize) -> Device {
+    Device::cpu(Cpu::new(NonZero::new(threads), DType::F32).unwrap().poisoned())
+}
+
+/// Trains the run at `out` to its end, or from where it stands.
+fn train(store: &Path, out: &Path, threads: usize, sets: &[&str]) -> Result<(), Error> {
+    let changes: Vec<Change> = sets.iter().map(|set| Change::set(set).unwrap()).collect();
+    let store = Arc::new(Store::open(store)?);
+    let plan = Plan::new(Recipe::read("test", RECIPE, &changes)?, &store)?;
+    let run = Run::open(out, plan, store.info(), |_| {})?;
+    let device = device(threads);
+    run.record(&device, &["test".into()])?;
+    let stop = Stop::default();
+    Trainer::new(run, store, &device)?.train(&mut Progress::new(Style::Json, std::io::sink(), &stop), &stop).map(drop)
+}
+
+/// Copies a folder and all in it.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Every file of a checkpoint.
+fn contents(out: &Path, step: u64) -> BTreeMap<String, Vec<u8>> {
+    let folder = out.join(format!("checkpoints/step_{step:08}"));
+    let name = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    fs::read_dir(folder).unwrap().map(|e| e.unwrap()).map(|e| (name(&e), fs::read(e.path()).unwrap())).collect()
+}
+
+/// The metrics without their times.
+fn losses(out: &Path) -> Vec<String> {
+    let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| line.split(",\"seconds\"").next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_resumed_run_is_bit_equal_to_one_that_never_stopped() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let whole = scratch.path("whole");
+    train(&store, &whole, 1, &[]).unwrap();
+    assert_eq!(contents(&whole, 10).len(), 6, "{:?}", contents(&whole, 10).keys());
+    for split in 1..10 {
+        for threads in [1, 2] {
+            let out = scratch.path(&format!("{split}-{threads}"));
+            copy(&whole, &out);
+            for later in split + 1..=10 {
+                fs::remove_dir_all(out.join(format!("checkpoints/step_{later:08}"))).unwrap();
+            }
+            train(&store, &out, threads, &[]).unwrap();
+            for step in [split + 1, 10] {
+                assert!(
+                    contents(&out, step) == contents(&whole, step),
+                    "split {split}, {threads} threads, step {step}"
+                );
+            }
+            assert_eq!(losses(&out), losses(&whole), "split {split}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn a_longer_run_is_the_same_as_one_that_was_meant_to_be_long() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let (long, grown) = (scratch.path("long"), scratch.path("grown"));
+    train(&store, &long, 2, &["optimizer.decay=constant"]).unwrap();
+    for steps in [1, 4, 7, 10] {
+        train(&store, &grown, 1, &["optimizer.decay=constant", &format!("train.steps={steps}")]).unwrap();
+    }
+    assert!(contents(&long, 10) == contents(&grown, 10));
+}
+
+#[test]
+fn only_the_checkpoints_asked_for_stay() {
+    let scratch = Scratch::new();
+    let (store, out) = (scratch.store(), scratch.path("run"));
+    fs::create_dir_all(out.join("checkpoints/.stray-step_00000003")).unwrap();
+    train(&store, &out, 1, &["checkpoint.every=3", "checkpoint.keep=2"]).unwrap();
+    let mut left: Vec<_> = fs::read_dir(out.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["step_00000009", "step_00000010"]);
+}
+
+/// What a resumption finds: its step, or the error; and what it was warned of.
+fn newest(out: &Path) -> (Result<Option<State>, Error>, Vec<String>) {
+    let mut warnings = vec![];
+    let found = Checkpoints::of(out).newest(|text| warnings.push(text));
+    (found.map(|found| found.map(|(_, state)| state)), warnings)
+}
+
+#[test]
+fn every_kind_of_damage_is_found_and_the_checkpoint_before_it_is_taken() {
+    let scratch = Scratch::new();
+    let (store, out) = (scratch.store(), scratch.path("run"));
+    train(&store, &out, 1, &["train.steps=2"]).unwrap();
+    let folder = out.join("checkpoints/step_00000002");
+    let falls_back = |name: &str, how: &str| {
+        let (found, warnings) = newest(&out);
+        assert_eq!(found.unwrap().map(|state| state.step), Some(1), "{name}: {how}");
+        assert!(warnings.len() == 1 && warnings[0].contains("step_00000002"), "{name}: {how}: {warnings:?}");
+        assert!(warnings[0].contains("falling back"), "{name}: {how}: {warnings:?}");
+    };
+    for (name, bytes) in contents(&out, 2) {
+        let path = folder.join(&name);
+        fs::remove_file(&path).unwrap();
+        falls_back(&name, "missing");
+        let lengths = [0, 1, 7, 8, 9, bytes.len() / 2, bytes.len() - 1];
+        for length in lengths {
+            fs::write(&path, &bytes[..length]).unwrap();
+            falls_back(&name, &format!("cut to {length}"));
+        }
+        fs::write(&path, [&bytes[..], b"\n"].concat()).unwrap();
+        falls_back(&name, "longer");
+        // All of the manifest, which no digest covers; of the others, which are covered, a sample.
+        let all = name == "MANIFEST.json";
+        for bit in (0..8 * bytes.len()).step_by(if all { 1 } else { 8 * bytes.len() / 40 + 3 }) {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, damaged).unwrap();
+            falls_back(&name, &format!("bit {bit} flipped"));
+        }
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(newest(&out).0.unwrap().map(|state| state.step), Some(2));
+    }
+}
+
+#[test]
+fn a_run_that_fell_back_replaces_what_was_damaged() {
+    let scratch = Scratch::new();
+    let (store, out) = (scratch.store(), scratch.path("run"));
+    train(&store, &out, 1, &[]).unwrap();
+    let whole = contents(&out, 10);
+    for step in [9, 10] {
+        fs::write(out.join(format!("checkpoints/step_{step:08}/model.safetensors")), "x").unwrap();
+    }
+    train(&store, &out, 1, &[]).unwrap();
+    assert!(contents(&out, 10) == whole);
+    // One that is not written again goes when the next is saved.
+    fs::write(out.join("checkpoints/step_00000010/model.safetensors"), "x").unwrap();
+    fs::remove_dir_all(out.join("checkpoints/step_00000009")).unwrap();
+    train(&store, &out, 1, &["checkpoint.keep=3", "train.steps=9"]).unwrap();
+    let mut left: Vec<_> = fs::read_dir(out.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["step_00000007", "step_00000008", "step_00000009"]);
+}
+
+#[test]
+fn a_run_without_a_valid_checkpoint_is_refused() {
+    let scratch = Scratch::new();
+    let (store, out) = (scratch.store(), scratch.path("run"));
+    train(&store, &out, 1, &["train.steps=2", "checkpoint.keep=1"]).unwrap();
+    fs::remove_file(out.join("checkpoints/step_00000002/MANIFEST.json")).unwrap();
+    let error = train(&store, &out, 1, &["train.steps=2", "checkpoint.keep=1"]).unwrap_err();
+    let message = error.to_string();
+    assert_eq!(error.exit_code(), 4, "{message}");
+    assert!(message.contains("MANIFEST.json: is missing; the checkpoint is damaged; no other checkpoint"), "{message}");
+}
+
+#[test]
+fn a_checkpoint_opens_as_the_model_it_says_it_is() {
+    let scratch = Scratch::new();
+    let (store, out) = (scratch.store(), scratch.path("run"));
+    train(&store, &out, 1, &[]).unwrap();
+    let folder = out.join("checkpoints/step_00000010");
+    let weights = |path: &Path, which| {
+        let opened = open(&device(1), path, which, None, |text| panic!("{text}")).unwrap();
+        assert_eq!(opened.model.sit.classes, 2);
+        let name = opened.file.file_name().unwrap().to_string_lossy().into_owned();
+        (name, opened.params.weights.flat(opened.params.weights.count()).to_vec())
+    };
+    let ema = weights(&out, Weights::Sampled);
+    let model = weights(&folder, Weights::Trained);
+    assert_eq!((ema.0.as_str(), model.0.as_str()), ("ema.safetensors", "model.safetensors"));
+    assert!(ema.1 != model.1);
+    assert!(weights(&folder.join("ema.safetensors"), Weights::Trained).1 == ema.1);
+    let further = weights(&folder.join("ema-0.99.safetensors"), Weights::Trained);
+    assert!(further.1 != ema.1 && further.1 != model.1);
+}
+
+/// The binary on a run that is long enough to be killed.
+fn engine(store: &Path, out: &Path, recipe: &Path, steps: u64) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
+    command.arg("train").arg(recipe).arg("--data").arg(store).arg("--out").arg(out);
+    command.args(["--steps", &steps.to_string(), "--threads", "1", "--json"]);
+    command.args(["--set", "checkpoint.every=2", "--set", "checkpoint.keep=2", "--set", "optimizer.decay=constant"]);
+    command
+}
+
+/// Kills a run at `kills` moments and continues it; nothing that was said to be saved may be lost, and the end is that of
+/// a run that was never killed.
+fn kill(kills: u32) {
+    let scratch = Scratch::new();
+    let (store, out, recipe) = (scratch.store(), scratch.path("run"), scratch.path("recipe.toml"));
+    fs::write(&recipe, RECIPE).unwrap();
+    let mut saved = 0;
+    for i in 0..kills {
+        let mut child = engine(&store, &out, &recipe, 1_000_000).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let reader = std::thread::spawn(move || {
+            let saved = |line: &str| {
+                let event: serde_json::Value = serde_json::from_str(line).ok()?;
+                (event["event"] == "saved").then(|| event["step"].as_u64())?
+            };
+            lines.map_while(Result::ok).filter_map(|line| saved(&line)).last()
+        });
+        // From within the start of the process to some dozens of checkpoints later.
+        std::thread::sleep(Duration::from_micros(u64::from(i.wrapping_mul(2_654_435_761) >> 12) % 150_000));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        saved = reader.join().unwrap().unwrap_or(saved).max(saved);
+        let (found, warnings) = newest(&out);
+        let found = found.unwrap().map_or(0, |state| state.step);
+        assert!(found >= saved, "kill {i}: step {saved} was saved, {found} is found: {warnings:?}");
+        assert!(warnings.is_empty(), "kill {i}: {warnings:?}");
+        saved = found;
+    }
+    let end = saved + 3;
+    assert!(engine(&store, &out, &recipe, end).stdout(Stdio::null()).status().unwrap().success());
+    let whole = scratch.path("whole");
+    assert!(engine(&store, &whole, &recipe, end).stdout(Stdio::null()).status().unwrap().success());
+    let weights = |out: &Path| {
+        let mut files = contents(out, end);
+        files.retain(|name, _| name.ends_with("safetensors"));
+        files
+    };
+    assert!(weights(&out) == weights(&whole), "after {kills} kills and {end} steps");
+    assert_eq!(losses(&out), losses(&whole));
+}
+
+#[test]
+fn a_run_that_is_killed_loses_nothing_that_was_saved() {
+    kill(8);
+}
+
+#[test]
+#[ignore = "two minutes"]
+fn a_run_that_is_killed_200_times_loses_nothing_that_was_saved() {
+    kill(200);
+}
