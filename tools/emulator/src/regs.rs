@@ -75,7 +75,7 @@ impl Regs {
     #[inline(always)]
     pub fn get<T: Lane>(&self, slot: Slot) -> [T; LANES] {
         let view = T::view(self, slot);
-        std::array::from_fn(|lane| T::at(&view, lane))
+        each(|lane| T::at(&view, lane))
     }
 
     #[inline(always)]
@@ -107,7 +107,7 @@ macro_rules! narrow {
             }
             #[inline(always)]
             fn put(regs: &mut Regs, slot: Slot, active: u32, value: &[Self; LANES]) {
-                let row = std::array::from_fn(|lane| $to(value[lane]));
+                let row = each(|lane| $to(value[lane]));
                 regs.set_row(slot, active, &row);
             }
         }
@@ -141,8 +141,8 @@ macro_rules! wide {
             }
             #[inline(always)]
             fn put(regs: &mut Regs, slot: Slot, active: u32, value: &[Self; LANES]) {
-                let low = std::array::from_fn(|lane| $to(value[lane]) as u32);
-                let high = std::array::from_fn(|lane| ($to(value[lane]) >> 32) as u32);
+                let low = each(|lane| $to(value[lane]) as u32);
+                let high = each(|lane| ($to(value[lane]) >> 32) as u32);
                 regs.set_row(slot, active, &low);
                 regs.set_row(slot.high(), active, &high);
             }
@@ -174,7 +174,19 @@ impl Lane for bool {
     }
 }
 
+/// A value for each lane. Unlike `array::from_fn` it is always inlined, so that `f` can be compiled with the vector
+/// instructions of its caller.
+#[inline(always)]
+pub fn each<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; LANES] {
+    let mut out = [T::default(); LANES];
+    for (lane, value) in out.iter_mut().enumerate() {
+        *value = f(lane);
+    }
+    out
+}
+
 /// The lanes whose bit is set, in order.
+#[inline(always)]
 pub fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
         let lane = mask.trailing_zeros() as usize;

@@ -9,8 +9,6 @@
 //! through every barrier, and an asynchronous access is checked against it.
 
 use super::{Checked, Kind, accuse};
-use std::collections::BTreeMap;
-
 /// Index of an actor; the warps of a cluster come first.
 pub type Actor = u32;
 
@@ -31,7 +29,12 @@ impl Clock {
         self.0[actor as usize] = time;
     }
 
-    pub fn join(&mut self, other: &Clock) {
+    fn meet(&mut self, other: &Clock) {
+        self.0.truncate(other.0.len());
+        self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| *mine = (*mine).min(*theirs));
+    }
+
+    fn join(&mut self, other: &Clock) {
         if self.0.len() < other.0.len() {
             self.0.resize(other.0.len(), 0);
         }
@@ -47,6 +50,12 @@ pub struct Knowledge {
 }
 
 impl Knowledge {
+    /// Keeps only what both know.
+    pub fn meet(&mut self, other: &Knowledge) {
+        self.seen.meet(&other.seen);
+        self.proxied.meet(&other.proxied);
+    }
+
     pub fn join(&mut self, other: &Knowledge) {
         self.seen.join(&other.seen);
         self.proxied.join(&other.proxied);
@@ -162,7 +171,42 @@ struct Cell {
 pub struct Races {
     words: Vec<Cell>,
     bytes: Vec<[Cell; 4]>,
-    reads: Vec<BTreeMap<Actor, Stamp>>,
+    reads: Lists,
+}
+
+/// Further reads of cells that several actors have read since the last write.
+#[derive(Debug, Default)]
+struct Lists {
+    lists: Vec<Vec<Stamp>>,
+    /// Emptied lists to use again.
+    free: Vec<u32>,
+}
+
+impl Lists {
+    fn of(&self, cell: &Cell) -> &[Stamp] {
+        cell.reads.checked_sub(1).map_or(&[], |k| &self.lists[k as usize])
+    }
+
+    fn add(&mut self, cell: &mut Cell, stamp: Stamp) {
+        if cell.reads == 0 {
+            cell.reads = self.free.pop().unwrap_or_else(|| {
+                self.lists.push(vec![]);
+                self.lists.len() as u32
+            });
+        }
+        let list = &mut self.lists[cell.reads as usize - 1];
+        match list.iter_mut().find(|s| s.actor == stamp.actor) {
+            Some(old) => *old = stamp,
+            None => list.push(stamp),
+        }
+    }
+
+    fn drop_of(&mut self, cell: &Cell) {
+        if let Some(k) = cell.reads.checked_sub(1) {
+            self.lists[k as usize].clear();
+            self.free.push(cell.reads);
+        }
+    }
 }
 
 /// An earlier access that conflicts.
@@ -182,7 +226,7 @@ impl Races {
     pub fn clear(&mut self) {
         self.words.fill(Cell::default());
         self.bytes.clear();
-        self.reads.clear();
+        self.reads = Lists::default();
     }
 
     /// Records a read of `size` bytes at an offset, or names what it races with.
@@ -194,11 +238,7 @@ impl Races {
                 cell.read = stamp;
                 return Ok(());
             }
-            if cell.reads == 0 {
-                reads.push(BTreeMap::new());
-                cell.reads = reads.len() as u32;
-            }
-            reads[cell.reads as usize - 1].insert(event.actor, stamp);
+            reads.add(cell, stamp);
             Ok(())
         })
     }
@@ -207,12 +247,12 @@ impl Races {
     pub fn write(&mut self, at: usize, size: usize, event: Event) -> Result<(), Conflict> {
         self.visit(at, size, |cell, reads| {
             conflict_with_write(cell, event)?;
-            let more = cell.reads.checked_sub(1).map(|k| &reads[k as usize]);
-            for read in std::iter::once(&cell.read).chain(more.into_iter().flat_map(BTreeMap::values)) {
+            for read in std::iter::once(&cell.read).chain(reads.of(cell)) {
                 if read.time > 0 && !known(*read, event) && !(read.strong && event.strong) {
                     return Err(Conflict { actor: read.actor, pc: read.pc, wrote: false, unfenced: false });
                 }
             }
+            reads.drop_of(cell);
             *cell = Cell { write: event.stamp(), ..Cell::default() };
             Ok(())
         })
@@ -222,7 +262,7 @@ impl Races {
         &mut self,
         at: usize,
         size: usize,
-        mut f: impl FnMut(&mut Cell, &mut Vec<BTreeMap<Actor, Stamp>>) -> Result<(), Conflict>,
+        mut f: impl FnMut(&mut Cell, &mut Lists) -> Result<(), Conflict>,
     ) -> Result<(), Conflict> {
         let mut from = at;
         while from < at + size {
@@ -232,7 +272,11 @@ impl Races {
                 f(cell, &mut self.reads)?;
             } else {
                 if cell.split == 0 {
-                    self.bytes.push([*cell; 4]);
+                    let mut bytes = [Cell { reads: 0, ..*cell }; 4];
+                    for stamp in self.reads.of(cell).to_vec() {
+                        bytes.iter_mut().for_each(|byte| self.reads.add(byte, stamp));
+                    }
+                    self.bytes.push(bytes);
                     cell.split = self.bytes.len() as u32;
                 }
                 for byte in &mut self.bytes[cell.split as usize - 1][from % 4..][..to - from] {

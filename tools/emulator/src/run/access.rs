@@ -6,7 +6,7 @@ use crate::{
     count,
     ir::{Address, Elements, Load, Store},
     mem::Global,
-    regs::{LANES, Regs, lanes},
+    regs::{LANES, Regs, each, lanes},
     types::{Space, Ty},
     window,
 };
@@ -29,6 +29,7 @@ pub(super) struct Place {
 }
 
 impl World<'_> {
+    #[inline(always)]
     pub(super) fn load(&mut self, warp: &mut Warp, load: &Load, active: u32) -> Checked {
         let mut access = Access {
             addresses: addresses(&warp.regs, load.address),
@@ -67,6 +68,7 @@ impl World<'_> {
         Ok(())
     }
 
+    #[inline(always)]
     pub(super) fn store(&mut self, warp: &mut Warp, store: &Store, active: u32) -> Checked {
         let mut access = Access {
             addresses: addresses(&warp.regs, store.address),
@@ -92,6 +94,7 @@ impl World<'_> {
         Ok(())
     }
 
+    #[inline(always)]
     fn load_global(&mut self, warp: &Warp, access: &Access, ty: Ty, words: &mut Words) -> Checked {
         let (low, high) = bounds(access);
         self.count_global(warp, access);
@@ -103,6 +106,14 @@ impl World<'_> {
             if all_written && span == 128 && ty.size() == 4 && access.active == u32::MAX && in_order(access) {
                 for (word, chunk) in words[0].iter_mut().zip(bytes.chunks_exact(4)) {
                     *word = u32::from_le_bytes(chunk.try_into().expect("chunks of 4"));
+                }
+                return Ok(());
+            }
+            if all_written && ty.size() >= 4 {
+                match access.size {
+                    4 => gather::<1>(bytes, access, low, words),
+                    8 => gather::<2>(bytes, access, low, words),
+                    _ => gather::<4>(bytes, access, low, words),
                 }
                 return Ok(());
             }
@@ -130,6 +141,7 @@ impl World<'_> {
         Ok(())
     }
 
+    #[inline(always)]
     fn store_global(&mut self, warp: &Warp, access: &Access, ty: Ty, words: &Words) -> Checked {
         let (low, high) = bounds(access);
         self.count_global(warp, access);
@@ -159,6 +171,7 @@ impl World<'_> {
         Ok(())
     }
 
+    #[inline(always)]
     pub(super) fn count_global(&mut self, warp: &Warp, access: &Access) {
         let global = &mut *self.global;
         let sectors = count::sectors(&access.addresses, access.active, |sector| {
@@ -172,6 +185,7 @@ impl World<'_> {
         count.global_sectors += sectors;
     }
 
+    #[inline(always)]
     fn load_shared(&mut self, warp: &Warp, access: &Access, ty: Ty, words: &mut Words) -> Checked {
         for lane in lanes(access.active) {
             let Place { cta, offset } = self.shared_place(warp, access, lane)?;
@@ -183,6 +197,7 @@ impl World<'_> {
     }
 
     /// Checks that a lane may read shared memory: written before, and ordered after the write.
+    #[inline(always)]
     pub(super) fn shared_readable(
         &mut self,
         warp: &Warp,
@@ -200,6 +215,7 @@ impl World<'_> {
         self.touch_shared(warp, touch, false, access.strong)
     }
 
+    #[inline(always)]
     fn store_shared(&mut self, warp: &Warp, access: &Access, ty: Ty, words: &Words) -> Checked {
         for lane in lanes(access.active) {
             let Place { cta, offset } = self.shared_place(warp, access, lane)?;
@@ -211,8 +227,9 @@ impl World<'_> {
         Ok(())
     }
 
+    #[inline(always)]
     pub(super) fn count_shared(&mut self, warp: &Warp, access: &Access) {
-        let addresses = access.addresses.map(|a| a as u32);
+        let addresses = each(|lane| access.addresses[lane] as u32);
         let (wavefronts, ideal) = count::wavefronts(&addresses, access.active, access.size as u32);
         let count = &mut self.counts.by_instruction[warp.split.pc as usize];
         count.shared_requests += 1;
@@ -267,13 +284,16 @@ impl World<'_> {
 pub(super) fn addresses(regs: &Regs, address: Address) -> [u64; LANES] {
     let offset = address.offset;
     if address.wide {
-        regs.get::<u64>(address.base).map(|a| a.wrapping_add_signed(offset))
+        let base: [u64; LANES] = regs.get(address.base);
+        each(|lane| base[lane].wrapping_add_signed(offset))
     } else {
-        regs.row(address.base).map(|a| u64::from(a.wrapping_add(offset as u32)))
+        let base = regs.row(address.base);
+        each(|lane| u64::from(base[lane].wrapping_add(offset as u32)))
     }
 }
 
 /// Lowest and highest address of the active lanes.
+#[inline(always)]
 fn bounds(access: &Access) -> (u64, u64) {
     let first = access.addresses[access.active.trailing_zeros() as usize];
     let (mut low, mut high) = (first, first);
@@ -286,6 +306,7 @@ fn bounds(access: &Access) -> (u64, u64) {
 }
 
 /// Whether each active lane's address is its predecessor's plus the size.
+#[inline(always)]
 fn in_order(access: &Access) -> bool {
     let mut expected = access.addresses[access.active.trailing_zeros() as usize];
     if access.active == u32::MAX {
@@ -300,7 +321,7 @@ fn in_order(access: &Access) -> bool {
 }
 
 /// Every access must be aligned to its size.
-#[inline]
+#[inline(always)]
 pub(super) fn aligned(access: &Access) -> Checked {
     let low_bits = access.size as u64 - 1;
     let mut any = 0;
@@ -328,6 +349,18 @@ pub(super) fn outside<T>(global: &Global, address: u64, size: usize, lane: impl 
         None => format!("address {address:#x}, {size} bytes: in no allocation"),
     };
     accuse(Kind::Memory, lane, message)
+}
+
+/// W words for each lane from the bytes that begin at address `low`.
+#[inline(always)]
+fn gather<const W: usize>(bytes: &[u8], access: &Access, low: u64, words: &mut Words) {
+    for lane in lanes(access.active) {
+        let at = (access.addresses[lane] - low) as usize;
+        let bytes = &bytes[at..at + 4 * W];
+        for (word, row) in words.iter_mut().enumerate().take(W) {
+            row[lane] = u32::from_le_bytes(bytes[4 * word..][..4].try_into().expect("4 bytes"));
+        }
+    }
 }
 
 /// Spreads a lane's bytes over the rows of its elements, extending narrow ones.
@@ -383,6 +416,7 @@ fn element_rows(ty: Ty) -> usize {
 }
 
 /// Loaded words to registers, extended to their width.
+#[inline(always)]
 pub(super) fn write_back(regs: &mut Regs, to: &Elements, active: u32, words: &Words) {
     let rows = element_rows(to.ty);
     for (k, slot) in to.slots.iter().enumerate() {
@@ -398,6 +432,7 @@ pub(super) fn write_back(regs: &mut Regs, to: &Elements, active: u32, words: &Wo
 }
 
 /// Registers to words.
+#[inline(always)]
 pub(super) fn read_out(regs: &Regs, from: &Elements) -> Words {
     let rows = element_rows(from.ty);
     let mut words = [[0; LANES]; 4];

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     check::{Checked, Kind, accuse},
     ir::{Fence, Op},
-    regs::{LANES, lanes},
+    regs::{LANES, each, lanes},
     types::Space,
     window,
 };
@@ -126,19 +126,19 @@ impl World<'_> {
                 if parts.len() as u32 * bits == 64 {
                     warp.regs.set(*out, active, &value);
                 } else {
-                    warp.regs.set_row(*out, active, &value.map(|v| v as u32));
+                    warp.regs.set_row(*out, active, &each(|l| value[l] as u32));
                 }
             }
             Op::Unpack { parts, from, bits } => {
                 let whole: [u64; LANES] = if parts.len() as u32 * bits == 64 {
                     warp.regs.get(*from)
                 } else {
-                    warp.regs.row(*from).map(u64::from)
+                    each(|l| u64::from(warp.regs.row(*from)[l]))
                 };
                 for (k, part) in parts.iter().enumerate() {
                     if let Some(part) = part {
                         let mask = u64::MAX >> (64 - bits);
-                        let row = whole.map(|v| (v >> (k as u32 * bits) & mask) as u32);
+                        let row = each(|l| (whole[l] >> (k as u32 * bits) & mask) as u32);
                         warp.regs.set_row(*part, active, &row);
                     }
                 }

@@ -6,13 +6,11 @@ use super::{
     warp::Warp,
 };
 use crate::{
-    alu::packed::f16_nearest,
     check::{Checked, Kind, accuse},
-    ir::{Accumulator, Element, Matrices, Mma},
-    regs::{LANES, Slot},
-    tensor::{self, fragment},
+    ir::{Accumulator, Matrices, Mma},
+    regs::each,
+    tensor::{Number, fragment},
 };
-use half::f16;
 
 impl World<'_> {
     /// Collective instructions need every lane of the warp.
@@ -52,7 +50,7 @@ impl World<'_> {
             let at = |row: usize, column: usize| {
                 u32::from(if matrices.transposed { tile[column][row] } else { tile[row][column] })
             };
-            let words = std::array::from_fn(|lane| {
+            let words = each(|lane| {
                 let (row, column) = (lane / 4, 2 * (lane % 4));
                 at(row, column) | at(row, column + 1) << 16
             });
@@ -86,64 +84,32 @@ impl World<'_> {
     #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt"))]
     pub(super) fn mma(&mut self, warp: &mut Warp, mma: &Mma, active: u32) -> Checked {
         self.whole_warp(active)?;
-        let rows = |slots: &[Slot]| slots.iter().map(|s| *warp.regs.row(*s)).collect::<Vec<[u32; LANES]>>();
-        let (a, b, c) = (rows(&mma.a), rows(&mma.b), rows(&mma.c));
         let packed = mma.accumulator == Accumulator::F16;
-        let d = if mma.accumulator == Accumulator::S32 {
-            let number = |element| move |bits| tensor::integer(element, bits);
-            let a = a_matrix(&a, mma.k, mma.a_type, number(mma.a_type));
-            let b = b_matrix(&b, mma.k, mma.b_type, number(mma.b_type));
-            let mut sums = fragment::gather(&c, 8, false, |w| w as i32, |_| 0);
-            for (row, a) in sums.chunks_exact_mut(8).zip(a.chunks_exact(mma.k)) {
-                tensor::accumulate_integers(row, a, &b);
-            }
-            fragment::scatter(&sums, 8, mma.d.len(), false, |v| v as u32, |_| 0)
+        if mma.accumulator == Accumulator::S32 {
+            multiply::<i32>(warp, mma, false);
         } else {
-            let number = |element| move |bits| tensor::number(element, bits);
-            let a = a_matrix(&a, mma.k, mma.a_type, number(mma.a_type));
-            let b = b_matrix(&b, mma.k, mma.b_type, number(mma.b_type));
-            let mut sums = fragment::gather(&c, 8, packed, f32::from_bits, |h| f16::from_bits(h).to_f32());
-            for (row, a) in sums.chunks_exact_mut(8).zip(a.chunks_exact(mma.k)) {
-                tensor::accumulate(row, a, &b);
-            }
-            fragment::scatter(&sums, 8, mma.d.len(), packed, f32::to_bits, |v| f16_nearest(v).to_bits())
-        };
-        for (slot, words) in mma.d.iter().zip(&d) {
-            warp.regs.set_row(*slot, active, words);
+            multiply::<f32>(warp, mma, packed);
         }
         self.counts.by_instruction[warp.split.pc as usize].matrix_fma += 16 * 8 * mma.k as u64;
         Ok(())
     }
 }
 
-/// The 16 rows of A, each K long.
+/// Takes A, B and C from their registers and leaves A B + C in those of D. K is at most 32.
 #[inline(always)]
-fn a_matrix<T: Copy + Default>(words: &[[u32; LANES]], k: usize, of: Element, number: impl Fn(u32) -> T) -> Vec<T> {
-    let per_register = 4 / of.size();
-    let mut out = vec![T::default(); 16 * k];
-    for (register, words) in words.iter().enumerate() {
-        for (lane, word) in words.iter().enumerate() {
-            let (row, column) = fragment::a(lane, register, per_register);
-            for i in 0..per_register {
-                out[row * k + column + i] = number(fragment::part(*word, i, per_register));
-            }
-        }
+fn multiply<T: Number>(warp: &mut Warp, mma: &Mma, packed: bool) {
+    let (mut a, mut b, mut c) = ([T::default(); 16 * 32], [T::default(); 32 * 8], [T::default(); 16 * 8]);
+    for (register, slot) in mma.a.iter().enumerate() {
+        fragment::gather_a(warp.regs.row(*slot), register, mma.a_type, mma.k, &mut a);
     }
-    out
-}
-
-/// The K rows of B, each 8 long.
-#[inline(always)]
-fn b_matrix<T: Copy + Default>(words: &[[u32; LANES]], k: usize, of: Element, number: impl Fn(u32) -> T) -> Vec<T> {
-    let per_register = 4 / of.size();
-    let mut out = vec![T::default(); k * 8];
-    for (register, words) in words.iter().enumerate() {
-        for (lane, word) in words.iter().enumerate() {
-            let (row, column) = fragment::b(lane, register, per_register);
-            for i in 0..per_register {
-                out[(row + i) * 8 + column] = number(fragment::part(*word, i, per_register));
-            }
-        }
+    for (register, slot) in mma.b.iter().enumerate() {
+        fragment::gather_b(warp.regs.row(*slot), register, mma.b_type, &mut b);
     }
-    out
+    for (register, slot) in mma.c.iter().enumerate() {
+        fragment::gather(warp.regs.row(*slot), register, packed, 8, &mut c);
+    }
+    T::accumulate(&mut c, &a[..16 * mma.k], &b[..8 * mma.k], 8, mma.k);
+    for (register, slot) in mma.d.iter().enumerate() {
+        *warp.regs.row_mut(*slot) = fragment::scatter(&c, register, packed, 8);
+    }
 }

@@ -10,14 +10,12 @@ use super::{
     warp::{Wait, Warp},
 };
 use crate::{
-    alu::packed::f16_nearest,
     check::{Actor, Checked, Event, Kind, Proxy, accuse, report},
     ir::{Accumulator, Element, Op, Wgmma, WgmmaA},
     regs::{LANES, Slot},
-    tensor::{self, descriptor::Descriptor, fragment},
+    tensor::{Number, descriptor::Descriptor, fragment},
     window,
 };
-use half::f16;
 
 /// The products of four warps.
 #[derive(Debug, Default)]
@@ -145,7 +143,7 @@ impl World<'_> {
             warp.splits().filter(|s| s.wait == Some(Wait::Warpgroup)).for_each(|s| s.wait = None);
         }
         let count = &mut self.counts.by_instruction[issue.pc as usize];
-        count.matrix_fma += (64 * wgmma.n * (32 / wgmma.a_type.size())) as u64;
+        count.matrix_fma += (64 * wgmma.n * k_of(wgmma)) as u64;
         match self.settings.policy {
             Policy::Eager => self.compute(warp, issue),
             Policy::Lazy => {
@@ -187,6 +185,9 @@ impl World<'_> {
         };
         let init = self.settings.checks.init;
         let race = self.settings.checks.race;
+        // Each of the four must know of the writes that it reads.
+        let mut known = self.clocks.of(members[0] as Actor).clone();
+        members[1..].iter().for_each(|member| known.meet(self.clocks.of(*member as Actor)));
         for matrix in Self::operands(wgmma, issue) {
             if let Some(why) = matrix.descriptor.refusal() {
                 return accuse(Kind::Memory, None, format!("matrix descriptor: {why}"));
@@ -201,17 +202,14 @@ impl World<'_> {
                 if !race {
                     continue;
                 }
-                for member in members {
-                    let known = self.clocks.of(*member as Actor);
-                    // Time of a group: its number from 1.
-                    let (time, proxy) = (issue.group + 1, Proxy::Async);
-                    let event = Event { actor, time, proxy, strong: false, known, pc: issue.pc };
-                    let races = self.ctas[cta].races.as_mut().expect("racecheck is on");
-                    races.read(offset, 16, event).or_else(|conflict| {
-                        let what = format!("shared address {:#x}", offset as u32 + window::SHARED_BASE);
-                        report(&conflict, &self.clocks, |pc| self.kernel.code[pc as usize].line, &what, None)
-                    })?;
-                }
+                // Time of a group: its number from 1.
+                let (time, proxy) = (issue.group + 1, Proxy::Async);
+                let event = Event { actor, time, proxy, strong: false, known: &known, pc: issue.pc };
+                let races = self.ctas[cta].races.as_mut().expect("racecheck is on");
+                races.read(offset, 16, event).or_else(|conflict| {
+                    let what = format!("shared address {:#x}", offset as u32 + window::SHARED_BASE);
+                    report(&conflict, &self.clocks, |pc| self.kernel.code[pc as usize].line, &what, None)
+                })?;
             }
         }
         Ok(())
@@ -225,65 +223,15 @@ impl World<'_> {
             unreachable!("products are issued by wgmma instructions");
         };
         let (cta, group) = (running.cta, running.number as usize / 4);
-        let (n, k) = (wgmma.n, 32 / wgmma.a_type.size());
-        let matrices = Self::operands(wgmma, issue);
         let first = self.ctas[cta].warps.start + 4 * group;
-        let packed = wgmma.accumulator == Accumulator::F16;
-        let integers = wgmma.accumulator == Accumulator::S32;
+        let matrices = Self::operands(wgmma, issue);
         let bytes = &self.ctas[cta].shared.block.bytes;
-        let sign = |negative: bool| if negative { -1.0 } else { 1.0 };
-        let float = |element, scale: f32| move |bits| scale * tensor::number(element, bits);
-        let integer = |element| move |bits| tensor::integer(element, bits);
-        let (mut b, mut b_int) = (vec![], vec![]);
-        let (mut a, mut a_int) = (vec![], vec![]);
-        if integers {
-            b_int = dense(bytes, &matrices[0], n, 1, integer(wgmma.b_type));
-            if let Some(matrix) = matrices.get(1) {
-                a_int = dense(bytes, matrix, 1, k, integer(wgmma.a_type));
-            }
+        if wgmma.accumulator == Accumulator::S32 {
+            let operands = dense_operands::<i32>(bytes, wgmma, &matrices);
+            (0..4).for_each(|w| multiply(self.member(running, first + w), wgmma, issue, w, &operands));
         } else {
-            b = dense(bytes, &matrices[0], n, 1, float(wgmma.b_type, sign(wgmma.negate_b)));
-            if let Some(matrix) = matrices.get(1) {
-                a = dense(bytes, matrix, 1, k, float(wgmma.a_type, sign(wgmma.negate_a)));
-            }
-        }
-        for quarter in 0..4 {
-            let warp = self.member(running, first + quarter);
-            let rows: Vec<[u32; LANES]> = wgmma.d.iter().map(|s| *warp.regs.row(*s)).collect();
-            let lines = 16 * quarter * k..16 * (quarter + 1) * k;
-            let out = if integers {
-                let a = match wgmma.a {
-                    WgmmaA::Registers(slots) => from_registers(warp, slots, wgmma.a_type, k, integer(wgmma.a_type)),
-                    WgmmaA::Descriptor(_) => a_int[lines].to_vec(),
-                };
-                let mut sums = fragment::gather(&rows, n, false, |w| w as i32, |_| 0);
-                if !issue.scale_d {
-                    sums.fill(0);
-                }
-                for (row, a) in sums.chunks_exact_mut(n).zip(a.chunks_exact(k)) {
-                    tensor::accumulate_integers(row, a, &b_int);
-                }
-                fragment::scatter(&sums, n, rows.len(), false, |v| v as u32, |_| 0)
-            } else {
-                let a = match wgmma.a {
-                    WgmmaA::Registers(slots) => {
-                        let number = float(wgmma.a_type, sign(wgmma.negate_a));
-                        from_registers(warp, slots, wgmma.a_type, k, number)
-                    }
-                    WgmmaA::Descriptor(_) => a[lines].to_vec(),
-                };
-                let mut sums = fragment::gather(&rows, n, packed, f32::from_bits, |h| f16::from_bits(h).to_f32());
-                if !issue.scale_d {
-                    sums.fill(0.0);
-                }
-                for (row, a) in sums.chunks_exact_mut(n).zip(a.chunks_exact(k)) {
-                    tensor::accumulate(row, a, &b);
-                }
-                fragment::scatter(&sums, n, rows.len(), packed, f32::to_bits, |v| f16_nearest(v).to_bits())
-            };
-            for (slot, words) in wgmma.d.iter().zip(&out) {
-                *warp.regs.row_mut(*slot) = *words;
-            }
+            let operands = dense_operands::<f32>(bytes, wgmma, &matrices);
+            (0..4).for_each(|w| multiply(self.member(running, first + w), wgmma, issue, w, &operands));
         }
         Ok(())
     }
@@ -350,49 +298,65 @@ impl World<'_> {
     }
 }
 
+/// Length of the product along K.
+fn k_of(wgmma: &Wgmma) -> usize {
+    32 / wgmma.a_type.size()
+}
+
+/// B as K rows of N, and A as 64 rows of K when it lies in shared memory.
+#[inline(always)]
+fn dense_operands<T: Number>(bytes: &[u8], wgmma: &Wgmma, matrices: &[Matrix]) -> (Vec<T>, Option<Vec<T>>) {
+    let b = dense(bytes, &matrices[0], wgmma.n, 1, wgmma.negate_b);
+    let a = matrices.get(1).map(|matrix| dense(bytes, matrix, 1, k_of(wgmma), wgmma.negate_a));
+    (b, a)
+}
+
 /// A matrix as numbers; `along_k` and `along_line` are the distances of neighbours.
 #[inline(always)]
-fn dense<T: Copy + Default>(
-    bytes: &[u8],
-    matrix: &Matrix,
-    along_k: usize,
-    along_line: usize,
-    number: impl Fn(u32) -> T,
-) -> Vec<T> {
-    let size = matrix.element.size();
-    let mut out = vec![T::default(); matrix.lines * (32 / size)];
+fn dense<T: Number>(bytes: &[u8], matrix: &Matrix, along_k: usize, along_line: usize, negate: bool) -> Vec<T> {
+    let mut out = vec![T::default(); matrix.lines * (32 / matrix.element.size())];
     let step = if matrix.transposed { along_line } else { along_k };
     for chunk in matrix.chunks() {
         let from = (chunk.address - window::SHARED_BASE) as usize;
         let mut at = chunk.line * along_line + chunk.k * along_k;
-        for element in bytes[from..from + 16].chunks_exact(size) {
-            let mut word = [0; 4];
-            word[..size].copy_from_slice(element);
-            out[at] = number(u32::from_le_bytes(word));
+        T::read(matrix.element, &bytes[from..from + 16], negate, |value| {
+            out[at] = value;
             at += step;
-        }
+        });
     }
     out
 }
 
-/// Sixteen rows of A from a warp's registers.
+/// Adds the product for one of the four warps.
 #[inline(always)]
-fn from_registers<T: Copy + Default>(
-    warp: &Warp,
-    slots: [Slot; 4],
-    element: Element,
-    k: usize,
-    number: impl Fn(u32) -> T,
-) -> Vec<T> {
-    let per_register = 4 / element.size();
-    let mut out = vec![T::default(); 16 * k];
-    for (register, slot) in slots.iter().enumerate() {
-        for (lane, word) in warp.regs.row(*slot).iter().enumerate() {
-            let (row, column) = fragment::a(lane, register, per_register);
-            for i in 0..per_register {
-                out[row * k + column + i] = number(fragment::part(*word, i, per_register));
-            }
+fn multiply<T: Number>(
+    warp: &mut Warp,
+    wgmma: &Wgmma,
+    issue: Issue,
+    quarter: usize,
+    (b, a): &(Vec<T>, Option<Vec<T>>),
+) {
+    let (n, k) = (wgmma.n, k_of(wgmma));
+    let packed = wgmma.accumulator == Accumulator::F16;
+    let mut c = vec![T::default(); 16 * n];
+    if issue.scale_d {
+        for (register, slot) in wgmma.d.iter().enumerate() {
+            fragment::gather(warp.regs.row(*slot), register, packed, n, &mut c);
         }
     }
-    out
+    let mut own = vec![];
+    if let WgmmaA::Registers(slots) = &wgmma.a {
+        own = vec![T::default(); 16 * k];
+        for (register, slot) in slots.iter().enumerate() {
+            fragment::gather_a(warp.regs.row(*slot), register, wgmma.a_type, k, &mut own);
+        }
+        if wgmma.negate_a {
+            own.iter_mut().for_each(|x| *x = x.negated());
+        }
+    }
+    let a = a.as_ref().map_or(own.as_slice(), |a| &a[16 * quarter * k..][..16 * k]);
+    T::accumulate(&mut c, a, b, n, k);
+    for (register, slot) in wgmma.d.iter().enumerate() {
+        *warp.regs.row_mut(*slot) = fragment::scatter(&c, register, packed, n);
+    }
 }

@@ -3,7 +3,11 @@
 //! With g = lane / 4 and t = lane % 4, and e elements in a 32-bit register: register q of A holds row g + 8 (q & 1) and
 //! columns 4 e (q >> 1) + e t + (0..e); register q of B holds the same columns along K of column g.
 
-use crate::regs::LANES;
+use crate::{
+    ir::Element,
+    regs::{LANES, each},
+    tensor::Number,
+};
 
 /// Row and first column of a register of A.
 #[inline(always)]
@@ -33,67 +37,61 @@ pub fn packed_accumulator(lane: usize, register: usize) -> (usize, usize) {
     (g + 8 * (register & 1), 8 * (register >> 1) + 2 * t)
 }
 
-/// The element at a place of a register, right-aligned.
+/// Puts the accumulators of one register of a warp into rows of `columns`.
 #[inline(always)]
-pub fn part(word: u32, index: usize, per_register: usize) -> u32 {
-    match per_register {
-        1 => word,
-        2 => word >> (16 * index) & 0xffff,
-        _ => word >> (8 * index) & 0xff,
-    }
-}
-
-/// The accumulators of a warp as `n`-wide rows.
-pub fn gather<T>(
-    rows: &[[u32; LANES]],
-    n: usize,
-    packed: bool,
-    of: impl Fn(u32) -> T,
-    half: impl Fn(u16) -> T,
-) -> Vec<T>
-where
-    T: Copy + Default,
-{
-    let mut out = vec![T::default(); 16 * n];
-    for (register, words) in rows.iter().enumerate() {
+pub fn gather<T: Number>(words: &[u32; LANES], register: usize, packed: bool, columns: usize, out: &mut [T]) {
+    if packed {
         for (lane, word) in words.iter().enumerate() {
-            if packed {
-                let (row, column) = packed_accumulator(lane, register);
-                out[row * n + column] = half(*word as u16);
-                out[row * n + column + 1] = half((word >> 16) as u16);
-            } else {
-                let (row, column) = accumulator(lane, register);
-                out[row * n + column] = of(*word);
-            }
+            let (row, column) = packed_accumulator(lane, register);
+            out[row * columns + column] = T::from_half(*word as u16);
+            out[row * columns + column + 1] = T::from_half((word >> 16) as u16);
+        }
+    } else {
+        for (lane, word) in words.iter().enumerate() {
+            let (row, column) = accumulator(lane, register);
+            out[row * columns + column] = T::from_word(*word);
         }
     }
-    out
 }
 
-/// Rows back to the registers of a warp.
-pub fn scatter<T>(
-    values: &[T],
-    n: usize,
-    registers: usize,
-    packed: bool,
-    of: impl Fn(T) -> u32,
-    half: impl Fn(T) -> u16,
-) -> Vec<[u32; LANES]>
-where
-    T: Copy,
-{
-    (0..registers)
-        .map(|register| {
-            std::array::from_fn(|lane| {
-                if packed {
-                    let (row, column) = packed_accumulator(lane, register);
-                    let at = row * n + column;
-                    u32::from(half(values[at])) | u32::from(half(values[at + 1])) << 16
-                } else {
-                    let (row, column) = accumulator(lane, register);
-                    of(values[row * n + column])
-                }
-            })
+/// The reverse.
+#[inline(always)]
+pub fn scatter<T: Number>(values: &[T], register: usize, packed: bool, columns: usize) -> [u32; LANES] {
+    if packed {
+        each(|lane| {
+            let (row, column) = packed_accumulator(lane, register);
+            let at = row * columns + column;
+            u32::from(values[at].to_half()) | u32::from(values[at + 1].to_half()) << 16
         })
-        .collect()
+    } else {
+        each(|lane| {
+            let (row, column) = accumulator(lane, register);
+            values[row * columns + column].to_word()
+        })
+    }
+}
+
+/// Puts the elements of one register of A into rows of `k`.
+#[inline(always)]
+pub fn gather_a<T: Number>(words: &[u32; LANES], register: usize, element: Element, k: usize, out: &mut [T]) {
+    let per_register = 4 / element.size();
+    let parts = T::unpack(element, words);
+    for lane in 0..LANES {
+        let (row, column) = a(lane, register, per_register);
+        for (out, part) in out[row * k + column..][..per_register].iter_mut().zip(&parts) {
+            *out = part[lane];
+        }
+    }
+}
+
+/// Puts the elements of one register of B into rows of 8.
+#[inline(always)]
+pub fn gather_b<T: Number>(words: &[u32; LANES], register: usize, element: Element, out: &mut [T]) {
+    let per_register = 4 / element.size();
+    for (i, part) in T::unpack(element, words).iter().take(per_register).enumerate() {
+        for (lane, value) in part.iter().enumerate() {
+            let (row, column) = b(lane, register, per_register);
+            out[(row + i) * 8 + column] = *value;
+        }
+    }
 }
