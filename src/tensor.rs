@@ -16,11 +16,12 @@ impl Tensor {
     /// Uninitialised memory for `shape` elements of `dtype`, accounted under `label`.
     ///
     /// # Panics
-    /// If the device's memory does not hold it; the message is that of the memory error. Callers that allocate on a
-    /// user's behalf go through [`Device::alloc`] first or catch the failure at the edge.
+    /// If the device's memory does not hold it. What is thrown is the [`Error`](crate::base::Error), which the edge catches:
+    /// no operation of a step returns a `Result`.
     pub fn new(device: &Device, label: &'static str, shape: impl Into<Shape>, dtype: DType) -> Tensor {
         let shape = shape.into();
-        let buffer = device.alloc(label, shape.len() * dtype.size()).unwrap_or_else(|error| panic!("{error}"));
+        let buffer =
+            device.alloc(label, shape.len() * dtype.size()).unwrap_or_else(|error| std::panic::panic_any(error));
         Tensor { buffer, shape, dtype }
     }
 

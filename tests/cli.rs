@@ -239,6 +239,23 @@ fn a_run_whose_reader_went_away_saves_and_ends() {
 }
 
 #[test]
+fn a_verb_whose_reader_went_away_ends_without_a_word() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = engine(&["info"]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    assert_eq!(end(ended), (128 + 13, String::new()));
+}
+
+#[test]
+fn a_model_that_no_memory_holds_is_refused() {
+    let scratch = Scratch::new();
+    let refused = ["--set", "model.depth=1024", "--set", "model.width=16384"];
+    let refused = train(&scratch, &scratch.path("run"), &refused).output().unwrap();
+    assert_eq!(code(&refused), 5, "{}", stderr(&refused));
+    assert!(stderr(&refused).starts_with("error: out of memory: "), "{}", stderr(&refused));
+}
+
+#[test]
 fn a_run_that_leaves_the_finite_numbers_gives_up_after_ten_steps() {
     let scratch = Scratch::new();
     let out = scratch.path("run");

@@ -5,9 +5,11 @@ mod info;
 mod machine;
 mod train;
 
-use crate::base::Result;
+use crate::base::{Error, Result};
 use clap::Parser;
+use std::any::Any;
 use std::io::Write;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 /// Train and sample diffusion transformers with hand-written kernels.
@@ -37,12 +39,42 @@ impl Verb {
 
 /// Parses the arguments, runs the verb, prints an error if there is one; the exit code is documented in the README.
 pub fn run() -> ExitCode {
-    match Cli::parse().verb.run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Where nobody reads standard error, the code still tells.
-            let _ = writeln!(std::io::stderr(), "error: {error}");
-            ExitCode::from(error.exit_code())
+    let verb = Cli::parse().verb;
+    let error = match caught(|| verb.run()) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Error(error)) => error,
+        // As if the signal for it had ended the program, which is what a shell expects.
+        Err(Failure::NobodyReads) => return ExitCode::from(128 + 13),
+    };
+    // Where nobody reads standard error, the code still tells.
+    let _ = writeln!(std::io::stderr(), "error: {error}");
+    ExitCode::from(error.exit_code())
+}
+
+enum Failure {
+    Error(Error),
+    /// The reader of standard output went away.
+    NobodyReads,
+}
+
+/// Runs `verb`, and turns the two panics that are no bugs into failures: an [`Error`] from where no `Result` passes, as
+/// where memory ends within a step, and that of `println!` on a closed pipe.
+fn caught(verb: impl FnOnce() -> Result<()>) -> std::result::Result<(), Failure> {
+    fn nobody_reads(payload: &(dyn Any + Send)) -> bool {
+        payload.downcast_ref::<String>().is_some_and(|text| text.starts_with("failed printing to stdout"))
+    }
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if !info.payload().is::<Error>() && !nobody_reads(info.payload()) {
+            print(info);
         }
+    }));
+    match panic::catch_unwind(AssertUnwindSafe(verb)) {
+        Ok(result) => result.map_err(Failure::Error),
+        Err(payload) if nobody_reads(&*payload) => Err(Failure::NobodyReads),
+        Err(payload) => match payload.downcast() {
+            Ok(error) => Err(Failure::Error(*error)),
+            Err(payload) => panic::resume_unwind(payload),
+        },
     }
 }

@@ -106,7 +106,9 @@ impl Progress {
     pub fn begin(&mut self, event: &Event, device: &Device, settings: &Settings) {
         self.event(event);
         let &Event::Begin { step, steps, .. } = event else { panic!("a run begins with its beginning") };
-        let Device::Cpu(cpu) = device;
+        let peak = match device {
+            Device::Cpu(cpu) => peak::flops(cpu, PEAK_ROUNDS),
+        };
         let now = Instant::now();
         self.meter = Some(Meter {
             begun: now,
@@ -115,14 +117,15 @@ impl Progress {
             steps,
             batch: settings.batch,
             flops: settings.cost().flops as f64,
-            peak: peak::flops(cpu, PEAK_ROUNDS),
+            peak,
             loss: 0.0,
             weight: 0.0,
             window: (0, 0.0),
         });
         if self.style == Style::Text && io::stderr().is_terminal() && step < steps {
             let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {msg}").expect("the template is valid");
+            let style =
+                ProgressStyle::with_template("{bar:20} {pos}/{len}  {wide_msg}").expect("the template is valid");
             bar.set_style(style);
             bar.set_position(step);
             self.bar = Some(bar);

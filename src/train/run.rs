@@ -13,6 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const CONFIG: &str = "config.resolved.toml";
 const RECORD: &str = "run.json";
 const LOCK: &str = ".lock";
+const SAMPLES: &str = "samples";
 
 /// A run directory, held by this process alone:
 ///
@@ -42,7 +43,11 @@ impl Run {
     pub fn open(folder: &Path, plan: Plan, data: &Info, warn: impl FnMut(String)) -> Result<Run> {
         fs::create_dir_all(folder).map_err(|error| unusable(folder, error))?;
         let lock = lock(folder)?;
-        atomic::sweep(folder)?;
+        for folder in [folder, &folder.join(SAMPLES)] {
+            if folder.exists() {
+                atomic::sweep(folder)?;
+            }
+        }
         let checkpoints = Checkpoints::of(folder);
         checkpoints.sweep()?;
         let found = checkpoints.newest(warn)?;
@@ -101,7 +106,7 @@ impl Run {
     /// The picture of `step`; latents, which have none, are an array.
     pub fn sample_path(&self, step: u64) -> PathBuf {
         let picture = matches!(self.plan.model.grid.channels, 1 | 3);
-        self.folder.join("samples").join(format!("step_{step:08}.{}", if picture { "png" } else { "npy" }))
+        self.folder.join(SAMPLES).join(format!("step_{step:08}.{}", if picture { "png" } else { "npy" }))
     }
 }
 

@@ -115,3 +115,47 @@ pub(super) fn objective(tape: &mut Tape, sit: &Sit, noised: &Noised) -> Tensor {
     let target = Target { values: &noised.target, mask: None, kept, count: &noised.count, grid: sit.config.grid };
     tape.masked_loss(v, target)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{DType, PatchGrid, Path};
+    use crate::device::Cpu;
+    use crate::ops::noise::Times;
+
+    fn step() -> Step {
+        let grid = PatchGrid { channels: 1, height: 4, width: 4, patch: 2 };
+        let settings = Settings {
+            model: SitConfig { grid, depth: 1, width: 8, heads: 2, classes: 2, learn_sigma: false },
+            batch: 2,
+            tokens: 3,
+            noise: Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.5, null_label: 2 },
+            adamw: AdamW { lr: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 },
+            clip: Some(1.0),
+            averages: vec![0.5],
+            keep: Keep::Everything,
+            seed: 3,
+        };
+        Step::new(&Device::cpu(Cpu::new(None, DType::F32).unwrap().poisoned()), settings).unwrap()
+    }
+
+    fn bits(step: &Step) -> Vec<u32> {
+        let Moments { m, v, averages, applied } = &step.moments;
+        let slabs = [&step.params.weights, m, v, &averages[0].weights];
+        slabs.iter().flat_map(|slab| slab.flat(slab.count())).map(|x| x.to_bits()).chain([*applied as u32]).collect()
+    }
+
+    #[test]
+    fn a_step_that_is_not_finite_touches_nothing() {
+        let mut step = step();
+        assert!(step.run(0, 0.1, &[0.5; 32], &[0, 1]).applied);
+        let before = bits(&step);
+        for (number, value) in [(1, f32::NAN), (2, f32::INFINITY), (3, 1e30)] {
+            let report = step.run(number, 0.1, &[value; 32], &[0, 1]);
+            assert!(!report.applied, "{value}: {report:?}");
+            assert!(bits(&step) == before, "{value}");
+        }
+        assert!(step.run(4, 0.1, &[0.5; 32], &[0, 1]).applied);
+        assert!(bits(&step) != before);
+    }
+}
