@@ -1,19 +1,20 @@
+use super::Epilogue;
 use super::matrix::Matrix;
+use super::pack::{self, Pack};
 use super::scratch::{self, Scratch};
 use super::tile::Tile;
 use super::vector::{LANES, Vector, Work};
-use super::{Epilogue, pack};
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// Most steps of k between two visits to a tile: `STEPS` words of three strips of B and of A stay in the L2 cache.
+/// Most steps of k between two visits to a tile.
 const STEPS: usize = 512;
 
-/// Words of the strips of A that one task packs: a third of an L2 cache of 1 MiB.
-const A_WORDS: usize = 96 * 1024;
+/// Rows of A that stay in the second-level cache, `STEPS` steps of them in 256 KiB, while strips of B pass by.
+pub(super) const ROWS: usize = 128;
 
-/// Strips of B between whose blocks of k the unfinished sums wait.
-const GROUP: usize = 24;
+/// Columns of B that stay there while blocks of rows pass by: 384 KiB.
+pub(super) const COLS: usize = 192;
 
 /// The output, whose rectangles are written by one task each.
 #[derive(Clone, Copy)]
@@ -45,37 +46,21 @@ impl<'a> Output<'a> {
     }
 }
 
-/// How many rows a task should take, of `rows` shared by `threads`.
-pub(super) fn rows_per_task(rows: usize, steps: usize, threads: usize) -> usize {
-    let fits = (A_WORDS / steps).clamp(32, 128);
-    let fair = rows.div_ceil(4 * threads);
-    fits.min(fair).next_multiple_of(LANES)
+/// Which operand all tasks share, packed; the other is packed by the task that uses it.
+#[derive(Clone, Copy)]
+pub(super) enum Shared<'a> {
+    A(&'a [u32]),
+    B(&'a [u32]),
 }
 
-/// Packs strips of an operand.
-pub(super) struct Pack<'a> {
-    pub source: &'a Matrix<'a>,
-    pub first: usize,
-    pub round: bool,
-    pub steps: usize,
-    pub out: &'a mut [u32],
-}
-
-impl Work for Pack<'_> {
-    #[inline(always)]
-    fn run<V: Vector>(self) {
-        // SAFETY: this runs inside `V::run`.
-        unsafe { pack::strips::<V>(self.source, self.first, self.round, self.steps, self.out) };
-    }
-}
-
-/// A rectangle of the output: `rows` of A by the strips of B, which is packed.
+/// A rectangle of the output, the work of one task.
 pub(super) struct Block<'a, E> {
     pub a: &'a Matrix<'a>,
+    /// B transposed: its rows are columns of the output, its columns run along k.
+    pub b: &'a Matrix<'a>,
+    pub shared: Shared<'a>,
     pub rows: Range<usize>,
-    pub b: &'a [u32],
     pub cols: Range<usize>,
-    pub steps: usize,
     pub round: bool,
     pub output: Output<'a>,
     pub epilogue: &'a E,
@@ -84,71 +69,102 @@ pub(super) struct Block<'a, E> {
 impl<E: Epilogue> Work for Block<'_, E> {
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let strip = self.steps * LANES;
-        let mut a = Scratch::new(&scratch::A, self.rows.len().div_ceil(LANES) * strip);
-        // SAFETY: this runs inside `V::run`.
-        unsafe { pack::strips::<V>(self.a, self.rows.start, self.round, self.steps, a.words()) };
-        let blocks = self.steps.div_ceil(STEPS);
-        let depth = self.steps.div_ceil(blocks);
-        let tile_rows = self.rows.len().div_ceil(V::ROWS);
-        let waiting = if blocks == 1 { V::ROWS * V::VECTORS * LANES } else { tile_rows * V::ROWS * GROUP * LANES };
-        let mut sums = Scratch::new(&scratch::SUMS, waiting);
-        let strips = self.cols.len().div_ceil(LANES);
-        for group in (0..strips).step_by(GROUP) {
-            for block in 0..blocks {
-                let steps = block * depth..self.steps.min((block + 1) * depth);
-                self.group::<V>(a.words(), group..strips.min(group + GROUP), steps, sums.words());
-            }
+        let steps = pack::steps::<V>(self.a.cols);
+        let blocks = steps.div_ceil(STEPS);
+        let depth = steps.div_ceil(blocks);
+        let (own, range) = match self.shared {
+            Shared::A(_) => (self.b, &self.cols),
+            Shared::B(_) => (self.a, &self.rows),
+        };
+        let mut packed = Scratch::new(&scratch::OWN, range.len().div_ceil(LANES) * depth * LANES);
+        let tile = V::ROWS * V::VECTORS * LANES;
+        let area = self.rows.len().next_multiple_of(V::ROWS) * self.cols.len().next_multiple_of(LANES);
+        let mut sums = Scratch::new(&scratch::SUMS, if blocks == 1 { tile } else { area });
+        for start in (0..steps).step_by(depth) {
+            let block = start..steps.min(start + depth);
+            let packed = &mut packed.words()[..range.len().div_ceil(LANES) * block.len() * LANES];
+            let steps_packed = block.clone();
+            Pack { source: own, first: range.start, steps: steps_packed, round: self.round, out: packed }.run::<V>();
+            let (a, b) = match self.shared {
+                Shared::A(a) => (Strips::part(a, self.rows.start, steps, start), Strips::whole(packed, block.len())),
+                Shared::B(b) => (Strips::whole(packed, block.len()), Strips::part(b, self.cols.start, steps, start)),
+            };
+            self.multiply::<V>(a, b, block, steps, sums.words());
         }
     }
 }
 
-impl<E: Epilogue> Block<'_, E> {
-    /// The steps `steps` of the strips `strips`, for all rows.
+/// Packed strips, or some steps of them.
+#[derive(Clone, Copy)]
+struct Strips<'a> {
+    words: &'a [u32],
+    /// Words from one strip to the next.
+    stride: usize,
+}
+
+impl<'a> Strips<'a> {
+    fn whole(words: &'a [u32], steps: usize) -> Strips<'a> {
+        Strips { words, stride: steps * LANES }
+    }
+
+    /// From row (or column) `first` and step `start` on, of strips of `steps` steps.
+    fn part(words: &'a [u32], first: usize, steps: usize, start: usize) -> Strips<'a> {
+        Strips { words: &words[first * steps + start * LANES..], stride: steps * LANES }
+    }
+
     #[inline(always)]
-    fn group<V: Vector>(&self, a: &[u32], strips: Range<usize>, steps: Range<usize>, sums: &mut [u32]) {
-        let strip = self.steps * LANES;
-        let one_block = steps.len() == self.steps;
-        let mut first = strips.start;
+    fn at(&self, row: usize) -> *const u32 {
+        self.words[row / LANES * self.stride + row % LANES..].as_ptr()
+    }
+}
+
+impl<E: Epilogue> Block<'_, E> {
+    /// Adds the steps `block` of all `steps` to every tile of the rectangle, and finishes it with the last of them.
+    #[inline(always)]
+    fn multiply<V: Vector>(&self, a: Strips, b: Strips, block: Range<usize>, steps: usize, sums: &mut [u32]) {
+        let strips = self.cols.len().div_ceil(LANES);
         let mut waiting = 0;
-        while first < strips.end {
-            // As even as possible: four strips are two and two, not three and one.
-            let left = strips.end - first;
-            let vectors = left.div_ceil(left.div_ceil(V::VECTORS));
-            for row in (0..self.rows.len()).step_by(V::ROWS) {
-                let size = V::ROWS * vectors * LANES;
-                let slot = if one_block { &mut sums[..size] } else { &mut sums[waiting..waiting + size] };
-                waiting += size;
-                let a = &a[row / LANES * strip + steps.start * LANES + row % LANES..];
-                let b = &self.b[first * strip + steps.start * LANES..];
-                let tile = Tile {
-                    steps: steps.len(),
-                    a: a.as_ptr(),
-                    b: b.as_ptr(),
-                    b_stride: strip,
-                    sums: slot.as_mut_ptr(),
-                    resume: steps.start > 0,
-                };
-                // SAFETY: this runs inside `V::run`; the strips hold `self.steps` steps each, and the slot holds the tile.
-                unsafe { V::tile(vectors, tile) };
-                if steps.end == self.steps {
-                    let sums = bytemuck::cast_slice(slot);
-                    match vectors {
-                        3 => self.finish::<{ 3 * LANES }>(row, first, sums),
-                        2 => self.finish::<{ 2 * LANES }>(row, first, sums),
-                        _ => self.finish::<LANES>(row, first, sums),
+        for first_row in (0..self.rows.len()).step_by(ROWS) {
+            let rows = first_row..self.rows.len().min(first_row + ROWS);
+            let mut strip = 0;
+            while strip < strips {
+                // As even as possible: four strips are two and two, not three and one.
+                let left = strips - strip;
+                let vectors = left.div_ceil(left.div_ceil(V::VECTORS));
+                for row in rows.clone().step_by(V::ROWS) {
+                    let size = V::ROWS * vectors * LANES;
+                    let slot =
+                        if block.len() == steps { &mut sums[..size] } else { &mut sums[waiting..waiting + size] };
+                    waiting += size;
+                    let tile = Tile {
+                        steps: block.len(),
+                        a: a.at(row),
+                        b: b.at(strip * LANES),
+                        b_stride: b.stride,
+                        sums: slot.as_mut_ptr(),
+                        resume: block.start > 0,
+                    };
+                    // SAFETY: this runs inside `V::run`; strips and slot hold what the tile reads and writes.
+                    unsafe { V::tile(vectors, tile) };
+                    if block.end == steps {
+                        let sums = bytemuck::cast_slice(slot);
+                        match vectors {
+                            3 => self.finish::<{ 3 * LANES }>(row, strip * LANES, sums),
+                            2 => self.finish::<{ 2 * LANES }>(row, strip * LANES, sums),
+                            _ => self.finish::<LANES>(row, strip * LANES, sums),
+                        }
                     }
                 }
+                strip += vectors;
             }
-            first += vectors;
         }
     }
 
-    /// Hands the sums of a tile, `WIDTH` in a row, to the epilogue.
+    /// Hands the sums of the tile at `row`, `col` of the rectangle, `WIDTH` in a row, to the epilogue.
     #[inline(always)]
-    fn finish<const WIDTH: usize>(&self, first_row: usize, first_strip: usize, sums: &[f32]) {
-        let col = self.cols.start + first_strip * LANES;
-        let rows = (self.rows.start + first_row..self.rows.end).zip(sums.as_chunks::<WIDTH>().0);
+    fn finish<const WIDTH: usize>(&self, row: usize, col: usize, sums: &[f32]) {
+        let col = self.cols.start + col;
+        let rows = (self.rows.start + row..self.rows.end).zip(sums.as_chunks::<WIDTH>().0);
         if self.cols.end - col >= WIDTH {
             // Here the compiler knows the length of a row.
             for (row, sums) in rows {

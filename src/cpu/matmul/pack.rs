@@ -2,8 +2,9 @@
 //! inner loop reads both operands from end to end. Missing rows and what follows the last k are zero.
 
 use super::matrix::{Map, Matrix};
-use super::vector::{LANES, Vector};
+use super::vector::{LANES, Vector, Work};
 use crate::cpu::math;
+use std::ops::Range;
 
 /// Elements along k between a prefetch and its use: the time of a few squares, about that of a read from memory.
 const AHEAD: usize = 64;
@@ -13,22 +14,32 @@ pub(super) fn steps<V: Vector>(k: usize) -> usize {
     k.div_ceil(V::DEPTH).max(1)
 }
 
-/// The rows of `source` from `first` on as strips of `steps` steps: word i of step s of a strip at `s * LANES + i`.
+/// The rows of `source` from `first` on as strips of some steps: word i of step s of a strip at `s * LANES + i`.
 ///
 /// `source` is A, or B transposed: its columns run along k. With `round` each element is rounded to bf16.
-///
-/// # Safety
-/// The processor has the instruction set of `V`.
-#[inline(always)]
-pub(super) unsafe fn strips<V: Vector>(source: &Matrix, first: usize, round: bool, steps: usize, out: &mut [u32]) {
-    let strips = out.len() / (steps * LANES);
-    let blocks = (steps * V::DEPTH).div_ceil(LANES);
-    for i in 0..strips * blocks {
-        // In the order of memory, where the strips are side by side in it, and where they are not.
-        let (strip, block) = if source.col_stride == 1 { (i / blocks, i % blocks) } else { (i % strips, i / strips) };
-        let out = &mut out[strip * steps * LANES..][..steps * LANES];
-        // SAFETY: the caller's.
-        unsafe { square::<V>(source, first + strip * LANES, block * LANES, round, out) };
+pub(super) struct Pack<'a> {
+    pub source: &'a Matrix<'a>,
+    pub first: usize,
+    pub steps: Range<usize>,
+    pub round: bool,
+    pub out: &'a mut [u32],
+}
+
+impl Work for Pack<'_> {
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Pack { source, first, steps, round, out } = self;
+        let size = steps.len() * LANES;
+        let strips = out.len() / size;
+        let blocks = (steps.len() * V::DEPTH).div_ceil(LANES);
+        for i in 0..strips * blocks {
+            // In the order of memory, where the strips are side by side in it, and where they are not.
+            let along_k = source.col_stride == 1;
+            let (strip, block) = if along_k { (i / blocks, i % blocks) } else { (i % strips, i / strips) };
+            let out = &mut out[strip * size..][..size][block * LANES / V::DEPTH * LANES..];
+            // SAFETY: this runs inside `V::run`.
+            unsafe { square::<V>(source, first + strip * LANES, steps.start * V::DEPTH + block * LANES, round, out) };
+        }
     }
 }
 
@@ -43,7 +54,7 @@ fn prefetch(place: *const f32) {
     }
 }
 
-/// `LANES` rows from `row` on by `LANES` elements from `col` on, to their place in the strip `out`.
+/// `LANES` rows from `row` on by `LANES` elements from `col` on, to the words from the start of `out`.
 #[inline(always)]
 unsafe fn square<V: Vector>(source: &Matrix, row: usize, col: usize, round: bool, out: &mut [u32]) {
     // SAFETY: the caller's; the words stored lie in `out`.
@@ -57,16 +68,24 @@ unsafe fn square<V: Vector>(source: &Matrix, row: usize, col: usize, round: bool
         }
         if source.col_stride == 1 {
             for (i, x) in x.iter_mut().enumerate() {
-                *x = read(source, row + i < source.rows, (row + i) * source.row_stride + col, source.cols - col);
+                *x = read(
+                    source,
+                    row + i < source.rows,
+                    (row + i) * source.row_stride + col,
+                    source.cols.saturating_sub(col),
+                );
             }
             V::transpose(&mut x);
         } else {
             for (i, x) in x.iter_mut().enumerate() {
-                let inside = col + i < source.cols && row < source.rows;
-                *x = read(source, inside, (col + i) * source.col_stride + row, source.rows.saturating_sub(row));
+                *x = read(
+                    source,
+                    col + i < source.cols,
+                    (col + i) * source.col_stride + row,
+                    source.rows.saturating_sub(row),
+                );
             }
         }
-        let out = &mut out[col / V::DEPTH * LANES..];
         for (out, x) in out.chunks_exact_mut(LANES).zip(x.chunks_exact(V::DEPTH)) {
             V::words(x, round).store(out.as_mut_ptr());
         }
@@ -79,7 +98,7 @@ unsafe fn read<V: Vector>(source: &Matrix, inside: bool, start: usize, present: 
     let mut x = [0.0; LANES];
     // SAFETY: as for `square`; the pointers are those of arrays of `LANES`.
     unsafe {
-        if !inside {
+        if !inside || present == 0 {
             return V::zero();
         }
         if present >= LANES {

@@ -3,10 +3,10 @@ use std::cell::Cell;
 use std::thread::LocalKey;
 
 thread_local! {
-    /// The rows of A that the thread works on.
-    pub(super) static A: Cell<Option<MmapMut>> = const { Cell::new(None) };
-    /// B, or the columns of it that the thread works on.
-    pub(super) static B: Cell<Option<MmapMut>> = const { Cell::new(None) };
+    /// The operand that all tasks share.
+    pub(super) static SHARED: Cell<Option<MmapMut>> = const { Cell::new(None) };
+    /// The rows or columns of the other that the thread works on.
+    pub(super) static OWN: Cell<Option<MmapMut>> = const { Cell::new(None) };
     /// Tiles whose sums are not finished.
     pub(super) static SUMS: Cell<Option<MmapMut>> = const { Cell::new(None) };
 }
