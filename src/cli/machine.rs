@@ -27,3 +27,34 @@ impl Machine {
         }
     }
 }
+
+/// What matrix products read, for verbs that have no recipe to say it.
+#[derive(clap::Args)]
+pub struct Products {
+    /// What matrix products read; everything else is f32
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Precision {
+    F32,
+    Bf16,
+}
+
+impl Products {
+    pub fn dtype(&self) -> DType {
+        match self.precision {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::BF16,
+        }
+    }
+
+    /// The name that the flag takes.
+    pub fn name(&self) -> &'static str {
+        match self.precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        }
+    }
+}

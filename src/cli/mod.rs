@@ -1,8 +1,11 @@
 //! The `engine` binary: one file for each verb.
 
+mod bench;
 mod data;
 mod info;
 mod machine;
+mod predict;
+mod sample;
 mod train;
 
 use crate::base::{Error, Result};
@@ -23,7 +26,10 @@ struct Cli {
 #[derive(clap::Subcommand)]
 enum Verb {
     Train(train::Train),
+    Sample(sample::Sample),
+    Predict(predict::Predict),
     Data(data::Data),
+    Bench(bench::Bench),
     Info(info::Info),
 }
 
@@ -31,7 +37,10 @@ impl Verb {
     fn run(self) -> Result<()> {
         match self {
             Verb::Train(verb) => verb.run(),
+            Verb::Sample(verb) => verb.run(),
+            Verb::Predict(verb) => verb.run(),
             Verb::Data(verb) => verb.run(),
+            Verb::Bench(verb) => verb.run(),
             Verb::Info(verb) => verb.run(),
         }
     }

@@ -11,6 +11,11 @@ const SIDE: usize = 64;
 /// The value of the gaps.
 const GREY: u8 = 128;
 
+/// Whether images of so many channels are pictures.
+pub fn has_picture(channels: usize) -> bool {
+    matches!(channels, 1 | 3)
+}
+
 /// Puts `images` (B, C, H, W), values in [-1, 1], C = 1 gray or 3 colours, at `path` as a nearly square grid, row by row.
 ///
 /// Values outside are clamped, NaN is black. Small images are enlarged by a whole factor.

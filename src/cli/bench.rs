@@ -1,0 +1,167 @@
+use super::machine::{Machine, Products};
+use crate::base::rng::{Purpose, Stream};
+use crate::base::{Error, Path as DiffusionPath, PatchGrid, Result};
+use crate::cpu::peak;
+use crate::device::Device;
+use crate::nn::sit::{SitConfig, SitSize};
+use crate::ops::noise::{Noise, Times};
+use crate::ops::update::AdamW;
+use crate::tape::Keep;
+use crate::train::{Settings, Step};
+use clap::{Args, Subcommand};
+use std::num::NonZero;
+use std::time::Instant;
+
+/// Measure this machine on the engine's own work
+#[derive(Args)]
+pub struct Bench {
+    #[command(subcommand)]
+    verb: BenchVerb,
+}
+
+#[derive(Subcommand)]
+enum BenchVerb {
+    Step(BenchStep),
+}
+
+/// Time whole training steps on random data: noise, forward, backward, AdamW, one moving average
+#[derive(Args)]
+#[command(name = "step")]
+struct BenchStep {
+    /// Size of the model
+    #[arg(long, default_value = "sit-s-2")]
+    preset: String,
+    /// Images of a step
+    #[arg(long, default_value = "8")]
+    batch: NonZero<usize>,
+    /// Height and width of an image
+    #[arg(long, default_value = "32")]
+    side: NonZero<usize>,
+    /// Channels of an image
+    #[arg(long, default_value = "4")]
+    channels: NonZero<usize>,
+    /// Classes of the model
+    #[arg(long, default_value_t = 1000)]
+    classes: usize,
+    /// Fraction of the tokens that is dropped
+    #[arg(long, default_value_t = 0.0)]
+    drop: f64,
+    /// Steps that are timed, after two that are not
+    #[arg(long, default_value = "10")]
+    steps: NonZero<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    machine: Machine,
+    #[command(flatten)]
+    products: Products,
+}
+
+impl Bench {
+    pub fn run(self) -> Result<()> {
+        let BenchVerb::Step(verb) = self.verb;
+        verb.run()
+    }
+}
+
+impl BenchStep {
+    fn run(self) -> Result<()> {
+        let settings = self.settings()?;
+        let device = self.machine.open(self.products.dtype())?;
+        let cost = settings.cost();
+        let (batch, classes) = (settings.batch, settings.model.classes);
+        let mut images = vec![0.0; batch * settings.model.grid.image()];
+        Stream::new(0, 0, 0, Purpose::Fixture).fill_normals(&mut images);
+        let labels: Vec<u32> = (0..batch).map(|i| (i % classes.max(1)) as u32).collect();
+        let mut step = Step::new(&device, settings)?;
+        let mut run = |number: usize| {
+            let start = Instant::now();
+            let report = step.run(number as u64, 1e-4, &images, &labels);
+            assert!(report.applied, "a step on random data is finite");
+            start.elapsed().as_secs_f64()
+        };
+        for number in 0..2 {
+            run(number);
+        }
+        let mut seconds: Vec<f64> = (2..2 + self.steps.get()).map(&mut run).collect();
+        seconds.sort_by(f64::total_cmp);
+        let median = seconds[seconds.len() / 2];
+        let Device::Cpu(cpu) = &device;
+        let peak = peak::flops(cpu, 20);
+        let (rate, share) = (cost.flops as f64 / median, cost.flops as f64 / median / peak);
+        if self.json {
+            let row = serde_json::json!({
+                "preset": self.preset,
+                "batch": batch,
+                "threads": cpu.threads.count(),
+                "precision": self.products.name(),
+                "drop": self.drop,
+                "seconds": median,
+                "seconds_min": seconds[0],
+                "images_per_s": batch as f64 / median,
+                "flops_per_s": rate,
+                "peak_flops_per_s": peak,
+                "share_of_peak": share,
+                "peak_rss_bytes": peak_rss(),
+            });
+            println!("{row}");
+        } else {
+            println!(
+                "{} batch {batch} {}: {:.1} ms a step, {:.1} img/s, {:.0} GFLOP/s, {:.0} % of the measured peak, {:.0} MB",
+                self.preset,
+                self.products.name(),
+                median * 1e3,
+                batch as f64 / median,
+                rate / 1e9,
+                share * 100.0,
+                peak_rss() as f64 / 1e6,
+            );
+        }
+        Ok(())
+    }
+
+    fn settings(&self) -> Result<Settings> {
+        let size = SitSize::preset(&self.preset).ok_or_else(|| {
+            Error::Usage(format!("--preset {}: no such preset; there are {}", self.preset, SitSize::presets().join(", ")))
+        })?;
+        let side = self.side.get();
+        let grid = PatchGrid { channels: self.channels.get(), height: side, width: side, patch: size.patch };
+        let model = SitConfig {
+            grid,
+            depth: size.depth,
+            width: size.width,
+            heads: size.heads,
+            classes: self.classes,
+            learn_sigma: false,
+        };
+        model.check().map_err(Error::Usage)?;
+        if !(0.0..1.0).contains(&self.drop) {
+            return Err(Error::Usage(format!("--drop {}: give a fraction from 0 to below 1", self.drop)));
+        }
+        let dropped = (self.drop * grid.tokens() as f64) as usize;
+        Ok(Settings {
+            model,
+            batch: self.batch.get(),
+            tokens: grid.tokens() - dropped,
+            noise: Noise {
+                path: DiffusionPath::Linear,
+                times: Times::Uniform,
+                label_dropout: 0.1,
+                null_label: self.classes as u32,
+            },
+            adamw: AdamW { lr: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 },
+            clip: None,
+            averages: vec![0.9999],
+            keep: Keep::Everything,
+            seed: 0,
+        })
+    }
+}
+
+/// The most memory that this process ever held, as the system tells it; 0 where it does not.
+fn peak_rss() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+}

@@ -1,0 +1,195 @@
+use super::machine::{Machine, Products};
+use crate::base::{Accumulate, Error, Path as DiffusionPath, PatchGrid, Result, Shape};
+use crate::data::tensors::{TensorFile, write_f32};
+use crate::device::Device;
+use crate::diffusion::predict;
+use crate::nn::sit::{SitConfig, SitSize};
+use crate::ops::masked_loss::Target;
+use crate::ops::unpatchify::{images, unpatchify};
+use crate::tape::{Keep, Tape};
+use crate::tensor::Tensor;
+use crate::train::checkpoint::{Model, Opened, Time, Weights, open};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// Run a model on given inputs, and write its output and gradients: how another program checks this one
+#[derive(Args)]
+pub struct Predict {
+    /// A run directory, a checkpoint, or a safetensors file under SiT's names (then also --preset and --classes)
+    #[arg(long)]
+    checkpoint: PathBuf,
+    /// Safetensors with z (B, C, H, W), t (B) and, for a model with classes, y (B); without y no image has a label
+    #[arg(long)]
+    inputs: PathBuf,
+    /// Writes `prediction` (B, C, H, W), with --target also `loss`
+    #[arg(long)]
+    out: PathBuf,
+    /// Safetensors with `target` (B, C, H, W): the loss is the mean squared difference
+    #[arg(long)]
+    target: Option<PathBuf>,
+    /// Writes the gradient of the loss by every trained parameter, under its own name
+    #[arg(long, requires = "target")]
+    grads: Option<PathBuf>,
+    #[command(flatten)]
+    given: Given,
+    #[command(flatten)]
+    machine: Machine,
+    #[command(flatten)]
+    products: Products,
+}
+
+/// What a file that was not written by this program does not say itself.
+#[derive(Args)]
+struct Given {
+    /// Size of the model in a bare file
+    #[arg(long)]
+    preset: Option<String>,
+    /// Classes of the model in a bare file
+    #[arg(long, default_value_t = 0)]
+    classes: usize,
+    /// The bare file's final layer has a second half of channels for a learned sigma
+    #[arg(long)]
+    learn_sigma: bool,
+    /// The end of time at which the bare file's model has the data: 1 for SiT's published weights, which are then fed
+    /// 1 - t and whose velocity is negated
+    #[arg(long, default_value = "data-at-0")]
+    time: TimeName,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum TimeName {
+    #[value(name = "data-at-0")]
+    DataAt0,
+    #[value(name = "data-at-1")]
+    DataAt1,
+}
+
+impl Given {
+    fn model(&self, [channels, height, width]: [usize; 3]) -> Result<Option<Model>> {
+        let Some(name) = &self.preset else { return Ok(None) };
+        let size = SitSize::preset(name).ok_or_else(|| {
+            Error::Usage(format!("--preset {name}: no such preset; there are {}", SitSize::presets().join(", ")))
+        })?;
+        let sit = SitConfig {
+            grid: PatchGrid { channels, height, width, patch: size.patch },
+            depth: size.depth,
+            width: size.width,
+            heads: size.heads,
+            classes: self.classes,
+            learn_sigma: self.learn_sigma,
+        };
+        let time = match self.time {
+            TimeName::DataAt0 => Time::DataAt0,
+            TimeName::DataAt1 => Time::DataAt1,
+        };
+        Ok(Some(Model { time, ..Model::new(sit, DiffusionPath::Linear) }))
+    }
+}
+
+/// The inputs of one prediction.
+struct Inputs {
+    z: Tensor,
+    t: Tensor,
+    y: Tensor,
+}
+
+impl Predict {
+    pub fn run(self) -> Result<()> {
+        let device = self.machine.open(self.products.dtype())?;
+        let file = TensorFile::open(&self.inputs)?;
+        let shape = image_shape(&file)?;
+        let warn = |text: String| eprintln!("warning: {text}");
+        let given = self.given.model([shape[1], shape[2], shape[3]])?;
+        let opened = open(&device, &self.checkpoint, Weights::Sampled, given, warn)?;
+        let inputs = inputs(&device, &file, shape, &opened)?;
+        // A model of the other direction is asked at 1 - t, and its velocity points the other way.
+        let sign = if opened.model.time == Time::DataAt1 { -1.0 } else { 1.0 };
+        let extents = shape.as_slice();
+        let Some(target) = &self.target else {
+            let mut prediction =
+                predict(&device, &opened.sit, &opened.params.weights, &inputs.z, &inputs.t, &inputs.y);
+            prediction.f32_mut().iter_mut().for_each(|v| *v *= sign);
+            return write_f32(&self.out, &[], &[("prediction", extents, prediction.f32())]);
+        };
+        let target = read(&device, &TensorFile::open(target)?, "target", extents)?;
+        let (prediction, loss) = self.differentiate(&device, opened, inputs, target, sign)?;
+        write_f32(&self.out, &[], &[("prediction", extents, prediction.f32()), ("loss", &[1], loss.f32())])
+    }
+
+    /// Prediction and loss; the gradients go to their file.
+    fn differentiate(
+        &self,
+        device: &Device,
+        opened: Opened,
+        inputs: Inputs,
+        mut target: Tensor,
+        sign: f32,
+    ) -> Result<(Tensor, Tensor)> {
+        let Opened { sit, params, .. } = opened;
+        // |sign v - u|^2 = |v - sign u|^2
+        target.f32_mut().iter_mut().for_each(|u| *u *= sign);
+        let mut gradients = params.zeros(device, "gradients")?;
+        let mut tape = Tape::training(device, &params.weights, &mut gradients, Accumulate::Set, Keep::Everything);
+        let v = sit.forward(&mut tape, &inputs.z, &inputs.t, &inputs.y, None);
+        let mut prediction = images(device, "prediction", inputs.t.len(), sit.config.grid);
+        unpatchify(device, sit.config.grid, tape.value(v), &mut prediction);
+        prediction.f32_mut().iter_mut().for_each(|v| *v *= sign);
+        let count = Tensor::from_slice(device, "batch", [1], &[target.len() as f32]);
+        let target = Target { values: &target, mask: None, kept: None, count: &count, grid: sit.config.grid };
+        let loss = tape.masked_loss(v, target);
+        tape.backward();
+        if let Some(path) = &self.grads {
+            let pieces = params.list.pieces(params.list.trained());
+            let tensors: Vec<(&str, &[usize], &[f32])> = pieces
+                .map(|(piece, i, range)| (&*piece.name, &*piece.shape, &gradients.part(i).f32()[range]))
+                .collect();
+            write_f32(path, &[], &tensors)?;
+        }
+        Ok((prediction, loss))
+    }
+}
+
+/// (B, C, H, W) of `z`.
+fn image_shape(file: &TensorFile) -> Result<[usize; 4]> {
+    let z = file.entry("z")?;
+    match *z.shape.as_slice() {
+        [b, c, h, w] if b > 0 && c > 0 && h > 0 && w > 0 => Ok([b, c, h, w]),
+        _ => Err(file.source().error(format_args!("z has shape {:?}; give (B, C, H, W), none of them 0", z.shape))),
+    }
+}
+
+fn inputs(device: &Device, file: &TensorFile, shape: [usize; 4], opened: &Opened) -> Result<Inputs> {
+    let SitConfig { grid, classes, .. } = opened.sit.config;
+    if shape[1..] != [grid.channels, grid.height, grid.width] {
+        let (given, wanted) = (&shape[1..], [grid.channels, grid.height, grid.width]);
+        return Err(file.source().error(format_args!("z holds images of {given:?}, the model is for {wanted:?}; give such images")));
+    }
+    let batch = shape[0];
+    let z = read(device, file, "z", &shape)?;
+    let mut t = read(device, file, "t", &[batch])?;
+    if opened.model.time == Time::DataAt1 {
+        t.f32_mut().iter_mut().for_each(|t| *t = 1.0 - *t);
+    }
+    let mut labels = vec![classes as u32; batch];
+    if classes > 0 && file.find("y").is_some() {
+        let given = file.integers("y")?;
+        if given.len() != batch {
+            return Err(file.source().error(format_args!("y has {} labels for {batch} images; give one each", given.len())));
+        }
+        for (row, (label, &y)) in labels.iter_mut().zip(&given).enumerate() {
+            if !(0..=classes as i64).contains(&y) {
+                let what = format_args!("y[{row}] is {y}; give 0 to {}, or {classes} for no label", classes - 1);
+                return Err(file.source().error(what));
+            }
+            *label = y as u32;
+        }
+    }
+    Ok(Inputs { z, t, y: Tensor::from_slice(device, "batch", [batch], &labels) })
+}
+
+fn read(device: &Device, file: &TensorFile, name: &str, shape: &[usize]) -> Result<Tensor> {
+    file.expect_shape(file.entry(name)?, shape)?;
+    let mut tensor = Tensor::new(device, "batch", Shape::new(shape), crate::base::DType::F32);
+    file.read_f32(name, shape, tensor.f32_mut())?;
+    Ok(tensor)
+}
