@@ -34,6 +34,16 @@ pub trait Backward {
     ///
     /// The outputs are owned and die here. At least one of them has a gradient.
     fn backward(self: Box<Self>, outputs: Vec<Output>, tape: &mut Tape);
+
+    /// Whether [`Backward::remake`] makes output `output` again from values that the tape keeps.
+    fn remakes(&self, _output: usize) -> bool {
+        false
+    }
+
+    /// Makes an output again, to the bit; `outputs` are the operation's own.
+    fn remake(&self, _outputs: &[Var], _output: usize, _tape: &Tape) -> Tensor {
+        unreachable!("only what an operation says it remakes is released")
+    }
 }
 
 /// An output of an operation when backward reaches it.
@@ -156,11 +166,39 @@ impl<'p> Tape<'p> {
         self.nodes[i as usize].value.take().expect("the value is used before it is released")
     }
 
-    /// Says that forward has no further use of a value: inference frees it, training keeps it for backward.
+    /// Says that forward has no further use of a value. Inference frees it; training frees it if its operation can make it
+    /// again when backward asks by [`Tape::recall`].
     pub fn release(&mut self, var: Var) {
-        if self.keep == Keep::Nothing {
+        let free = match self.keep {
+            Keep::Nothing => true,
+            Keep::BlockOutputs => false,
+            Keep::Everything => {
+                let (entry, output) = self.producer(var);
+                self.entries[entry].op.remakes(output)
+            }
+        };
+        if free {
             drop(self.take(var));
         }
+    }
+
+    /// Sees to it that a value that [`Tape::release`] may have freed is there for backward.
+    pub fn recall(&mut self, var: Var) {
+        let Var::Node(i) = var else { return };
+        if self.nodes[i as usize].value.is_none() {
+            let (entry, output) = self.producer(var);
+            let end = self.entries.get(entry + 1).map_or(self.nodes.len(), |next| next.first);
+            let outputs: Vec<Var> = (self.entries[entry].first..end).map(|node| Var::Node(node as u32)).collect();
+            let value = self.entries[entry].op.remake(&outputs, output, self);
+            self.nodes[i as usize].value = Some(value);
+        }
+    }
+
+    /// The entry that pushed a node, and which of its outputs the node is.
+    fn producer(&self, var: Var) -> (usize, usize) {
+        let Var::Node(node) = var else { panic!("a parameter is no output") };
+        let entry = self.entries.partition_point(|entry| entry.first <= node as usize) - 1;
+        (entry, node as usize - self.entries[entry].first)
     }
 
     /// Takes the gradient of `var` out to write it: `Set` for its first writer of this step, `Add` for later ones.

@@ -1,6 +1,6 @@
 use super::machine::{Machine, Products};
 use crate::base::rng::{Purpose, Stream};
-use crate::base::{Error, Path as DiffusionPath, PatchGrid, Result};
+use crate::base::{Error, PatchGrid, Path as DiffusionPath, Result};
 use crate::cpu::peak;
 use crate::device::Device;
 use crate::nn::sit::{SitConfig, SitSize};
@@ -123,7 +123,11 @@ impl BenchStep {
 
     fn settings(&self) -> Result<Settings> {
         let size = SitSize::preset(&self.preset).ok_or_else(|| {
-            Error::Usage(format!("--preset {}: no such preset; there are {}", self.preset, SitSize::presets().join(", ")))
+            Error::Usage(format!(
+                "--preset {}: no such preset; there are {}",
+                self.preset,
+                SitSize::presets().join(", ")
+            ))
         })?;
         let side = self.side.get();
         let grid = PatchGrid { channels: self.channels.get(), height: side, width: side, patch: size.patch };

@@ -1,5 +1,5 @@
 use super::machine::{Machine, Products};
-use crate::base::{Accumulate, Error, Path as DiffusionPath, PatchGrid, Result, Shape};
+use crate::base::{Accumulate, Error, PatchGrid, Path as DiffusionPath, Result, Shape};
 use crate::data::tensors::{TensorFile, write_f32};
 use crate::device::Device;
 use crate::diffusion::predict;
@@ -106,8 +106,7 @@ impl Predict {
         let sign = if opened.model.time == Time::DataAt1 { -1.0 } else { 1.0 };
         let extents = shape.as_slice();
         let Some(target) = &self.target else {
-            let mut prediction =
-                predict(&device, &opened.sit, &opened.params.weights, &inputs.z, &inputs.t, &inputs.y);
+            let mut prediction = predict(&device, &opened.sit, &opened.params.weights, &inputs.z, &inputs.t, &inputs.y);
             prediction.f32_mut().iter_mut().for_each(|v| *v *= sign);
             return write_f32(&self.out, &[], &[("prediction", extents, prediction.f32())]);
         };
@@ -162,7 +161,9 @@ fn inputs(device: &Device, file: &TensorFile, shape: [usize; 4], opened: &Opened
     let SitConfig { grid, classes, .. } = opened.sit.config;
     if shape[1..] != [grid.channels, grid.height, grid.width] {
         let (given, wanted) = (&shape[1..], [grid.channels, grid.height, grid.width]);
-        return Err(file.source().error(format_args!("z holds images of {given:?}, the model is for {wanted:?}; give such images")));
+        return Err(file
+            .source()
+            .error(format_args!("z holds images of {given:?}, the model is for {wanted:?}; give such images")));
     }
     let batch = shape[0];
     let z = read(device, file, "z", &shape)?;
@@ -174,7 +175,9 @@ fn inputs(device: &Device, file: &TensorFile, shape: [usize; 4], opened: &Opened
     if classes > 0 && file.find("y").is_some() {
         let given = file.integers("y")?;
         if given.len() != batch {
-            return Err(file.source().error(format_args!("y has {} labels for {batch} images; give one each", given.len())));
+            return Err(file
+                .source()
+                .error(format_args!("y has {} labels for {batch} images; give one each", given.len())));
         }
         for (row, (label, &y)) in labels.iter_mut().zip(&given).enumerate() {
             if !(0..=classes as i64).contains(&y) {

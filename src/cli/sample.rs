@@ -99,7 +99,11 @@ impl Sample {
         } else {
             npy::write(&self.out, &shape, &images)?;
         }
-        println!("{}: {count} images, {evaluations} evaluations each, from {}", self.out.display(), opened.file.display());
+        println!(
+            "{}: {count} images, {evaluations} evaluations each, from {}",
+            self.out.display(),
+            opened.file.display()
+        );
         Ok(())
     }
 
@@ -109,9 +113,10 @@ impl Sample {
             Some(class) if classes == 0 => {
                 Err(Error::Usage(format!("--class {class}: the model has no classes; leave the flag out")))
             }
-            Some(class) if class as usize >= classes => {
-                Err(Error::Usage(format!("--class {class}: the model has {classes} classes; give 0 to {}", classes - 1)))
-            }
+            Some(class) if class as usize >= classes => Err(Error::Usage(format!(
+                "--class {class}: the model has {classes} classes; give 0 to {}",
+                classes - 1
+            ))),
             Some(class) => Ok(vec![class; count]),
             None => Ok((0..count).map(|i| (i % classes.max(1)) as u32).collect()),
         }
@@ -123,7 +128,9 @@ impl Sample {
             return Err(Error::Usage(format!("--guidance {}: give a finite weight, 1 for none", self.guidance)));
         }
         if !(0.0 <= low && low <= high && high <= 1.0) {
-            return Err(Error::Usage(format!("--guidance-interval {low} {high}: give two times, 0 <= LOW <= HIGH <= 1")));
+            return Err(Error::Usage(format!(
+                "--guidance-interval {low} {high}: give two times, 0 <= LOW <= HIGH <= 1"
+            )));
         }
         if let Some(guided) = self.guidance_channels
             && guided > channels

@@ -232,7 +232,6 @@ impl Sit {
                 block.forward(tape, stream, normed, modulation)
             });
             tape.release(inputs[0]);
-            tape.release(inputs[1]);
         }
         let prediction = tape.linear(normed, self.final_w, self.final_b); // (B, N, P P Cv)
         for used in [stream, normed, modulation] {
@@ -246,10 +245,12 @@ impl Block {
     /// `stream` (B, N, D) and its modulated norm to the same after the block, normed for what follows.
     fn forward(self, tape: &mut Tape, stream: Var, normed: Var, modulation: Var) -> [Var; 2] {
         let qkv = tape.linear(normed, self.qkv_w, self.qkv_b); // (B, N, 3 D)
+        tape.release(normed);
         let heads = tape.attention(qkv, self.heads); // (B, N, D)
         let branch = tape.linear(heads, self.proj_w, self.proj_b); // (B, N, D)
         let [stream, normed] = tape.gated_norm(stream, branch, self.chunk + 2, norm(modulation, self.chunk + 3));
         let branch = tape.mlp(normed, self.mlp); // (B, N, D)
+        tape.release(normed);
         tape.gated_norm(stream, branch, self.chunk + 5, norm(modulation, self.chunk + CHUNKS))
     }
 }

@@ -36,16 +36,7 @@ struct Branch {
 impl Tape<'_> {
     /// `norm(stream) (1 + scale) + shift`: the norm before the first branch.
     pub fn modulated_norm(&mut self, stream: Var, norm: Modulated) -> Var {
-        let s = self.value(stream);
-        let (tokens, width) = extents(s);
-        let mut normed = self.output(*s.shape());
-        let mut stats = self.output(s.shape().with_width(2));
-        match self.device() {
-            Device::Cpu(cpu) => {
-                let modulation = norm.on_cpu(self, width);
-                cpu::gated_norm::norm(cpu, s.f32(), modulation, normed.f32_mut(), stats.f32_mut(), tokens, width);
-            }
-        }
+        let (normed, stats) = normed(self, self.value(stream), norm);
         let [normed] = self.push([normed], GatedNorm { stream, branch: None, norm, stats });
         normed
     }
@@ -77,6 +68,20 @@ impl Tape<'_> {
     }
 }
 
+/// The modulated norm of a stream, and its statistics.
+fn normed(tape: &Tape, s: &Tensor, norm: Modulated) -> (Tensor, Tensor) {
+    let (tokens, width) = extents(s);
+    let mut normed = tape.output(*s.shape());
+    let mut stats = tape.output(s.shape().with_width(2));
+    match tape.device() {
+        Device::Cpu(cpu) => {
+            let modulation = norm.on_cpu(tape, width);
+            cpu::gated_norm::norm(cpu, s.f32(), modulation, normed.f32_mut(), stats.f32_mut(), tokens, width);
+        }
+    }
+    (normed, stats)
+}
+
 /// (N, D) of a stream (B, N, D).
 fn extents(stream: &Tensor) -> (usize, usize) {
     let [_, tokens, width] = *stream.shape().extents() else {
@@ -95,6 +100,16 @@ impl Modulated {
 }
 
 impl Backward for GatedNorm {
+    /// The normed stream, the last output, comes again from s' or, without a branch, from s.
+    fn remakes(&self, output: usize) -> bool {
+        output == usize::from(self.branch.is_some())
+    }
+
+    fn remake(&self, outputs: &[Var], _: usize, tape: &Tape) -> Tensor {
+        let s = tape.value(if self.branch.is_some() { outputs[0] } else { self.stream });
+        normed(tape, s, self.norm).0
+    }
+
     fn backward(self: Box<Self>, mut outputs: Vec<Output>, tape: &mut Tape) {
         let GatedNorm { stream, branch, norm, stats } = *self;
         let normed = outputs.pop().expect("the normed stream is the last output");

@@ -34,6 +34,7 @@ impl Backward for Linear {
     fn backward(self: Box<Self>, outputs: Vec<Output>, tape: &mut Tape) {
         let Linear { x, w, b } = *self;
         let dy = Output::only_grad(outputs);
+        tape.recall(x);
         let (rows, width) = (dy.shape().rows(), dy.shape().width());
         let inner = tape.value(x).shape().width();
         let ((mut dx, set_x), (mut dw, set_w), (mut db, set_b)) = (tape.open(x), tape.open(w), tape.open(b));

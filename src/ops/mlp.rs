@@ -57,6 +57,7 @@ impl Backward for Undo {
     fn backward(self: Box<Self>, outputs: Vec<Output>, tape: &mut Tape) {
         let Undo { x, mlp, pre } = *self;
         let dy = Output::only_grad(outputs);
+        tape.recall(x);
         let (rows, width, hidden) = (dy.shape().rows(), dy.shape().width(), pre.shape().width());
         let mut dpre = tape.output(*pre.shape());
         let [(mut dx, set_x), (mut dw1, set_w1), (mut db1, set_b1), (mut dw2, set_w2), (mut db2, set_b2)] =
