@@ -4,8 +4,9 @@
 //! packs them block by block of k, and goes through the shared one by tiles whose sums stay in registers. An epilogue takes
 //! the finished sums of a tile to C.
 //!
-//! Sums are f32. Every output is one chain of sums over increasing k, interrupted but never regrouped by the blocking, so
-//! its bits depend on neither the number of threads nor the shape of the rest.
+//! Sums are f32. Every output is a sum over blocks of at most 512 steps of k, in order, each a chain of sums over increasing
+//! k: its bits depend on neither the number of threads nor the shape of the rest, and its error grows with the length of a
+//! block and the number of blocks rather than with k.
 
 mod block;
 mod epilogue;

@@ -11,7 +11,7 @@ pub(super) struct Tile {
     pub b_stride: usize,
     /// Where the sums go, row-major without gaps.
     pub sums: *mut u32,
-    /// Whether the sums go on from what is stored there.
+    /// Whether the sums are added to what is stored there.
     pub resume: bool,
 }
 
@@ -24,13 +24,6 @@ impl Tile {
         // SAFETY: the loops stay inside what the fields describe.
         unsafe {
             let mut sums = [[V::zero(); VECTORS]; ROWS];
-            if self.resume {
-                for (i, row) in sums.iter_mut().enumerate() {
-                    for (v, sum) in row.iter_mut().enumerate() {
-                        *sum = V::load(self.sums.add((i * VECTORS + v) * LANES));
-                    }
-                }
-            }
             let (mut a, mut b) = (self.a, self.b);
             for _ in 0..self.steps {
                 let mut b_row = [V::zero(); VECTORS];
@@ -46,7 +39,9 @@ impl Tile {
             }
             for (i, row) in sums.iter().enumerate() {
                 for (v, sum) in row.iter().enumerate() {
-                    sum.store(self.sums.add((i * VECTORS + v) * LANES));
+                    let place = self.sums.add((i * VECTORS + v) * LANES);
+                    let sum = if self.resume { V::load(place).add(*sum) } else { *sum };
+                    sum.store(place);
                 }
             }
         }

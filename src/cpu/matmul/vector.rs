@@ -25,6 +25,8 @@ pub(super) trait Vector: Copy {
     unsafe fn store(self, to: *mut u32);
     /// `self + a b` for a word of A and the words of B; a word of two bf16 adds two products.
     unsafe fn add_product(self, a: u32, b: Self) -> Self;
+    /// `self + x` of sums.
+    unsafe fn add(self, x: Self) -> Self;
     /// The tile of `vectors <= VECTORS` vectors in a row.
     unsafe fn tile(vectors: usize, tile: Tile);
     /// Runs `work` compiled for the instruction set.
@@ -107,6 +109,14 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
+    unsafe fn add(mut self, x: Self) -> Self {
+        for (sum, x) in self.0.iter_mut().zip(x.0) {
+            *sum += x;
+        }
+        self
+    }
+
+    #[inline(always)]
     unsafe fn tile(_vectors: usize, tile: Tile) {
         // SAFETY: the caller's.
         unsafe { tile.compute::<Self, 2, 1>() };
@@ -158,6 +168,11 @@ pub(super) mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn add(self, x: Self) -> Self {
+            unsafe { Avx2([_mm256_add_ps(self.0[0], x.0[0]), _mm256_add_ps(self.0[1], x.0[1])]) }
+        }
+
+        #[inline(always)]
         unsafe fn tile(_vectors: usize, tile: Tile) {
             unsafe { tile.compute::<Self, 4, 1>() };
         }
@@ -200,6 +215,11 @@ pub(super) mod x86 {
                         let ($sum, $a, $b) = (self.0, _mm512_set1_ps(f32::from_bits(a)), b.0);
                         $name($add)
                     }
+                }
+
+                #[inline(always)]
+                unsafe fn add(self, x: Self) -> Self {
+                    unsafe { $name(_mm512_add_ps(self.0, x.0)) }
                 }
 
                 #[inline(always)]
