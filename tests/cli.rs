@@ -75,14 +75,14 @@ fn a_finished_run_says_so_and_goes_on_with_more_steps() {
     assert_eq!(code(&train(&scratch, &out, &[]).output().unwrap()), 0);
     let again = train(&scratch, &out, &[]).output().unwrap();
     assert_eq!(code(&again), 0);
-    assert!(stdout(&again).contains("finished at step 10\nto go on, give the same command with --steps 20"));
+    assert!(stdout(&again).contains("was finished at step 10\nto go on, give the same command with --steps 20"));
     let more = train(&scratch, &out, &["--steps", "12"]).output().unwrap();
     assert_eq!(code(&more), 0, "{}", stderr(&more));
     assert!(stdout(&more).contains("from step 10 to 12"), "{}", stdout(&more));
     // What a run wrote down is a recipe.
     let resolved = out.join("config.resolved.toml");
     let again = engine(&["train"]).arg(&resolved).arg("--out").arg(&out).output().unwrap();
-    assert!(stdout(&again).contains("finished at step 12"), "{}", stderr(&again));
+    assert!(stdout(&again).contains("was finished at step 12"), "{}", stderr(&again));
 }
 
 #[test]
@@ -169,6 +169,42 @@ fn another_recipe_in_the_same_directory_is_refused_by_its_first_differing_key() 
     assert_eq!(code(&refused), 2);
     assert!(stderr(&refused).contains(expected), "{}", stderr(&refused));
     assert_eq!(fs::read(out.join("config.resolved.toml")).unwrap(), before);
+}
+
+#[test]
+fn other_data_in_the_same_directory_is_refused_and_the_same_data_elsewhere_is_not() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    assert_eq!(code(&train(&scratch, &out, &[]).output().unwrap()), 0);
+    let moved = scratch.path("moved.store");
+    fs::copy(scratch.store(), &moved).unwrap();
+    let again = train(&scratch, &out, &["--data", moved.to_str().unwrap()]).output().unwrap();
+    assert!(stdout(&again).contains("was finished"), "{}", stderr(&again));
+    let other = scratch.path("other.store");
+    let rows = scratch.idx("other-images-idx3-ubyte", &[40, 8, 8], vec![7; 40 * 64]);
+    engine::data::ingest::ingest(&rows, None, &other, &mut |_, _| {}).unwrap();
+    let refused = train(&scratch, &out, &["--data", other.to_str().unwrap()]).output().unwrap();
+    assert_eq!(code(&refused), 2, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("its run trains on data "), "{}", stderr(&refused));
+}
+
+#[test]
+fn a_run_that_cannot_be_saved_goes_on_until_the_third_time() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let (child, mut lines) = endless(&scratch, &out, &[]);
+    let folder = out.join("checkpoints");
+    while folder.is_dir() {
+        // A file in the place of the folder; the run may make the folder again in between.
+        let _ = fs::rename(&folder, scratch.path("aside")).and_then(|()| fs::write(&folder, ""));
+        let _ = fs::remove_dir_all(scratch.path("aside"));
+    }
+    let mut text = String::new();
+    lines.read_to_string(&mut text).unwrap();
+    let (code, message) = end(child);
+    assert_eq!(code, 4, "{message}");
+    assert!(message.contains("it is the third failure in a row"), "{message}");
+    assert_eq!(text.matches("the run is not saved; it goes on").count(), 2, "{text}");
 }
 
 /// A run that goes on until somebody ends it, after its first saved step.

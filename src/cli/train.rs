@@ -98,10 +98,10 @@ impl Train {
 
 /// What came of it, and what to do next.
 fn epilogue(program: &str, out: &Path, plan: &Plan, outcome: &Outcome, seconds: f64) -> String {
-    let (run, steps) = (out.display(), plan.recipe.train.steps);
+    let (run, [before, steps]) = (out.display(), outcome.steps);
     let more = 2 * steps;
-    if outcome.steps == 0 {
-        return format!("{run}: finished at step {steps}\nto go on, give the same command with --steps {more}");
+    if before == steps {
+        return format!("{run}: was finished at step {steps}\nto go on, give the same command with --steps {more}");
     }
     let images = if matches!(plan.model.grid.channels, 1 | 3) { "more.png" } else { "more.npy" };
     let class = if plan.model.classes > 0 { " --class 0" } else { "" };

@@ -1,13 +1,18 @@
 use crate::base::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// `metrics.jsonl`: one object per step, and one per held-out loss.
 pub struct Metrics {
     path: PathBuf,
-    out: BufWriter<File>,
+    file: File,
+    /// Bytes of whole lines in the file.
+    end: u64,
+    /// Lines that are not yet in the file; they wait there when the disk is full.
+    waiting: Vec<u8>,
 }
 
 /// One line; `step` counts the steps done.
@@ -22,33 +27,37 @@ impl Metrics {
     /// Opens the file at the end of its lines up to `step`: what a run wrote after its last checkpoint is cut off.
     pub fn open(path: &Path, step: u64) -> Result<Metrics> {
         let failed = |error| Error::file(path, error);
-        let options = File::options().read(true).write(true).create(true).truncate(false).open(path);
-        let mut file = options.map_err(failed)?;
-        let end = end_of(&mut file, step).map_err(failed)?;
-        file.set_len(end).and_then(|()| file.seek(SeekFrom::Start(end))).map_err(failed)?;
-        Ok(Metrics { path: path.to_owned(), out: BufWriter::new(file) })
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+        let file = file.map_err(failed)?;
+        let end = end_of(&file, step).map_err(failed)?;
+        file.set_len(end).map_err(failed)?;
+        Ok(Metrics { path: path.to_owned(), file, end, waiting: vec![] })
     }
 
-    pub fn write(&mut self, line: Line) -> Result<()> {
+    pub fn add(&mut self, line: Line) {
         // JSON has no NaN; the writer turns it into null.
         let line = serde_json::to_string(&line).expect("a line has a form in JSON");
-        writeln!(self.out, "{line}").map_err(|error| Error::file(&self.path, error))
+        self.waiting.extend([line.as_bytes(), b"\n"].concat());
     }
 
-    /// Hands the lines to the system, for readers of the file.
+    /// Hands the lines to the system, for readers of the file. After an error the next call tries again.
     pub fn flush(&mut self) -> Result<()> {
-        self.out.flush().map_err(|error| Error::file(&self.path, error))
+        let written = self.file.write_all_at(&self.waiting, self.end);
+        written.map_err(|error| Error::file(&self.path, error))?;
+        self.end += self.waiting.len() as u64;
+        self.waiting.clear();
+        Ok(())
     }
 
     /// Makes the lines durable.
     pub fn sync(&mut self) -> Result<()> {
         self.flush()?;
-        self.out.get_ref().sync_data().map_err(|error| Error::file(&self.path, error))
+        self.file.sync_data().map_err(|error| Error::file(&self.path, error))
     }
 }
 
 /// The byte after the last whole line of the steps up to `step`.
-fn end_of(file: &mut File, step: u64) -> std::io::Result<u64> {
+fn end_of(file: &File, step: u64) -> std::io::Result<u64> {
     #[derive(Deserialize)]
     struct Step {
         step: u64,
@@ -70,6 +79,7 @@ fn end_of(file: &mut File, step: u64) -> std::io::Result<u64> {
 mod tests {
     use super::*;
     use crate::data::scratch::Scratch;
+    use std::io::Write;
 
     #[test]
     fn a_resumed_run_keeps_the_lines_of_its_steps_and_no_others() {
@@ -77,11 +87,11 @@ mod tests {
         let path = scratch.path("metrics.jsonl");
         let line = |step| Line::HeldOut { step, held_out_loss: 0.5 };
         let mut metrics = Metrics::open(&path, 0).unwrap();
-        (1..=4).for_each(|step| metrics.write(line(step)).unwrap());
+        (1..=4).for_each(|step| metrics.add(line(step)));
         metrics.sync().unwrap();
         std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"step\":2,\"ha").unwrap();
         let mut metrics = Metrics::open(&path, 3).unwrap();
-        metrics.write(line(9)).unwrap();
+        metrics.add(line(9));
         metrics.flush().unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         let steps: Vec<&str> = text.lines().map(|line| &line[8..9]).collect();

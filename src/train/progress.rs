@@ -25,7 +25,8 @@ pub enum Event<'a> {
         model: &'a str,
         parameters: usize,
         data: &'a str,
-        rows: usize,
+        trained_on: usize,
+        held_out: usize,
         device: &'a str,
         step: u64,
         steps: u64,
@@ -234,9 +235,10 @@ impl fmt::Display for Speed {
 impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::Begin { run, model, parameters, data, rows, device, step, steps } => {
+            Event::Begin { run, model, parameters, data, trained_on, held_out, device, step, steps } => {
                 let millions = *parameters as f64 / 1e6;
-                writeln!(f, "{}: {model}, {millions:.2} million parameters, on {rows} rows: {data}", run.display())?;
+                writeln!(f, "{}: {model}, {millions:.2} million parameters", run.display())?;
+                writeln!(f, "{trained_on} rows to train on, {held_out} held out: {data}")?;
                 match step {
                     0 => write!(f, "{steps} steps on {device}"),
                     _ => write!(f, "from step {step} to {steps} on {device}"),
