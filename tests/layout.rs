@@ -141,6 +141,33 @@ fn unsafe_code_stays_where_it_is_allowed_and_says_why() {
 }
 
 #[test]
+fn every_operation_has_its_kernel_its_test_and_its_bench_under_its_own_name() {
+    // Their processor kernels are products with an epilogue: src/cpu/matmul.
+    const PRODUCTS: [&str; 2] = ["linear", "mlp"];
+    let operations: Vec<String> = files_under(Path::new("src/ops"), "rs")
+        .iter()
+        .map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned())
+        .filter(|name| name != "mod")
+        .collect();
+    assert!(PRODUCTS.iter().all(|product| operations.iter().any(|name| name == product)), "a product is an operation");
+    for name in operations {
+        let kernel = format!("src/cpu/{name}.rs");
+        if PRODUCTS.contains(&name.as_str()) {
+            assert!(!Path::new(&kernel).exists(), "{name} has a kernel of its own: it is no mere product");
+            let source = fs::read_to_string(format!("src/ops/{name}.rs")).unwrap();
+            assert!(source.contains("cpu::matmul::"), "src/ops/{name}.rs launches no product");
+        } else {
+            assert!(Path::new(&kernel).exists(), "{kernel} is missing");
+        }
+        for folder in ["tests/ops", "benches/ops"] {
+            assert!(Path::new(&format!("{folder}/{name}.rs")).exists(), "{folder}/{name}.rs is missing");
+            let main = fs::read_to_string(format!("{folder}/main.rs")).unwrap();
+            assert!(main.contains(&format!("mod {name};\n")), "{folder}/main.rs leaves {name} out");
+        }
+    }
+}
+
+#[test]
 fn every_path_named_in_the_documents_exists() {
     const PLACES: [&str; 8] = ["src/", "kernels/", "tests/", "benches/", "tools/", "include/", "examples/", ".ci/"];
     let mut seen = 0;

@@ -1,5 +1,5 @@
 use std::iter::Sum;
-use std::ops::{Add, Mul};
+use std::ops::Add;
 
 /// What one call must move and compute at the least, stated once beside each op.
 ///
@@ -14,10 +14,20 @@ pub struct Cost {
 }
 
 impl Cost {
+    /// `words` words of four bytes read or written, `flops` operations.
+    pub fn new(words: usize, flops: usize) -> Cost {
+        Cost { bytes: 4 * words as u64, flops: flops as u64 }
+    }
+
     /// `C (m, n) = A (m, k) B (k, n)` on elements of `size` bytes.
     pub fn product(m: usize, n: usize, k: usize, size: usize) -> Cost {
         let (m, n, k) = (m as u64, n as u64, k as u64);
         Cost { bytes: size as u64 * (m * k + k * n + m * n), flops: 2 * m * n * k }
+    }
+
+    /// The least seconds of a machine of `bandwidth` bytes and `peak` operations a second.
+    pub fn floor(&self, bandwidth: f64, peak: f64) -> f64 {
+        (self.bytes as f64 / bandwidth).max(self.flops as f64 / peak)
     }
 }
 
@@ -25,13 +35,6 @@ impl Add for Cost {
     type Output = Cost;
     fn add(self, other: Cost) -> Cost {
         Cost { bytes: self.bytes + other.bytes, flops: self.flops + other.flops }
-    }
-}
-
-impl Mul<usize> for Cost {
-    type Output = Cost;
-    fn mul(self, times: usize) -> Cost {
-        Cost { bytes: self.bytes * times as u64, flops: self.flops * times as u64 }
     }
 }
 

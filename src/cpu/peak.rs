@@ -1,7 +1,8 @@
-//! The peak of the processor, measured: the denominator of every share of the peak that is printed.
+//! The peaks of the processor and of its memory, measured: the denominators of every share of a peak that is printed.
 
 use crate::base::DType;
-use crate::device::{Cpu, Isa};
+use crate::device::{Cpu, Device, Isa};
+use crate::tensor::Tensor;
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -20,6 +21,34 @@ pub fn flops(cpu: &Cpu, rounds: usize) -> f64 {
         done.into_inner() as f64 / start.elapsed().as_secs_f64()
     };
     (0..rounds).map(|_| round()).fold(0.0, f64::max)
+}
+
+/// Two arrays, together several times the last-level cache, whose passage shows what the memory gives.
+pub struct Memory {
+    sum: Tensor,
+    x: Tensor,
+}
+
+impl Memory {
+    /// Bytes of each array.
+    const BYTES: usize = 64 << 20;
+
+    pub fn new(device: &Device) -> Memory {
+        let [sum, x] = [(); 2].map(|()| {
+            let mut array = Tensor::new(device, "bandwidth", [Memory::BYTES / 4], DType::F32);
+            array.f32_mut().fill(1.0);
+            array
+        });
+        Memory { sum, x }
+    }
+
+    /// The bytes/s of one `sum += x` on all threads: what is written was read before, so that no hidden read of lines about
+    /// to be overwritten adds to the three words an element that are counted. Afterwards the caches hold nothing else.
+    pub fn pass(&mut self, cpu: &Cpu) -> f64 {
+        let start = Instant::now();
+        super::add(cpu, self.sum.f32_mut(), self.x.f32());
+        (3 * Memory::BYTES) as f64 / start.elapsed().as_secs_f64()
+    }
 }
 
 /// Returns the operations done in `steps` rounds over all sums.

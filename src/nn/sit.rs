@@ -105,36 +105,44 @@ impl SitConfig {
     }
 
     /// Chunks of the modulation of the whole model: six for each block, shift and scale for the final layer.
-    fn chunks(&self) -> usize {
+    pub fn chunks(&self) -> usize {
         CHUNKS * self.depth + 2
     }
 
-    /// What forward on `batch` images with `tokens` kept patches each must move and compute.
-    pub fn forward_cost(&self, batch: usize, tokens: usize) -> Cost {
+    /// What forward and backward of each operation must move and compute, on `batch` images with `tokens` kept patches
+    /// each.
+    pub fn costs(&self, batch: usize, tokens: usize) -> Vec<[Cost; 2]> {
+        use ops::{attention, condition, gated_norm, linear, mlp, patch_embed};
         let (rows, d, grid) = (batch * tokens, self.width, self.grid);
-        let block = ops::linear::forward(rows, d, 3 * d)
-            + ops::attention::forward(batch, tokens, d)
-            + ops::linear::forward(rows, d, d)
-            + ops::mlp::forward(rows, d, MLP_RATIO * d)
-            + ops::gated_norm::forward(rows, d) * 2;
-        ops::patch_embed::forward(rows, grid.channels * grid.area(), d)
-            + ops::condition::forward(batch, d, self.chunks() * d)
-            + block * self.depth
-            + ops::linear::forward(rows, d, grid.area() * self.out_channels())
+        let linear = |inner, width| [linear::forward(rows, inner, width), linear::backward(rows, inner, width)];
+        let gated_norm = || [gated_norm::forward(rows, d), gated_norm::backward(rows, d)];
+        let block = [
+            linear(d, 3 * d),
+            [attention::forward(batch, tokens, d), attention::backward(batch, tokens, d)],
+            linear(d, d),
+            gated_norm(),
+            [mlp::forward(rows, d, MLP_RATIO * d), mlp::backward(rows, d, MLP_RATIO * d)],
+            gated_norm(),
+        ];
+        let inner = grid.channels * grid.area();
+        let (columns, table) = (self.chunks() * d, if self.classes > 0 { self.classes + 1 } else { 0 });
+        let ends = [
+            [condition::forward(batch, d, columns), condition::backward(batch, d, columns, table)],
+            [patch_embed::forward(batch, tokens, inner, d), patch_embed::backward(rows, inner, d)],
+            [gated_norm::norm_forward(rows, d), gated_norm::norm_backward(rows, d)],
+            linear(d, grid.area() * self.out_channels()),
+        ];
+        ends.into_iter().chain((0..self.depth).flat_map(|_| block)).collect()
+    }
+
+    /// What forward must move and compute.
+    pub fn forward_cost(&self, batch: usize, tokens: usize) -> Cost {
+        self.costs(batch, tokens).into_iter().map(|[forward, _]| forward).sum()
     }
 
     /// What the gradients of all parameters must move and compute.
     pub fn backward_cost(&self, batch: usize, tokens: usize) -> Cost {
-        let (rows, d, grid) = (batch * tokens, self.width, self.grid);
-        let block = ops::linear::backward(rows, d, 3 * d)
-            + ops::attention::backward(batch, tokens, d)
-            + ops::linear::backward(rows, d, d)
-            + ops::mlp::backward(rows, d, MLP_RATIO * d)
-            + ops::gated_norm::backward(rows, d) * 2;
-        ops::patch_embed::backward(rows, grid.channels * grid.area(), d)
-            + ops::condition::backward(batch, d, self.chunks() * d)
-            + block * self.depth
-            + ops::linear::backward(rows, d, grid.area() * self.out_channels())
+        self.costs(batch, tokens).into_iter().map(|[_, backward]| backward).sum()
     }
 }
 

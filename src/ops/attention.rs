@@ -50,14 +50,14 @@ impl Backward for Attention {
     }
 }
 
-/// A batch of `batch` images of `tokens` tokens of width `width`.
+/// `batch` images of `tokens` tokens of width `width`: reads q, k, v and writes o; two products.
 pub fn forward(batch: usize, tokens: usize, width: usize) -> Cost {
-    let (b, n, d) = (batch as u64, tokens as u64, width as u64);
-    Cost { bytes: 4 * (4 * b * n * d), flops: 4 * b * n * n * d }
+    let stream = batch * tokens * width;
+    Cost::new(4 * stream, 4 * tokens * stream)
 }
 
 /// Five products where forward has two; reads q, k, v, o, do and writes dq, dk, dv.
 pub fn backward(batch: usize, tokens: usize, width: usize) -> Cost {
-    let (b, n, d) = (batch as u64, tokens as u64, width as u64);
-    Cost { bytes: 4 * (8 * b * n * d), flops: 10 * b * n * n * d }
+    let stream = batch * tokens * width;
+    Cost::new(8 * stream, 10 * tokens * stream)
 }

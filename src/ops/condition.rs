@@ -124,14 +124,19 @@ impl Backward for Undo {
     }
 }
 
-/// `batch` times to `columns` columns of modulation, at width `width`.
+/// `batch` times to `columns` columns of modulation, at width `width`: reads every weight once.
 pub fn forward(batch: usize, width: usize, columns: usize) -> Cost {
-    Cost::product(batch, width, FEATURES, 4)
-        + Cost::product(batch, width, width, 4)
-        + Cost::product(batch, columns, width, 4)
+    let weights = weights(width, columns);
+    Cost::new(weights + batch * (width + columns), 2 * batch * weights)
 }
 
-/// The gradients of all parameters.
-pub fn backward(batch: usize, width: usize, columns: usize) -> Cost {
-    forward(batch, width, columns) * 2
+/// The gradients of all parameters, the table's `rows` rows included: times have no gradient, so W0 is not read.
+pub fn backward(batch: usize, width: usize, columns: usize, rows: usize) -> Cost {
+    let (weights, first) = (weights(width, columns), width * FEATURES);
+    Cost::new(2 * weights - first + batch * columns + rows * width, 2 * batch * (2 * weights - first))
+}
+
+/// Elements of W0, W2 and Wm.
+fn weights(width: usize, columns: usize) -> usize {
+    width * (FEATURES + width + columns)
 }

@@ -151,10 +151,20 @@ impl Backward for GatedNorm {
 
 /// `rows` rows: stream and branch read, both outputs written.
 pub fn forward(rows: usize, width: usize) -> Cost {
-    Cost { bytes: 4 * (4 * rows * width) as u64, flops: (10 * rows * width) as u64 }
+    Cost::new(4 * rows * width, 10 * rows * width)
 }
 
 /// Both gradients, stream and branch read; the gradients of stream and branch written.
 pub fn backward(rows: usize, width: usize) -> Cost {
-    Cost { bytes: 4 * (6 * rows * width) as u64, flops: (20 * rows * width) as u64 }
+    Cost::new(6 * rows * width, 20 * rows * width)
+}
+
+/// The norm without a branch: the stream read, its norm written.
+pub fn norm_forward(rows: usize, width: usize) -> Cost {
+    Cost::new(2 * rows * width, 8 * rows * width)
+}
+
+/// Gradient and stream read; the gradient of the stream, which has another reader, read and written.
+pub fn norm_backward(rows: usize, width: usize) -> Cost {
+    Cost::new(4 * rows * width, 17 * rows * width)
 }

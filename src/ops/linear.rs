@@ -55,10 +55,10 @@ impl Backward for Linear {
 
 /// `rows` rows of `inner` elements to rows of `width`.
 pub fn forward(rows: usize, inner: usize, width: usize) -> Cost {
-    Cost::product(rows, width, inner, 4)
+    Cost::new(rows * (inner + width) + width * inner, 2 * rows * inner * width)
 }
 
-/// The gradients of input, weight and bias.
+/// The gradients of input, weight and bias; the gradient of the output is read once for all three.
 pub fn backward(rows: usize, inner: usize, width: usize) -> Cost {
-    Cost::product(rows, inner, width, 4) + Cost::product(width, inner, rows, 4)
+    Cost::new(rows * (2 * inner + width) + 2 * width * inner, 4 * rows * inner * width)
 }

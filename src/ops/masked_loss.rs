@@ -52,5 +52,5 @@ impl Tape<'_> {
 
 /// `elements` of the prediction: read and written, the target read.
 pub fn cost(elements: usize) -> Cost {
-    Cost { bytes: 12 * elements as u64, flops: 5 * elements as u64 }
+    Cost::new(3 * elements, 5 * elements)
 }

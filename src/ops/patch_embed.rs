@@ -71,12 +71,14 @@ impl Backward for Undo {
     }
 }
 
-/// `rows` tokens of `inner` elements to width `width`.
-pub fn forward(rows: usize, inner: usize, width: usize) -> Cost {
-    Cost::product(rows, width, inner, 4)
+/// `tokens` tokens of each of `batch` images, of `inner` elements, to width `width`: reads z, the weight and the positions,
+/// writes the patches and x.
+pub fn forward(batch: usize, tokens: usize, inner: usize, width: usize) -> Cost {
+    let rows = batch * tokens;
+    Cost::new(rows * (2 * inner + width) + width * (inner + tokens), 2 * rows * inner * width)
 }
 
-/// The gradients of weight and bias.
+/// The gradients of weight and bias, from those of x and the patches.
 pub fn backward(rows: usize, inner: usize, width: usize) -> Cost {
-    Cost::product(width, inner, rows, 4)
+    Cost::new(rows * (inner + width) + width * inner, 2 * rows * inner * width)
 }

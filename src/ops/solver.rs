@@ -1,6 +1,6 @@
 //! The elementwise steps of samplers.
 
-use crate::base::PatchGrid;
+use crate::base::{Cost, PatchGrid};
 use crate::cpu;
 use crate::device::Device;
 use crate::tensor::Tensor;
@@ -22,4 +22,9 @@ pub fn guide(device: &Device, v: &mut Tensor, u: &Tensor, weight: f32, channels:
     match device {
         Device::Cpu(cpu) => cpu::solver::guide(cpu, v.f32_mut(), u.f32(), weight, channels, grid),
     }
+}
+
+/// An advance of `elements`, or the guidance of as many: two arrays read, one written.
+pub fn cost(elements: usize) -> Cost {
+    Cost::new(3 * elements, 3 * elements)
 }

@@ -1,6 +1,6 @@
 //! A prediction by tokens (B, T, P P Cv) as images (B, C, H, W): the first C of the Cv channels.
 
-use crate::base::{DType, PatchGrid};
+use crate::base::{Cost, DType, PatchGrid};
 use crate::cpu;
 use crate::device::Device;
 use crate::tensor::Tensor;
@@ -21,4 +21,9 @@ pub fn unpatchify(device: &Device, grid: PatchGrid, tokens: &Tensor, out: &mut T
 /// Memory for `batch` images of `grid`.
 pub fn images(device: &Device, label: &'static str, batch: usize, grid: PatchGrid) -> Tensor {
     Tensor::new(device, label, [batch, grid.channels, grid.height, grid.width], DType::F32)
+}
+
+/// `elements` of the images, read and written.
+pub fn cost(elements: usize) -> Cost {
+    Cost::new(2 * elements, 0)
 }

@@ -97,5 +97,5 @@ pub fn update(
 
 /// `parameters` with `averages` moving averages: w, g, m, v and the averages read, all but g written; the norm reads g.
 pub fn cost(parameters: usize, averages: usize) -> Cost {
-    Cost { bytes: (parameters * 4 * (8 + 2 * averages)) as u64, flops: (parameters * (14 + 3 * averages)) as u64 }
+    Cost::new(parameters * (8 + 2 * averages), parameters * (16 + 3 * averages))
 }

@@ -12,5 +12,7 @@ mod matmul;
 mod mlp;
 mod noise;
 mod patch_embed;
+mod solver;
 mod sums;
+mod unpatchify;
 mod update;
