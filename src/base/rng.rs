@@ -52,7 +52,7 @@ impl Stream {
     }
 
     /// Four independent words.
-    #[inline]
+    #[inline(always)]
     pub fn words(&self, block: u32) -> [u32; 4] {
         philox4x32([block, self.sample, self.step, self.purpose as u32], self.key)
     }
@@ -64,7 +64,7 @@ impl Stream {
     }
 
     /// Four standard normals.
-    #[inline]
+    #[inline(always)]
     pub fn normals(&self, block: u32) -> [f32; 4] {
         let [a, b, c, d] = self.words(block);
         let ([x, y], [z, w]) = (box_muller(a, b), box_muller(c, d));
@@ -87,7 +87,7 @@ impl Stream {
 }
 
 /// Ten rounds of Philox on a counter of four words.
-#[inline]
+#[inline(always)]
 pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     for _ in 0..10 {
         let a = u64::from(counter[0]) * 0xD251_1F53;
@@ -99,13 +99,13 @@ pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
 }
 
 /// The upper 24 bits of a word as an odd multiple of 2^-25: never 0, never 1.
-#[inline]
+#[inline(always)]
 pub fn uniform(word: u32) -> f32 {
     ((word >> 8) as f32).mul_add(2.0 / 33_554_432.0, 1.0 / 33_554_432.0)
 }
 
 /// Two standard normals: `sqrt(-2 ln u) (cos 2 pi v, sin 2 pi v)`.
-#[inline]
+#[inline(always)]
 fn box_muller(u: u32, v: u32) -> [f32; 2] {
     let radius = (-2.0 * ln(uniform(u))).sqrt();
     let (sin, cos) = sin_cos_turns(v);
@@ -115,7 +115,7 @@ fn box_muller(u: u32, v: u32) -> [f32; 2] {
 /// Natural logarithm of a normal positive number, within two units in the last place.
 ///
 /// `x = 2^e m` with `m` in `[sqrt(1/2), sqrt 2)`, `s = (m - 1) / (m + 1)`, `ln m = 2 atanh s` as an odd series.
-#[inline]
+#[inline(always)]
 pub fn ln(x: f32) -> f32 {
     let bits = x.to_bits();
     let mut exponent = (bits >> 23) as i32 - 127;
@@ -156,7 +156,7 @@ pub fn exp(x: f32) -> f32 {
 ///
 /// The three upper bits choose the octant; the rest, folded into `[0, 1/8]` turn, goes through Taylor polynomials whose
 /// first dropped term is below 2^-27.
-#[inline]
+#[inline(always)]
 pub fn sin_cos_turns(word: u32) -> (f32, f32) {
     const STEP: f32 = std::f32::consts::FRAC_PI_4 / 2_097_152.0; // an eighth of a turn in 21 bits
     let octant = word >> 29;

@@ -75,19 +75,32 @@ pub fn noise(
     cpu.threads.each(parts, 1, |i, (z, u)| {
         let (sample, offset) = (i / blocks, i % blocks * width);
         let time = f64::from(t[sample]);
-        let [alpha, sigma] = [path.alpha(time) as f32, path.sigma(time) as f32];
-        let [alpha_rate, sigma_rate] = [path.alpha_rate(time) as f32, path.sigma_rate(time) as f32];
+        let at = [path.alpha(time) as f32, path.sigma(time) as f32];
+        let rate = [path.alpha_rate(time) as f32, path.sigma_rate(time) as f32];
         let stream = draw.stream(sample, Purpose::Noise);
         let x = &x[sample * image + offset..][..z.len()];
-        for (block, (z, u)) in z.chunks_mut(4).zip(u.chunks_mut(4)).enumerate() {
-            let eps = stream.normals((offset / 4 + block) as u32);
-            for (i, (z, u)) in z.iter_mut().zip(u).enumerate() {
-                let x = x[4 * block + i];
-                *z = alpha * x + sigma * eps[i];
-                *u = alpha_rate * x + sigma_rate * eps[i];
+        mix(cpu.isa(), stream, (offset / 4) as u32, at, rate, x, z, u);
+    });
+}
+
+vectorised! {
+    /// z and u, from (alpha, sigma) and their rates of change, with the normals of `stream` from `block` on.
+    fn mix(
+        stream: Stream,
+        block: u32,
+        at: [f32; 2],
+        rate: [f32; 2],
+        x: &[f32],
+        z: &mut [f32],
+        u: &mut [f32],
+    ) {
+        for (block, ((x, z), u)) in (block..).zip(x.chunks(4).zip(z.chunks_mut(4)).zip(u.chunks_mut(4))) {
+            for (((&x, z), u), eps) in x.iter().zip(z).zip(u).zip(stream.normals(block)) {
+                *z = at[0] * x + at[1] * eps;
+                *u = rate[0] * x + rate[1] * eps;
             }
         }
-    });
+    }
 }
 
 /// Replaces each label by `null` with probability `rate`.

@@ -52,6 +52,7 @@ struct Place<'a> {
 }
 
 impl Epilogue for Place<'_> {
+    #[inline(always)]
     fn write(&self, row: usize, col: usize, sums: &[f32], out: &mut [f32]) {
         let patch = self.kept.map_or(row % self.tokens, |kept| kept[row] as usize);
         let position = &self.position[patch * self.bias.len() + col..];
