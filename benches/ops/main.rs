@@ -96,7 +96,11 @@ pub struct Clock<'a> {
     outputs: Vec<Vec<f32>>,
 }
 
-impl Clock<'_> {
+impl<'a> Clock<'a> {
+    fn new(device: &'a Device, memory: Option<&'a mut peak::Memory>) -> Clock<'a> {
+        Clock { device, memory, bandwidth: 0.0, laps: vec![], outputs: vec![] }
+    }
+
     /// Times `work`, which finds cold caches.
     pub fn lap<R>(&mut self, work: impl FnOnce() -> R) -> R {
         if let Some(memory) = &mut self.memory {
@@ -126,6 +130,7 @@ struct Row {
     seconds: Vec<f64>,
 }
 
+/// Runs the benches and keeps the best that the machine has shown.
 pub struct Bench {
     criterion: Criterion,
     device: [Device; 2],
@@ -163,13 +168,13 @@ impl Bench {
             let kind = usize::from(products == DType::BF16);
             let Device::Cpu(cpu) = &self.device[kind];
             let mut ready = None;
-            let mut rows = laps.iter().map(|(lap, costs)| Row {
+            let row = |(lap, costs): &(&str, &[Cost])| Row {
                 name: format!("{:28} {:14} {products:?}", format!("{op} {lap}"), size.name()),
                 costs: costs.to_vec(),
                 products,
                 seconds: vec![],
-            });
-            let mut rows: Vec<Row> = rows.by_ref().collect();
+            };
+            let mut rows: Vec<Row> = laps.iter().map(row).collect();
             group.bench_function(format!("{} {products:?}", size.name()), |bencher| {
                 let run = ready.get_or_insert_with(|| verified(op, &self.device[kind], &fixture));
                 self.peak[kind] = self.peak[kind].max(peak::flops(cpu, 5));
@@ -216,12 +221,6 @@ impl Bench {
                 self.bandwidth / 1e9,
             );
         }
-    }
-}
-
-impl<'a> Clock<'a> {
-    fn new(device: &'a Device, memory: Option<&'a mut peak::Memory>) -> Clock<'a> {
-        Clock { device, memory, bandwidth: 0.0, laps: vec![], outputs: vec![] }
     }
 }
 
