@@ -179,7 +179,10 @@ impl Trainer {
                     self.failed_saves = 0;
                     let keep = self.run.plan.recipe.checkpoint.keep;
                     progress.event(&Event::Saved { step: self.state.step, path: &path });
-                    return self.run.checkpoints.prune(self.state.step, keep);
+                    if let Err(error) = self.run.checkpoints.prune(self.state.step, keep) {
+                        progress.warn(&format!("{error}: old checkpoints stay"));
+                    }
+                    return Ok(());
                 }
                 Err(error) => {
                     self.failed_saves += 1;

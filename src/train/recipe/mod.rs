@@ -148,7 +148,7 @@ section! {
         /// Steps between two pictures; 0 draws none
         every: u64 = 10_000,
         /// Images of a picture, the classes in turn
-        count: usize = 40,
+        count: usize = 64,
         /// Steps of the solver
         steps: usize = 50,
         /// The solver: euler or heun
