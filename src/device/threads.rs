@@ -87,6 +87,8 @@ impl Threads {
         let kernel = Kernel { task, tasks };
         *team.kernel.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(kernel);
         team.next.store(0, Ordering::Relaxed);
+        // Where the caller's own task panicked as well, nobody has looked at the last kernel's flag.
+        team.panicked.store(false, Ordering::Relaxed);
         team.busy.store(self.handles.len(), Ordering::Relaxed);
         team.epoch.fetch_add(1, Ordering::Release);
         {
