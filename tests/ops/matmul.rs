@@ -24,6 +24,7 @@ const SHAPES: &[(usize, usize, usize)] = &[
     (239, 1, 77),
     (31, 33, 1100),
     (300, 97, 8),
+    (200, 50, 1100),
     (130, 145, 2049),
 ];
 
@@ -190,6 +191,19 @@ fn epilogues_and_maps_are_what_they_say() {
             let backward = run(&cpu, &a, &b, f32::NAN, GeluBackward { pre: &pre, width: n });
             let expected: Vec<f32> = sums.iter().zip(&pre).map(|(x, &pre)| x * math::gelu_derivative(pre)).collect();
             assert_eq!(bits(&backward), bits(&expected), "{what}: GeluBackward");
+        }
+    }
+}
+
+#[test]
+fn every_nan_reaches_the_product() {
+    for payload in [0xffff_ffff, 0x7fff_ffff, 0x7f80_0001, 0x7fc0_0000] {
+        for cpu in devices(1) {
+            let mut c = [0.0; 4];
+            let (a, b) = ([f32::from_bits(payload), 1.0], [1.0, 2.0]);
+            product(&cpu, Matrix::new(&a, 2, 1), Matrix::new(&b, 1, 2), &mut c, Accumulate::Set);
+            assert!(c[0].is_nan() && c[1].is_nan(), "{payload:x} on {} {:?}: {c:?}", cpu.isa(), cpu.products);
+            assert_eq!(c[2..], [1.0, 2.0]);
         }
     }
 }

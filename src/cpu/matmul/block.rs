@@ -83,8 +83,7 @@ impl<E: Epilogue> Work for Block<'_, E> {
         for start in (0..steps).step_by(depth) {
             let block = start..steps.min(start + depth);
             let packed = &mut packed.words()[..range.len().div_ceil(LANES) * block.len() * LANES];
-            let steps_packed = block.clone();
-            Pack { source: own, first: range.start, steps: steps_packed, round: self.round, out: packed }.run::<V>();
+            Pack { source: own, first: range.start, steps: block.clone(), round: self.round, out: packed }.run::<V>();
             let (a, b) = match self.shared {
                 Shared::A(a) => (Strips::part(a, self.rows.start, steps, start), Strips::whole(packed, block.len())),
                 Shared::B(b) => (Strips::whole(packed, block.len()), Strips::part(b, self.cols.start, steps, start)),

@@ -67,23 +67,15 @@ unsafe fn square<V: Vector>(source: &Matrix, row: usize, col: usize, round: bool
             prefetch(next.wrapping_add(i * source.row_stride.max(source.col_stride)));
         }
         if source.col_stride == 1 {
+            let present = source.cols.saturating_sub(col);
             for (i, x) in x.iter_mut().enumerate() {
-                *x = read(
-                    source,
-                    row + i < source.rows,
-                    (row + i) * source.row_stride + col,
-                    source.cols.saturating_sub(col),
-                );
+                *x = read(source, row + i < source.rows, (row + i) * source.row_stride + col, present);
             }
             V::transpose(&mut x);
         } else {
+            let present = source.rows.saturating_sub(row);
             for (i, x) in x.iter_mut().enumerate() {
-                *x = read(
-                    source,
-                    col + i < source.cols,
-                    (col + i) * source.col_stride + row,
-                    source.rows.saturating_sub(row),
-                );
+                *x = read(source, col + i < source.cols, (col + i) * source.col_stride + row, present);
             }
         }
         for (out, x) in out.chunks_exact_mut(LANES).zip(x.chunks_exact(V::DEPTH)) {
