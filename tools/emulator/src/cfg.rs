@@ -141,8 +141,8 @@ impl Blocks {
         (0..registers as u32).filter(|r| entry.get(*r as usize / 64).is_some_and(|w| w >> (r % 64) & 1 != 0)).collect()
     }
 
-    /// Forward dataflow: the registers that have a property before each instruction in `at`, on some path. `transfer`
-    /// gives what an instruction does to the set.
+    /// Forward dataflow: the registers that have a property before each instruction in `at`, on some path. All have it
+    /// where the kernel starts; `transfer` gives what an instruction does to the set.
     pub fn reach(
         &self,
         registers: usize,
@@ -151,6 +151,7 @@ impl Blocks {
     ) -> HashMap<usize, Vec<u64>> {
         let words = registers.div_ceil(64);
         let mut entry = vec![vec![0u64; words]; self.len() + 1];
+        entry[0].fill(u64::MAX);
         let mut changed = true;
         while changed {
             changed = false;

@@ -14,14 +14,14 @@ use crate::{
     alu::Alu,
     cfg::{Blocks, Effects, Flow},
     error::LoadError,
-    ir::{Ins, Kernel, Op, Special},
+    ir::{Ins, Kernel, MbarrierOp, Op, Special},
     parse::{Function, Module, Operand, Statement, Variable},
     regs::Slot,
     types::{Space, Ty},
     window,
 };
 use opcode::Opcode;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Where each module-level variable of global and constant memory was placed.
 pub type Addresses = HashMap<String, u64>;
@@ -62,9 +62,22 @@ pub fn decode(module: &Module, function: &Function, addresses: &Addresses) -> Re
             *slot = join.map_or(u32::MAX, |join| join as u32);
         }
     }
+    mark_ignored_waits(&mut code, &effects);
     let unwritten = blocks.read_before_written(&effects, function.registers.len());
     let touches = wgmma::check(&mut code, &blocks, &effects, &lower);
     Ok(lower.finish(code, &unwritten, touches))
+}
+
+/// Finds waits for an mbarrier whose result no instruction reads.
+fn mark_ignored_waits(code: &mut [Ins], effects: &[Effects]) {
+    let read: HashSet<u32> = effects.iter().flat_map(|e| e.reads.iter().copied()).collect();
+    for (ins, effects) in code.iter_mut().zip(effects) {
+        if let Op::Mbarrier(mbarrier) = &mut ins.op
+            && let MbarrierOp::Wait { ignored, .. } = &mut mbarrier.op
+        {
+            *ignored = !effects.writes.iter().any(|r| read.contains(r));
+        }
+    }
 }
 
 /// What is known while the statements of one entry are decoded.

@@ -446,6 +446,8 @@ pub enum MbarrierOp {
         out: Slot,
         phase: Phase,
         suspends: bool,
+        /// Nothing ever reads its result, so that a `false` would pass for success.
+        ignored: bool,
     },
 }
 
@@ -502,7 +504,7 @@ pub struct Wgmma {
     /// Stored with M (or N) contiguous instead of K.
     pub a_transposed: bool,
     pub b_transposed: bool,
-    /// An accumulator or a register of A may have been written since the last `wgmma.fence`.
+    /// No `wgmma.fence` comes before it, or an accumulator or a register of A may have been touched since.
     pub unfenced: bool,
 }
 

@@ -25,6 +25,15 @@ impl Report {
         self.counts.by_class(&self.function.kernel)
     }
 
+    /// PTX lines that at least one lane executed, ascending.
+    pub fn executed_lines(&self) -> Vec<u32> {
+        let code = self.function.kernel.code.iter().zip(&self.counts.by_instruction);
+        let mut lines: Vec<u32> = code.filter(|(_, c)| c.lanes > 0).map(|(ins, _)| ins.line).collect();
+        lines.sort_unstable();
+        lines.dedup();
+        lines
+    }
+
     /// Counts by source line; empty without `-lineinfo`.
     pub fn by_line(&self) -> BTreeMap<(String, u32), Count> {
         let lines = self.counts.by_line(&self.function.kernel);

@@ -331,12 +331,12 @@ impl<'a> World<'a> {
         let actor = warp.actor();
         let known = self.clocks.of(actor);
         let time = known.seen.get(actor);
-        let event = Event { actor, time, proxy: Proxy::Generic, strong, known, pc: warp.split.pc };
+        let event = Event { actor, time, proxy: Proxy::Generic, strong, lanes: at.lanes, known, pc: warp.split.pc };
         let result = if write { races.write(at.offset, at.size, event) } else { races.read(at.offset, at.size, event) };
         result.or_else(|conflict| {
             let address = at.offset as u32 + crate::window::SHARED_BASE;
             let what = format!("shared address {address:#x}");
-            report(&conflict, &self.clocks, |pc| self.kernel.code[pc as usize].line, &what, at.lane)
+            report(&conflict, &self.clocks, |pc| self.kernel.code[pc as usize].line, &what, Some(at.lane))
         })
     }
 }
@@ -347,5 +347,7 @@ struct Touch {
     cta: usize,
     offset: usize,
     size: usize,
-    lane: Option<usize>,
+    lane: usize,
+    /// The lanes it is done for: this one, or all of them in a collective instruction.
+    lanes: u32,
 }

@@ -139,6 +139,8 @@ pub struct Event<'a> {
     pub proxy: Proxy,
     /// Atomics, and volatile or relaxed accesses, do not race with each other.
     pub strong: bool,
+    /// Lanes of the warp that take part; none for asynchronous work, whose events are ordered by time alone.
+    pub lanes: u32,
     /// What the one who issued it knew.
     pub known: &'a Knowledge,
     /// Instruction.
@@ -153,6 +155,24 @@ struct Stamp {
     pc: u32,
     proxy: Proxy,
     strong: bool,
+    lanes: u32,
+}
+
+impl Stamp {
+    fn conflict(&self, wrote: bool, why: Why) -> Conflict {
+        Conflict { actor: self.actor, pc: self.pc, wrote, why }
+    }
+
+    /// The same actor at the same time: nothing orders its lanes among each other.
+    fn same_moment(&self, event: &Event) -> bool {
+        self.actor == event.actor && self.time == event.time
+    }
+
+    /// Other lanes of the warp did it, and no `bar.warp.sync` lies between.
+    fn by_other_lanes(&self, event: &Event) -> bool {
+        let one_lane = self.lanes == event.lanes && event.lanes.count_ones() <= 1;
+        self.same_moment(event) && !one_lane && !(self.strong && event.strong)
+    }
 }
 
 /// History of one word, or of one byte of a word that is accessed in parts.
@@ -196,6 +216,7 @@ impl Lists {
         }
         let list = &mut self.lists[cell.reads as usize - 1];
         match list.iter_mut().find(|s| s.actor == stamp.actor) {
+            Some(old) if old.time == stamp.time => old.lanes |= stamp.lanes,
             Some(old) => *old = stamp,
             None => list.push(stamp),
         }
@@ -214,8 +235,18 @@ pub struct Conflict {
     pub actor: Actor,
     pub pc: u32,
     pub wrote: bool,
+    pub why: Why,
+}
+
+/// What a conflict lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// Nothing orders the two accesses.
+    Unordered,
     /// Ordered, yet not visible to the asynchronous proxy.
-    pub unfenced: bool,
+    Unfenced,
+    /// By other lanes of the same warp, which need not run in step.
+    Unsynchronised,
 }
 
 impl Races {
@@ -233,7 +264,14 @@ impl Races {
     pub fn read(&mut self, at: usize, size: usize, event: Event) -> Result<(), Conflict> {
         self.visit(at, size, |cell, reads| {
             conflict_with_write(cell, event)?;
+            if cell.write.by_other_lanes(&event) {
+                return Err(cell.write.conflict(true, Why::Unsynchronised));
+            }
             let stamp = event.stamp();
+            if cell.read.same_moment(&event) {
+                cell.read.lanes |= event.lanes;
+                return Ok(());
+            }
             if cell.read.time == 0 || cell.read.actor == event.actor || known(cell.read, event) {
                 cell.read = stamp;
                 return Ok(());
@@ -247,9 +285,16 @@ impl Races {
     pub fn write(&mut self, at: usize, size: usize, event: Event) -> Result<(), Conflict> {
         self.visit(at, size, |cell, reads| {
             conflict_with_write(cell, event)?;
+            // Lanes of one instruction may write the same place: one of them wins.
+            if cell.write.pc != event.pc && cell.write.by_other_lanes(&event) {
+                return Err(cell.write.conflict(true, Why::Unsynchronised));
+            }
             for read in std::iter::once(&cell.read).chain(reads.of(cell)) {
                 if read.time > 0 && !known(*read, event) && !(read.strong && event.strong) {
-                    return Err(Conflict { actor: read.actor, pc: read.pc, wrote: false, unfenced: false });
+                    return Err(read.conflict(false, Why::Unordered));
+                }
+                if read.pc != event.pc && read.by_other_lanes(&event) {
+                    return Err(read.conflict(false, Why::Unsynchronised));
                 }
             }
             reads.drop_of(cell);
@@ -291,7 +336,14 @@ impl Races {
 
 impl Event<'_> {
     fn stamp(&self) -> Stamp {
-        Stamp { actor: self.actor, time: self.time, pc: self.pc, proxy: self.proxy, strong: self.strong }
+        Stamp {
+            actor: self.actor,
+            time: self.time,
+            pc: self.pc,
+            proxy: self.proxy,
+            strong: self.strong,
+            lanes: self.lanes,
+        }
     }
 }
 
@@ -306,13 +358,12 @@ fn conflict_with_write(cell: &Cell, event: Event) -> Result<(), Conflict> {
     if write.time == 0 || write.strong && event.strong {
         return Ok(());
     }
-    let conflict = |unfenced| Conflict { actor: write.actor, pc: write.pc, wrote: true, unfenced };
     if !known(write, event) {
-        return Err(conflict(false));
+        return Err(write.conflict(true, Why::Unordered));
     }
     let crosses = write.proxy == Proxy::Generic && event.proxy == Proxy::Async;
     if crosses && event.known.proxied.get(write.actor) < write.time {
-        return Err(conflict(true));
+        return Err(write.conflict(true, Why::Unfenced));
     }
     Ok(())
 }
@@ -327,10 +378,10 @@ pub fn report<T>(
 ) -> Checked<T> {
     let (verb, name, line) =
         (if conflict.wrote { "written" } else { "read" }, clocks.name(conflict.actor), line_of(conflict.pc));
-    let why = if conflict.unfenced {
-        "and no fence.proxy.async lies between: an asynchronous copy or product need not see it"
-    } else {
-        "and nothing orders the two accesses"
+    let why = match conflict.why {
+        Why::Unordered => "and nothing orders the two accesses",
+        Why::Unfenced => "and no fence.proxy.async lies between: an asynchronous copy or product need not see it",
+        Why::Unsynchronised => "by another of its lanes, and no __syncwarp lies between",
     };
     accuse(Kind::Race, lane, format!("{what}: {verb} by {name} at PTX line {line}, {why}"))
 }
@@ -340,7 +391,7 @@ mod tests {
     use super::*;
 
     fn event(clocks: &Clocks, actor: Actor, proxy: Proxy) -> Event<'_> {
-        Event { actor, time: clocks.now(actor), proxy, strong: false, known: clocks.of(actor), pc: 0 }
+        Event { actor, time: clocks.now(actor), proxy, strong: false, lanes: 1, known: clocks.of(actor), pc: 0 }
     }
 
     fn two() -> (Clocks, Races) {
@@ -384,12 +435,26 @@ mod tests {
     }
 
     #[test]
+    fn a_read_of_what_another_lane_wrote_needs_a_warp_barrier() {
+        let (mut clocks, mut races) = two();
+        assert!(races.write(0, 4, event(&clocks, 0, Proxy::Generic)).is_ok());
+        fn by_lane_1(clocks: &Clocks) -> Event<'_> {
+            Event { lanes: 2, pc: 1, ..event(clocks, 0, Proxy::Generic) }
+        }
+        assert!(races.read(0, 4, by_lane_1(&clocks)).is_err_and(|c| c.why == Why::Unsynchronised));
+        clocks.tick(0);
+        assert!(races.read(0, 4, by_lane_1(&clocks)).is_ok());
+        let by_lane_0 = Event { pc: 2, ..event(&clocks, 0, Proxy::Generic) };
+        assert!(races.write(0, 4, by_lane_0).is_err_and(|c| !c.wrote));
+    }
+
+    #[test]
     fn an_asynchronous_read_of_a_generic_write_needs_a_proxy_fence_on_either_side_of_the_barrier() {
         for fence_first in [true, false] {
             let (mut clocks, mut races) = two();
             assert!(races.write(0, 4, event(&clocks, 0, Proxy::Generic)).is_ok());
             barrier(&mut clocks);
-            assert!(races.read(0, 4, event(&clocks, 1, Proxy::Async)).is_err_and(|c| c.unfenced));
+            assert!(races.read(0, 4, event(&clocks, 1, Proxy::Async)).is_err_and(|c| c.why == Why::Unfenced));
             clocks.fence_proxy(u32::from(!fence_first));
             if fence_first {
                 barrier(&mut clocks);

@@ -247,7 +247,7 @@ impl Lower<'_> {
                     self.source(hint, Ty::U32)?;
                 }
                 let out = self.dest(out, Ty::Pred)?;
-                (address, MbarrierOp::Wait { out, phase, suspends: verb == "try_wait" })
+                (address, MbarrierOp::Wait { out, phase, suspends: verb == "try_wait", ignored: false })
             }
             _ => return Err(self.error("not implemented by the emulator")),
         };

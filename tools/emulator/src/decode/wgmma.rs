@@ -8,8 +8,8 @@ use crate::{
 };
 use std::collections::HashMap;
 
-/// Marks products whose registers another instruction may have written since the last `wgmma.fence`, and returns the
-/// rows that each instruction touches. Kernels without products need neither.
+/// Marks products whose registers another instruction may have touched since the last `wgmma.fence`, or that no fence
+/// comes before, and returns the rows that each instruction touches. Kernels without products need neither.
 pub(super) fn check(code: &mut [Ins], blocks: &Blocks, effects: &[Effects], lower: &Lower) -> Vec<Box<[Slot]>> {
     if !code.iter().any(|ins| matches!(ins.op, Op::Wgmma(_))) {
         return vec![];
@@ -30,7 +30,10 @@ pub(super) fn check(code: &mut [Ins], blocks: &Blocks, effects: &[Effects], lowe
             Op::WgmmaFence => set.fill(0),
             // Products in a row need no fence between them.
             Op::Wgmma(_) => effects[pc].writes.iter().for_each(|r| set[*r as usize / 64] &= !(1 << (r % 64))),
-            _ => effects[pc].writes.iter().for_each(|r| set[*r as usize / 64] |= 1 << (r % 64)),
+            _ => {
+                let touched = effects[pc].reads.iter().chain(&effects[pc].writes);
+                touched.for_each(|r| set[*r as usize / 64] |= 1 << (r % 64));
+            }
         },
     );
     for (pc, dirty) in &dirty {

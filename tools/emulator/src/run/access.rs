@@ -206,20 +206,25 @@ impl World<'_> {
         access: &Access,
         lane: usize,
     ) -> Checked {
-        if self.settings.checks.init && !self.ctas[cta].shared.block.written.all(offset, access.size) {
+        self.shared_readable_by(warp, Touch { cta, offset, size: access.size, lane, lanes: 1 << lane }, access.strong)
+    }
+
+    #[inline(always)]
+    pub(super) fn shared_readable_by(&mut self, warp: &Warp, touch: Touch, strong: bool) -> Checked {
+        let Touch { cta, offset, size, lane, .. } = touch;
+        if self.settings.checks.init && !self.ctas[cta].shared.block.written.all(offset, size) {
             let address = offset as u32 + window::SHARED_BASE;
             let message = format!("shared address {address:#x}: read before it is written");
             return accuse(Kind::Init, lane, message);
         }
-        let touch = Touch { cta, offset, size: access.size, lane: Some(lane) };
-        self.touch_shared(warp, touch, false, access.strong)
+        self.touch_shared(warp, touch, false, strong)
     }
 
     #[inline(always)]
     fn store_shared(&mut self, warp: &Warp, access: &Access, ty: Ty, words: &Words) -> Checked {
         for lane in lanes(access.active) {
             let Place { cta, offset } = self.shared_place(warp, access, lane)?;
-            let touch = Touch { cta, offset, size: access.size, lane: Some(lane) };
+            let touch = Touch { cta, offset, size: access.size, lane, lanes: 1 << lane };
             self.touch_shared(warp, touch, true, access.strong)?;
             self.ctas[cta].shared.block.write(offset, &give(ty, words, lane)[..access.size]);
         }
@@ -256,6 +261,12 @@ impl World<'_> {
             0 => own,
             rank => rank as usize - 1,
         };
+        if cta != own
+            && self.ctas.get(cta).is_some_and(|c| self.warps[c.warps.clone()].iter().flatten().all(|w| w.done()))
+        {
+            let message = format!("shared address {address:#x}: the CTA with rank {cta} has left");
+            return accuse(Kind::Memory, lane, message);
+        }
         match self.ctas.get(cta).and_then(|c| c.shared.offset(within, size)) {
             Some(offset) => Ok(Place { cta, offset }),
             None => {

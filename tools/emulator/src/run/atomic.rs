@@ -84,7 +84,7 @@ impl World<'_> {
     fn atomic_shared(&mut self, warp: &Warp, access: &Access, lane: usize) -> Checked<u64> {
         let Place { cta, offset } = self.shared_place(warp, access, lane)?;
         self.shared_readable(warp, cta, offset, access, lane)?;
-        self.touch_shared(warp, Touch { cta, offset, size: access.size, lane: Some(lane) }, true, true)?;
+        self.touch_shared(warp, Touch { cta, offset, size: access.size, lane, lanes: 1 << lane }, true, true)?;
         Ok(word(&self.ctas[cta].shared.block.bytes[offset..offset + access.size]))
     }
 }

@@ -138,6 +138,9 @@ impl World<'_> {
         self.finish_stores(warp)?;
         self.open_cluster_barrier(None);
         let live = self.live_warps(warp.cta, None);
+        if live == 0 {
+            self.finish_loads(warp)?;
+        }
         for id in 0..16 {
             let barrier = &self.ctas[warp.cta].barriers[id];
             if barrier.waiting && barrier.expected.is_none() && barrier.arrived.len() == live {
@@ -162,6 +165,7 @@ impl World<'_> {
             for split in warp.splits().filter(|s| s.wait == Some(wait)) {
                 split.wait = None;
             }
+            self.clocks.tick(warp.actor());
             return Ok(Flow::Next);
         }
         Ok(Flow::Wait(wait))

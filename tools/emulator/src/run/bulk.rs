@@ -35,6 +35,8 @@ pub struct Landing {
     /// CTA, offset, bytes.
     writes: Vec<(usize, usize, Vec<u8>)>,
     mbarrier: (usize, usize),
+    /// CTA whose shared memory it reads.
+    from: Option<usize>,
     bytes: u32,
     time: u32,
 }
@@ -247,7 +249,7 @@ impl World<'_> {
             self.touch_bulk(warp, cta, piece, (actor, time), true, lane)?;
         }
         let writes = pieces.iter().zip(data).map(|(piece, data)| (cta, piece.offset, data)).collect();
-        let landing = Landing { writes, mbarrier, bytes, time };
+        let landing = Landing { writes, mbarrier, from: None, bytes, time };
         match self.settings.policy {
             Policy::Eager => self.land(landing, Some(warp)),
             Policy::Lazy => {
@@ -288,7 +290,8 @@ impl World<'_> {
         self.touch_bulk(warp, source.cta, &read, (actor, time), false, lane)?;
         self.touch_bulk(warp, target.cta, &write, (actor, time), true, lane)?;
         let data = self.ctas[source.cta].shared.block.bytes[read.offset..read.offset + read.size].to_vec();
-        let landing = Landing { writes: vec![(target.cta, target.offset, data)], mbarrier: key, bytes, time };
+        let writes = vec![(target.cta, target.offset, data)];
+        let landing = Landing { writes, mbarrier: key, from: Some(source.cta), bytes, time };
         match self.settings.policy {
             Policy::Eager => self.land(landing, Some(warp)),
             Policy::Lazy => {
@@ -314,7 +317,7 @@ impl World<'_> {
         }
         let Some(races) = &mut self.ctas[cta].races else { return Ok(()) };
         let known = self.clocks.of(warp.actor());
-        let event = Event { actor, time, proxy: Proxy::Async, strong: false, known, pc: warp.split.pc };
+        let event = Event { actor, time, proxy: Proxy::Async, strong: false, lanes: 0, known, pc: warp.split.pc };
         let result = if write {
             races.write(piece.offset, piece.size, event)
         } else {
@@ -418,6 +421,17 @@ impl World<'_> {
             self.clocks.learn(warp.actor(), stores.actor, done);
         }
         warp.bulk = bulk;
+    }
+
+    /// The last warp of a CTA leaves: no load may still use its shared memory.
+    pub(super) fn finish_loads(&mut self, warp: &Warp) -> Checked {
+        let cta = warp.cta;
+        let uses = |l: &Landing| l.from == Some(cta) || l.writes.iter().any(|(to, ..)| *to == cta);
+        if self.landings.iter().any(uses) {
+            let message = "the CTA leaves while a bulk copy still reads or writes its shared memory";
+            return accuse(Kind::Sync, None, message);
+        }
+        Ok(())
     }
 
     /// A warp leaves: its stores must have read the shared memory that may now vanish; they still write.

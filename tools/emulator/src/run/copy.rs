@@ -73,7 +73,8 @@ impl World<'_> {
                 let known = self.clocks.of(warp.actor());
                 // Time of a group: its number from 1; an actor's own clock starts there.
                 let time = warp.copies.committed + 1;
-                let event = Event { actor, time, proxy: Proxy::Generic, strong: false, known, pc: warp.split.pc };
+                let event =
+                    Event { actor, time, proxy: Proxy::Generic, strong: false, lanes: 0, known, pc: warp.split.pc };
                 races.write(offset, size, event).or_else(|conflict| {
                     let what = format!("shared address {:#x}", offset as u32 + window::SHARED_BASE);
                     report(&conflict, &self.clocks, |pc| self.kernel.code[pc as usize].line, &what, Some(lane))

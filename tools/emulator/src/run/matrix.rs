@@ -41,7 +41,8 @@ impl World<'_> {
             for (row, elements) in tile.iter_mut().enumerate() {
                 let lane = 8 * q + row;
                 let Place { cta, offset } = self.shared_place(warp, &access, lane)?;
-                self.shared_readable(warp, cta, offset, &access, lane)?;
+                let touch = Touch { cta, offset, size: 16, lane, lanes: u32::MAX };
+                self.shared_readable_by(warp, touch, false)?;
                 let bytes = &self.ctas[cta].shared.block.bytes[offset..offset + 16];
                 for (element, chunk) in elements.iter_mut().zip(bytes.chunks_exact(2)) {
                     *element = u16::from_le_bytes(chunk.try_into().expect("chunks of 2"));
@@ -73,7 +74,7 @@ impl World<'_> {
                 }
                 let lane = 8 * q + row;
                 let Place { cta, offset } = self.shared_place(warp, &access, lane)?;
-                self.touch_shared(warp, Touch { cta, offset, size: 16, lane: Some(lane) }, true, false)?;
+                self.touch_shared(warp, Touch { cta, offset, size: 16, lane, lanes: u32::MAX }, true, false)?;
                 self.ctas[cta].shared.block.write(offset, &bytes);
             }
         }

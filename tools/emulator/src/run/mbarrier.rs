@@ -63,7 +63,11 @@ impl World<'_> {
             }
         }
         super::access::aligned(&access)?;
-        if let MbarrierOp::Wait { out, phase, suspends } = ins.op {
+        if let MbarrierOp::Wait { out, phase, suspends, ignored } = ins.op {
+            if ignored {
+                let message = "nothing reads the result: a wait that ends early passes for a phase that has ended";
+                return accuse(Kind::Sync, None, message);
+            }
             return self.mbarrier_wait(warp, &access, out, phase, suspends);
         }
         for lane in lanes(active) {

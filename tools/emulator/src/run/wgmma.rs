@@ -94,7 +94,7 @@ impl World<'_> {
     pub(super) fn wgmma(&mut self, warp: &mut Warp, wgmma: &Wgmma, active: u32) -> Checked<Flow> {
         self.whole_warp(active)?;
         if wgmma.unfenced {
-            let message = "a register of the product may have been written since the last wgmma.fence";
+            let message = "no wgmma.fence lies between this product and what may have touched its registers before";
             return accuse(Kind::Race, None, message);
         }
         let (cta, group) = (warp.cta, warp.number as usize / 4);
@@ -204,7 +204,7 @@ impl World<'_> {
                 }
                 // Time of a group: its number from 1.
                 let (time, proxy) = (issue.group + 1, Proxy::Async);
-                let event = Event { actor, time, proxy, strong: false, known: &known, pc: issue.pc };
+                let event = Event { actor, time, proxy, strong: false, lanes: 0, known: &known, pc: issue.pc };
                 let races = self.ctas[cta].races.as_mut().expect("racecheck is on");
                 races.read(offset, 16, event).or_else(|conflict| {
                     let what = format!("shared address {:#x}", offset as u32 + window::SHARED_BASE);

@@ -2,6 +2,8 @@
 
 #![allow(dead_code)]
 
+pub mod cases;
+
 use emulator::{Checks, Config, Device, Policy};
 use std::{
     io::Write,
