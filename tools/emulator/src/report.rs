@@ -5,7 +5,10 @@ use crate::{
     count::{Class, Count},
     driver::Function,
 };
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 /// The outcome of a launch that ended without a fault.
 #[derive(Debug, Clone)]
@@ -25,6 +28,20 @@ impl Report {
         self.counts.by_class(&self.function.kernel)
     }
 
+    /// The features that this launch used and whose semantics no hardware has confirmed, a line each.
+    pub fn unvalidated(&self) -> String {
+        let used: BTreeSet<&str> = self
+            .function
+            .kernel
+            .opcodes
+            .iter()
+            .zip(&self.counts.by_instruction)
+            .filter(|(_, count)| count.lanes > 0)
+            .filter_map(|(opcode, _)| unvalidated(opcode))
+            .collect();
+        used.into_iter().map(|feature| format!("unvalidated: {feature}\n")).collect()
+    }
+
     /// PTX lines that at least one lane executed, ascending.
     pub fn executed_lines(&self) -> Vec<u32> {
         let code = self.function.kernel.code.iter().zip(&self.counts.by_instruction);
@@ -39,6 +56,25 @@ impl Report {
         let lines = self.counts.by_line(&self.function.kernel);
         lines.into_iter().filter_map(|(l, c)| Some((check::source(&self.function.files, Some(l))?, c))).collect()
     }
+}
+
+/// What of an opcode's semantics rests on the manual alone. Golden vectors recorded on hardware would remove entries.
+fn unvalidated(opcode: &str) -> Option<&'static str> {
+    let head = opcode.split('.').next().unwrap_or("");
+    let approximate = opcode.contains(".approx");
+    Some(match head {
+        "wgmma" => "wgmma: descriptors, swizzles, layouts, rounding, and when its reads are done",
+        "mma" => "mma: rounding of the sums",
+        "ldmatrix" | "stmatrix" => "ldmatrix and stmatrix: fragment layout",
+        "cp" if opcode.contains("tensor") => "tensor tiles: swizzles, edges and byte counts",
+        "cp" if opcode.contains("bulk") => "bulk copies: ordering and byte counts",
+        "mbarrier" => "mbarrier: phases under races of arrivals",
+        "barrier" if opcode.contains("cluster") => "cluster barriers: ordering",
+        "mapa" => "distributed shared memory: addresses",
+        "setmaxnreg" => "setmaxnreg: the register pool",
+        _ if approximate => "approximate functions: host mathematics, not the bits of the hardware",
+        _ => return None,
+    })
 }
 
 impl fmt::Display for Report {
@@ -58,6 +94,7 @@ impl fmt::Display for Report {
         writeln!(f, "  shared requests     {:>14}", total.shared_requests)?;
         writeln!(f, "  shared wavefronts   {:>14} ({} ideal)", total.shared_wavefronts, total.shared_ideal)?;
         writeln!(f, "  async bytes         {:>14}", total.async_bytes)?;
-        writeln!(f, "  matrix multiply-adds{:>14}", total.matrix_fma)
+        writeln!(f, "  matrix multiply-adds{:>14}", total.matrix_fma)?;
+        f.write_str(&self.unvalidated())
     }
 }

@@ -1,0 +1,130 @@
+//! Broken PTX must be refused or run, and never crash or hang the loader. FUZZ_SECONDS says how long to try; 2 if unset.
+
+mod common;
+
+use common::*;
+use emulator::{Config, Device};
+use std::time::{Duration, Instant};
+
+/// A text with scopes, vectors, variables and every kind of operand, for machines without nvcc.
+const SEED: &str = r#"
+.version 8.0
+.target sm_90a
+.address_size 64
+.file 1 "x.cu"
+.extern .func (.param .b32 r) vprintf (.param .b64 a, .param .b64 b);
+.const .align 4 .b8 table[16] = {1, 2, 0xff};
+.extern .shared .align 16 .b8 dynamic[];
+.visible .entry kernel(.param .u64 p, .param .align 64 .b8 q[128])
+.maxntid 128, 1, 1
+{
+    .local .align 8 .b8 __local_depot0[16];
+    .shared .align 8 .b8 fixed[64];
+    .reg .pred %p<4>;
+    .reg .b32 %r<9>;
+    .reg .b64 %rd<5>;
+    .reg .f32 %f<3>;
+    .loc 1 3 0
+    ld.param.u64 %rd1, [p];
+    mov.b64 {%r1, %r2}, %rd1;
+    mov.f32 %f1, 0f3F800000;
+$L1:
+    { .reg .pred P; setp.lt.s32 P, %r1, -5; @!P bra AGAIN; AGAIN: bra.uni $L2; }
+$L2:
+    ld.global.v4.u32 {%r1, %r2, _, %r4}, [%rd1+-16];
+    shfl.sync.bfly.b32 %r5|%p1, %r4, 1, 31, -1;
+    @%p1 bra $L1;
+    { .param .b64 a; st.param.b64 [a+0], %rd1; .param .b64 b; st.param.b64 [b+0], %rd2; .param .b32 r;
+      call.uni (r), vprintf, (a, b); ld.param.b32 %r6, [r+0]; }
+    st.shared.u32 [fixed+4], %r6;
+    bar.sync 0;
+    ret;
+}
+"#;
+
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (self.0 >> 33) as usize % limit.max(1)
+    }
+}
+
+/// Pieces that break texts in interesting ways.
+const PIECES: [&str; 24] = [
+    "{",
+    "}",
+    "(",
+    ")",
+    "[",
+    "]",
+    ";",
+    ",",
+    "@",
+    "|",
+    "%r<99999999>",
+    ".reg .b32 ",
+    "-9223372036854775808",
+    "0f",
+    "0x",
+    "\"",
+    "/*",
+    "//",
+    "$L1:",
+    ".b8 x[4294967296]",
+    "18446744073709551616",
+    "::",
+    "\u{fffd}",
+    "bra $L1;",
+];
+
+fn broken(text: &str, random: &mut Random) -> String {
+    let mut bytes = text.as_bytes().to_vec();
+    for _ in 0..1 + random.below(4) {
+        let (at, to) = (random.below(bytes.len()), random.below(bytes.len()));
+        match random.below(6) {
+            0 if !bytes.is_empty() => bytes[at] = random.below(256) as u8,
+            1 => bytes.truncate(at),
+            2 => drop(bytes.drain(at.min(to)..(at.min(to) + random.below(40)).min(bytes.len()))),
+            3 => {
+                let piece = PIECES[random.below(PIECES.len())];
+                bytes.splice(at..at, piece.bytes());
+            }
+            4 => {
+                let copy: Vec<u8> = bytes[at..(at + random.below(200)).min(bytes.len())].to_vec();
+                bytes.splice(to..to, copy);
+            }
+            _ => {
+                let digits: Vec<usize> = (0..bytes.len()).filter(|k| bytes[*k].is_ascii_digit()).collect();
+                if !digits.is_empty() {
+                    bytes[digits[random.below(digits.len())]] = b'0' + random.below(10) as u8;
+                }
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[test]
+fn broken_texts_neither_crash_nor_hang_the_loader() {
+    let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2);
+    let mut seeds = vec![SEED.to_string()];
+    seeds.extend(["cluster.cu", "gemm_wgmma.cu", "print.cu"].iter().filter_map(|file| ptx(file, "sm_90a")));
+    let mut device = Device::new(Config { memory: 1 << 20, ..Config::default() }).expect("a supported CPU");
+    assert!(device.load(SEED).is_ok(), "{:?}", device.load(SEED).err());
+    let mut random = Random(42);
+    let (mut tried, mut loaded) = (0, 0);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(seconds) {
+        let seed = &seeds[random.below(seeds.len())];
+        let text = broken(seed, &mut random);
+        let began = Instant::now();
+        let mut device = Device::new(Config { memory: 1 << 20, ..Config::default() }).expect("a supported CPU");
+        loaded += u64::from(device.load(&text).is_ok());
+        tried += 1;
+        assert!(began.elapsed() < Duration::from_secs(20), "a text took {:?}:\n{text}", began.elapsed());
+    }
+    println!("{tried} texts tried, {loaded} loaded");
+    assert!(tried > 0 && loaded < tried);
+}
