@@ -108,19 +108,20 @@ fn changes(lines: &[&str], at: usize) -> Vec<(&'static str, String)> {
             out.push(("delete a swizzle", format!("mov.b32 {out_register}, {a};")));
         }
     }
-    if (is("ld.") || is("st.") || is("ldmatrix") || is("cp.async") || is("atom.")) && !code.contains(".param") {
-        if let Some(open) = code.find("[%") {
-            let close = code[open..].find(']').map_or(open, |c| open + c);
-            let inner = &code[open + 1..close];
-            let shift = if code.contains("v4") || is("ldmatrix") || is("cp.async") { 16 } else { 4 };
-            let shifted = match inner.split_once('+') {
-                Some((base, offset)) => offset.parse::<i64>().map(|o| format!("{base}+{}", o + shift)).ok(),
-                None if !inner.contains(',') => Some(format!("{inner}+{shift}")),
-                None => None,
-            };
-            if let Some(shifted) = shifted {
-                out.push(("shift an offset", format!("{}[{shifted}{}", &code[..open], &code[close..])));
-            }
+    if (is("ld.") || is("st.") || is("ldmatrix") || is("cp.async") || is("atom."))
+        && !code.contains(".param")
+        && let Some(open) = code.find("[%")
+    {
+        let close = code[open..].find(']').map_or(open, |c| open + c);
+        let inner = &code[open + 1..close];
+        let shift = if code.contains("v4") || is("ldmatrix") || is("cp.async") { 16 } else { 4 };
+        let shifted = match inner.split_once('+') {
+            Some((base, offset)) => offset.parse::<i64>().map(|o| format!("{base}+{}", o + shift)).ok(),
+            None if !inner.contains(',') => Some(format!("{inner}+{shift}")),
+            None => None,
+        };
+        if let Some(shifted) = shifted {
+            out.push(("shift an offset", format!("{}[{shifted}{}", &code[..open], &code[close..])));
         }
     }
     if is("mbarrier.arrive.expect_tx") || is("mbarrier.init") {
@@ -142,12 +143,10 @@ fn changes(lines: &[&str], at: usize) -> Vec<(&'static str, String)> {
             ));
         }
     }
-    if is("selp.") || is("max.f32") || is("mma.sync") {
-        // A choice that always takes its first source, a maximum of nothing, a product that is not added.
-        let operands: Vec<&str> = code.splitn(2, char::is_whitespace).nth(1).unwrap_or("").trim().split(", ").collect();
-        if is("selp.") && operands.len() == 4 {
-            let kind = code.split('.').nth(1).and_then(|k| k.split(char::is_whitespace).next()).unwrap_or("b32");
-            out.push(("fix a choice", format!("mov.{kind} {}, {};", operands[0], operands[1])));
+    if is("selp.") {
+        let (opcode, operands) = code.split_once(char::is_whitespace).unwrap_or((code, ""));
+        if let [out_register, first, ..] = operands.trim().split(", ").collect::<Vec<_>>()[..] {
+            out.push(("fix a choice", format!("mov.{} {out_register}, {first};", &opcode["selp.".len()..])));
         }
     }
     out
