@@ -207,6 +207,41 @@ fn a_run_that_cannot_be_saved_goes_on_until_the_third_time() {
     assert_eq!(text.matches("the run is not saved; it goes on").count(), 2, "{text}");
 }
 
+#[test]
+fn samples_of_a_run_do_not_depend_on_the_batch_and_bad_requests_are_refused() {
+    let scratch = Scratch::new();
+    let run = scratch.path("run");
+    assert_eq!(code(&train(&scratch, &run, &[]).output().unwrap()), 0);
+    let draw = |name: &str, more: &[&str]| {
+        let mut command = engine(&["sample", "--steps", "3", "--run"]);
+        command.arg(&run).arg("--out").arg(scratch.path(name)).args(more).output().unwrap()
+    };
+    for (name, more) in [("a.npy", ["--count", "5", "--batch", "5"]), ("b.npy", ["--count", "3", "--batch", "1"])] {
+        let drawn = draw(name, &more);
+        assert_eq!(code(&drawn), 0, "{}", stderr(&drawn));
+    }
+    let values = |name: &str| fs::read(scratch.path(name)).unwrap().split_off(128);
+    assert!(values("a.npy").starts_with(&values("b.npy")) && values("b.npy").len() == 3 * 64 * 4);
+    for (name, more, exit, expected) in [
+        ("c.npy", ["--class", "2"], 2, "--class 2: the model has 2 classes; give 0 to 1"),
+        ("c.npy", ["--guidance", "nan"], 2, "--guidance NaN: give a finite weight"),
+        ("c.npy", ["--guidance-channels", "2"], 2, "--guidance-channels 2: the model has 1"),
+        ("c.npy", ["--sampler", "rk4"], 2, "rk4"),
+        ("c.npy", ["--count", "0"], 2, "--count"),
+        ("c.jpg", ["--count", "1"], 2, "name a .png or a .npy file"),
+        ("absent/c.npy", ["--count", "1"], 3, "absent/c.npy: "),
+    ] {
+        let refused = draw(name, &more);
+        assert_eq!(code(&refused), exit, "{more:?}: {}", stderr(&refused));
+        assert!(stderr(&refused).contains(expected), "{more:?}: {}", stderr(&refused));
+        assert!(!scratch.path(name).exists(), "{more:?}");
+    }
+    fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    let refused = draw("c.npy", &[]);
+    assert_eq!(code(&refused), 4, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("is neither a checkpoint nor a run that has one"), "{}", stderr(&refused));
+}
+
 /// A run that goes on until somebody ends it, after its first saved step.
 fn endless(scratch: &Scratch, out: &Path, more: &[&str]) -> (Child, BufReader<ChildStdout>) {
     let mut command = train(scratch, out, &["--steps", "100000000", "--json", "--set", "checkpoint.keep=1"]);

@@ -1,6 +1,6 @@
 use super::machine::Machine;
 use crate::base::Result;
-use crate::data::{Store, fashion_mnist};
+use crate::data::{Store, fashion_mnist, png};
 use crate::train::progress::{Clock, Progress, Style};
 use crate::train::recipe::{Change, FIRST_RUN};
 use crate::train::{Outcome, Plan, Recipe, Run, Stop, Trainer};
@@ -103,7 +103,7 @@ fn epilogue(program: &str, out: &Path, plan: &Plan, outcome: &Outcome, seconds: 
     if before == steps {
         return format!("{run}: was finished at step {steps}\nto go on, give the same command with --steps {more}");
     }
-    let images = if matches!(plan.model.grid.channels, 1 | 3) { "more.png" } else { "more.npy" };
+    let images = if png::has_picture(plan.model.grid.channels) { "more.png" } else { "more.npy" };
     let class = if plan.model.classes > 0 { " --class 0" } else { "" };
     let held_out = outcome.held_out.map(|loss| format!(", held-out loss {loss:.4}")).unwrap_or_default();
     format!(

@@ -2,7 +2,7 @@ use super::Plan;
 use super::checkpoint::{Checkpoints, Model, State};
 use super::recipe::Recipe;
 use crate::base::{Error, Result};
-use crate::data::{Info, atomic};
+use crate::data::{Info, atomic, png};
 use crate::device::Device;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
@@ -105,7 +105,7 @@ impl Run {
 
     /// The picture of `step`; latents, which have none, are an array.
     pub fn sample_path(&self, step: u64) -> PathBuf {
-        let picture = matches!(self.plan.model.grid.channels, 1 | 3);
+        let picture = png::has_picture(self.plan.model.grid.channels);
         self.folder.join(SAMPLES).join(format!("step_{step:08}.{}", if picture { "png" } else { "npy" }))
     }
 }
