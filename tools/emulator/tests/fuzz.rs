@@ -42,6 +42,9 @@ $L2:
 }
 "#;
 
+/// Nothing that can be read takes longer to load.
+const SLOW: Duration = Duration::from_secs(5);
+
 struct Random(u64);
 
 impl Random {
@@ -119,11 +122,19 @@ fn broken_texts_neither_crash_nor_hang_the_loader() {
     while start.elapsed() < Duration::from_secs(seconds) {
         let seed = &seeds[random.below(seeds.len())];
         let text = broken(seed, &mut random);
-        let began = Instant::now();
-        let mut device = Device::new(Config { memory: 1 << 20, ..Config::default() }).expect("a supported CPU");
-        loaded += u64::from(device.load(&text).is_ok());
+        let attempt = || {
+            let began = Instant::now();
+            let mut device = Device::new(Config { memory: 1 << 20, ..Config::default() }).expect("a supported CPU");
+            (device.load(&text).is_ok(), began.elapsed())
+        };
+        let (mut outcome, mut took) = attempt();
+        if took > SLOW {
+            // A machine that stood still for a while is not the loader's fault.
+            (outcome, took) = attempt();
+        }
+        assert!(took <= SLOW, "a text took {took:?} twice:\n{text}");
+        loaded += u64::from(outcome);
         tried += 1;
-        assert!(began.elapsed() < Duration::from_secs(20), "a text took {:?}:\n{text}", began.elapsed());
     }
     println!("{tried} texts tried, {loaded} loaded");
     assert!(tried > 0 && loaded < tried);
