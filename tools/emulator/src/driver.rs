@@ -72,7 +72,8 @@ pub struct Device {
 /// A loaded PTX text.
 #[derive(Debug)]
 pub struct Module {
-    functions: HashMap<String, Function>,
+    /// Each kernel, or why it cannot run.
+    functions: HashMap<String, std::result::Result<Function, LoadError>>,
     variables: HashMap<String, (u64, usize)>,
 }
 
@@ -214,10 +215,11 @@ impl Device {
         Ok(())
     }
 
-    /// Parses and decodes a PTX text and places its variables.
+    /// Parses a PTX text, decodes its kernels and places its variables.
     ///
     /// # Errors
-    /// Names the line of the first thing that the emulator does not implement.
+    /// For a text that is not PTX. A kernel that uses what the emulator does not implement is refused when it is asked
+    /// for, so that the others of its module run.
     pub fn load(&mut self, ptx: &str) -> Result<Module> {
         let module = parse::parse(ptx)?;
         let mut addresses = Addresses::new();
@@ -235,8 +237,9 @@ impl Device {
         let files = Arc::new(module.files.clone());
         let mut functions = HashMap::new();
         for function in &module.functions {
-            let kernel = Arc::new(decode(&module, function, &addresses)?);
-            functions.insert(function.name.clone(), Function { kernel, files: files.clone() });
+            let decoded = decode(&module, function, &addresses);
+            let decoded = decoded.map(|kernel| Function { kernel: Arc::new(kernel), files: files.clone() });
+            functions.insert(function.name.clone(), decoded);
         }
         Ok(Module { functions, variables })
     }
@@ -272,9 +275,13 @@ impl Device {
 
 impl Module {
     /// A kernel by its name in the PTX.
+    ///
+    /// # Errors
+    /// Names the line of the first thing that the emulator does not implement.
     pub fn function(&self, name: &str) -> Result<Function> {
         match self.functions.get(name) {
-            Some(function) => Ok(function.clone()),
+            Some(Ok(function)) => Ok(function.clone()),
+            Some(Err(refusal)) => Err(refusal.clone().into()),
             None => invalid(format!("{name}: the module has no such kernel; it has {}", self.names().join(", "))),
         }
     }

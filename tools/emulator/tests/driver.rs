@@ -100,7 +100,7 @@ fn what_is_not_implemented_is_refused_with_its_line() {
         ("ret;", "bra NOWHERE;", 16),
         ("ret;", "wgmma.mma_async.sync.aligned.m64n8k16.f32.e4m3.e4m3 {%r1}, %rd1, %rd2, 1, 1, 1;", 16),
     ] {
-        match device.load(&ADD.replace(good, bad)) {
+        match device.load(&ADD.replace(good, bad)).and_then(|module| module.function("add")) {
             Err(Error::Load(error)) => assert_eq!(error.line, line, "{error}"),
             other => panic!("{bad}: {other:?}"),
         }

@@ -43,6 +43,10 @@ super::operations! {
     F32S64 ["cvt.rn.f32.s64"] (a: i64) -> f32 { a as f32 }
     RzF32S32 ["cvt.rz.f32.s32"] (a: i32) -> f32 { narrow(a.into(), Towards::Zero) }
     RzF32U32 ["cvt.rz.f32.u32"] (a: u32) -> f32 { narrow(a.into(), Towards::Zero) }
+    RmF32S32 ["cvt.rm.f32.s32"] (a: i32) -> f32 { narrow(a.into(), Towards::Minus) }
+    RmF32U32 ["cvt.rm.f32.u32"] (a: u32) -> f32 { narrow(a.into(), Towards::Minus) }
+    RpF32S32 ["cvt.rp.f32.s32"] (a: i32) -> f32 { narrow(a.into(), Towards::Plus) }
+    RpF32U32 ["cvt.rp.f32.u32"] (a: u32) -> f32 { narrow(a.into(), Towards::Plus) }
     F64U32 ["cvt.rn.f64.u32"] (a: u32) -> f64 { a.into() }
     F64S32 ["cvt.rn.f64.s32"] (a: i32) -> f64 { a.into() }
     F64U64 ["cvt.rn.f64.u64"] (a: u64) -> f64 { a as f64 }
