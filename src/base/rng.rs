@@ -57,7 +57,7 @@ impl Stream {
         philox4x32([block, self.sample, self.step, self.purpose as u32], self.key)
     }
 
-    /// Four uniforms of the open interval (0, 1), each an odd multiple of 2^-25.
+    /// Four uniforms of the open interval (0, 1), each an odd multiple of 2^-24.
     #[inline]
     pub fn uniforms(&self, block: u32) -> [f32; 4] {
         self.words(block).map(uniform)
@@ -98,10 +98,11 @@ pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// The upper 24 bits of a word as an odd multiple of 2^-25: never 0, never 1.
-#[inline(always)]
+/// The upper 23 bits of a word, and a half, as a fraction: every value of the open interval (0, 1) that it takes is exact.
+#[inline]
 pub fn uniform(word: u32) -> f32 {
-    ((word >> 8) as f32).mul_add(2.0 / 33_554_432.0, 1.0 / 33_554_432.0)
+    // 2^-23 (n + 1/2) with n < 2^23 is an odd multiple of 2^-24 with 24 bits.
+    ((word >> 9) as f32 + 0.5) * (1.0 / 8_388_608.0)
 }
 
 /// Two standard normals: `sqrt(-2 ln u) (cos 2 pi v, sin 2 pi v)`.
@@ -194,6 +195,15 @@ mod tests {
             philox4x32([0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344], [0xa4093822, 0x299f31d0]),
             [0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1]
         );
+    }
+
+    #[test]
+    fn uniforms_stay_inside_the_open_interval_and_are_evenly_spaced() {
+        assert_eq!(uniform(0), 0.5 / 8_388_608.0);
+        assert_eq!(uniform(u32::MAX), 1.0 - 0.5 / 8_388_608.0);
+        for n in 0..1u32 << 23 {
+            assert_eq!(f64::from(uniform(n << 9)), (f64::from(n) + 0.5) / 8_388_608.0);
+        }
     }
 
     #[test]

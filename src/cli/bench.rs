@@ -26,7 +26,6 @@ enum BenchVerb {
 
 /// Time whole training steps on random data: noise, forward, backward, AdamW, one moving average
 #[derive(Args)]
-#[command(name = "step")]
 struct BenchStep {
     /// Size of the model
     #[arg(long, default_value = "sit-s-2")]

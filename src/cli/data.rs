@@ -15,7 +15,7 @@ pub struct Data {
 #[derive(Subcommand)]
 enum DataVerb {
     Ingest(Ingest),
-    Show(Show),
+    Info(StoreInfo),
 }
 
 /// Turn images or vectors into a store, which is written once and never changed
@@ -34,8 +34,7 @@ struct Ingest {
 
 /// Show what a store holds
 #[derive(Args)]
-#[command(name = "info")]
-struct Show {
+struct StoreInfo {
     store: PathBuf,
     /// Print one JSON object
     #[arg(long)]
@@ -46,7 +45,7 @@ impl Data {
     pub fn run(self) -> Result<()> {
         match self.verb {
             DataVerb::Ingest(verb) => verb.run(),
-            DataVerb::Show(verb) => verb.run(),
+            DataVerb::Info(verb) => verb.run(),
         }
     }
 }
@@ -69,7 +68,7 @@ impl Ingest {
     }
 }
 
-impl Show {
+impl StoreInfo {
     fn run(self) -> Result<()> {
         let store = Store::open(&self.store)?;
         store.verify()?;

@@ -71,7 +71,7 @@ pub fn adamw(cpu: &Cpu, hyper: AdamW, applied: u64, clip: f32, state: State) {
         clip,
         rate: (f64::from(hyper.lr) / first) as f32,
         second: (1.0 / second.sqrt()) as f32,
-        shrink: 1.0 - hyper.lr * hyper.weight_decay,
+        decay: hyper.lr * hyper.weight_decay,
     };
     let (averages, decays): (Vec<_>, Vec<_>) =
         state.averages.into_iter().map(|(average, decay)| (Chunks::new(average, BLOCK), decay)).unzip();
@@ -84,8 +84,8 @@ pub fn adamw(cpu: &Cpu, hyper: AdamW, applied: u64, clip: f32, state: State) {
         while at < start + w.len() {
             let (decayed, end) = stretch(state.undecayed, at, start + w.len());
             let here = at - start..end - start;
-            let shrink = if decayed { scales.shrink } else { 1.0 };
-            weights(cpu.isa(), scales, shrink, &mut w[here.clone()], &m[here.clone()], &v[here]);
+            let decay = if decayed { scales.decay } else { 0.0 };
+            weights(cpu.isa(), scales, decay, &mut w[here.clone()], &m[here.clone()], &v[here]);
             at = end;
         }
         for (average, &decay) in averages.into_iter().zip(&decays) {
@@ -111,8 +111,8 @@ struct Scales {
     rate: f32,
     /// The inverse root of the bias correction of v.
     second: f32,
-    /// What weight decay leaves of a weight.
-    shrink: f32,
+    /// What weight decay takes of a weight: not subtracted from one, where it would round away.
+    decay: f32,
 }
 
 vectorised! {
@@ -125,9 +125,9 @@ vectorised! {
         }
     }
 
-    fn weights(s: Scales, shrink: f32, w: &mut [f32], m: &[f32], v: &[f32]) {
+    fn weights(s: Scales, decay: f32, w: &mut [f32], m: &[f32], v: &[f32]) {
         for ((w, &m), &v) in w.iter_mut().zip(m).zip(v) {
-            *w = *w * shrink - s.rate * m / (v.sqrt() * s.second + s.hyper.epsilon);
+            *w -= decay * *w + s.rate * m / (v.sqrt() * s.second + s.hyper.epsilon);
         }
     }
 

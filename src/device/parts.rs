@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn chunks_advance_together() {
-        let threads = Threads::new(3);
+        let threads = Threads::new(3).unwrap();
         let (mut a, mut b) = (vec![0; 1001], vec![0; 101]);
         threads.each((Chunks::new(&mut a, 10), Chunks::new(&mut b, 1)), 1, |i, (a, b)| {
             a.fill(i);
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn chunks_stay_within_their_group() {
         let mut a = vec![0; 3 * 10];
-        Threads::new(2).each(Chunks::grouped(&mut a, 10, 4), 1, |i, chunk| chunk.fill(100 * i + chunk.len()));
+        Threads::new(2).unwrap().each(Chunks::grouped(&mut a, 10, 4), 1, |i, chunk| chunk.fill(100 * i + chunk.len()));
         let expected: Vec<_> = (0..9).flat_map(|i| vec![100 * i + [4, 4, 2][i % 3]; [4, 4, 2][i % 3]]).collect();
         assert_eq!(a, expected);
     }
@@ -219,7 +219,7 @@ mod tests {
     fn panels_cover_their_columns() {
         let (groups, rows, heads, width) = (2, 3, 2, 4);
         let mut a = vec![0; groups * rows * 3 * heads * width];
-        Threads::new(2).each(Triples::new(&mut a, rows, heads, width), 1, |i, panels| {
+        Threads::new(2).unwrap().each(Triples::new(&mut a, rows, heads, width), 1, |i, panels| {
             for (part, mut panel) in panels.into_iter().enumerate() {
                 (0..rows).for_each(|row| panel.row_mut(row).fill(100 * i + 10 * part + row));
             }
