@@ -33,7 +33,7 @@ impl Tensor {
         values: &[T],
     ) -> Tensor {
         let mut tensor = Tensor::new(device, label, shape, T::DTYPE);
-        tensor.slice_mut().copy_from_slice(values);
+        tensor.write(values);
         tensor
     }
 
@@ -52,6 +52,41 @@ impl Tensor {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Copies the elements to the host's `out`, which has as many.
+    pub fn read<T: Element>(&self, out: &mut [T]) {
+        assert_eq!(self.len(), out.len(), "a tensor of {:?} is read into {} elements", self.shape, out.len());
+        self.read_from(0, out);
+    }
+
+    /// A copy of the elements on the host.
+    pub fn to_vec<T: Element>(&self) -> Vec<T> {
+        let mut values = vec![T::zeroed(); self.len()];
+        self.read(&mut values);
+        values
+    }
+
+    /// Copies the host's `values`, as many as there are elements, to the device.
+    pub fn write<T: Element>(&mut self, values: &[T]) {
+        assert_eq!(self.len(), values.len(), "a tensor of {:?} is written from {} elements", self.shape, values.len());
+        self.write_from(0, values);
+    }
+
+    /// Copies the elements from element `start` on to the host's `out`.
+    pub fn read_from<T: Element>(&self, start: usize, out: &mut [T]) {
+        self.check::<T>();
+        let (len, end) = (self.len(), start + out.len());
+        assert!(end <= len, "elements {start} to {end} of a tensor of {len} are read");
+        self.buffer.read(start, out);
+    }
+
+    /// Copies the host's `values` to the elements from element `start` on.
+    pub fn write_from<T: Element>(&mut self, start: usize, values: &[T]) {
+        self.check::<T>();
+        let (len, end) = (self.len(), start + values.len());
+        assert!(end <= len, "elements {start} to {end} of a tensor of {len} are written");
+        self.buffer.write(start, values);
     }
 
     /// The elements, on the processor.
@@ -160,5 +195,34 @@ impl Slab {
         Buffer::joined_mut(
             self.parts[..parts].iter_mut().map(|part| &mut part.as_mut().expect("no part is out").buffer),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::Cpu;
+
+    fn device() -> Device {
+        Device::cpu(Cpu::new(None, DType::F32).unwrap())
+    }
+
+    #[test]
+    fn what_is_written_from_the_host_is_read_back_whole_and_by_ranges() {
+        let mut slab = Slab::zeros(&device(), "test", &[Shape::from([3]), Shape::from([2, 2])]).unwrap();
+        slab.part_mut(1).write(&[1.0f32, 2.0, 3.0, 4.0]);
+        slab.part_mut(1).write_from(1, &[5.0f32, 6.0]);
+        let mut last = [0.0f32; 2];
+        slab.part(1).read_from(2, &mut last);
+        assert_eq!(last, [6.0, 4.0]);
+        assert_eq!(slab.part(1).to_vec::<f32>(), [1.0, 5.0, 6.0, 4.0]);
+        assert_eq!(slab.part(0).to_vec::<f32>(), [0.0; 3]);
+    }
+
+    #[test]
+    #[should_panic(expected = "elements 2 to 4 of a tensor of 3 are written")]
+    fn the_gap_after_a_part_is_not_written() {
+        let mut slab = Slab::zeros(&device(), "test", &[Shape::from([3])]).unwrap();
+        slab.part_mut(0).write_from(2, &[1.0f32, 1.0]);
     }
 }

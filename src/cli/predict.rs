@@ -1,5 +1,5 @@
 use super::machine::{Machine, Products};
-use crate::base::{Accumulate, Error, PatchGrid, Path as DiffusionPath, Result, Shape};
+use crate::base::{Accumulate, Error, PatchGrid, Path as DiffusionPath, Result};
 use crate::data::tensors::{TensorFile, write_f32};
 use crate::device::Device;
 use crate::diffusion::predict;
@@ -106,46 +106,50 @@ impl Predict {
         let sign = if opened.model.time == Time::DataAt1 { -1.0 } else { 1.0 };
         let extents = shape.as_slice();
         let Some(target) = &self.target else {
-            let mut prediction = predict(&device, &opened.sit, &opened.params.weights, &inputs.z, &inputs.t, &inputs.y);
-            prediction.f32_mut().iter_mut().for_each(|v| *v *= sign);
-            return write_f32(&self.out, &[], &[("prediction", extents, prediction.f32())]);
+            let prediction = predict(&device, &opened.sit, &opened.params.weights, &inputs.z, &inputs.t, &inputs.y);
+            return write_f32(&self.out, &[], &[("prediction", extents, &scaled(&prediction, sign))]);
         };
-        let target = read(&device, &TensorFile::open(target)?, "target", extents)?;
-        let (prediction, loss) = self.differentiate(&device, opened, inputs, target, sign)?;
-        write_f32(&self.out, &[], &[("prediction", extents, prediction.f32()), ("loss", &[1], loss.f32())])
+        let mut target = read(&TensorFile::open(target)?, "target", extents)?;
+        // |sign v - u|^2 = |v - sign u|^2
+        target.iter_mut().for_each(|u| *u *= sign);
+        let target = Tensor::from_slice(&device, "batch", shape, &target);
+        let (prediction, loss) = self.differentiate(&device, opened, inputs, target)?;
+        let tensors = [("prediction", extents, &*scaled(&prediction, sign)), ("loss", &[1], &loss.to_vec())];
+        write_f32(&self.out, &[], &tensors)
     }
 
-    /// Prediction and loss; the gradients go to their file.
+    /// The output of the model and its loss; the gradients go to their file.
     fn differentiate(
         &self,
         device: &Device,
         opened: Opened,
         inputs: Inputs,
-        mut target: Tensor,
-        sign: f32,
+        target: Tensor,
     ) -> Result<(Tensor, Tensor)> {
         let Opened { sit, params, .. } = opened;
-        // |sign v - u|^2 = |v - sign u|^2
-        target.f32_mut().iter_mut().for_each(|u| *u *= sign);
         let mut gradients = params.zeros(device, "gradients")?;
         let mut tape = Tape::training(device, &params.weights, &mut gradients, Accumulate::Set, Keep::Everything);
         let v = sit.forward(&mut tape, &inputs.z, &inputs.t, &inputs.y, None);
         let mut prediction = images(device, "prediction", inputs.t.len(), sit.config.grid);
         unpatchify(device, sit.config.grid, tape.value(v), &mut prediction);
-        prediction.f32_mut().iter_mut().for_each(|v| *v *= sign);
         let count = Tensor::from_slice(device, "batch", [1], &[target.len() as f32]);
         let target = Target { values: &target, mask: None, kept: None, count: &count, grid: sit.config.grid };
         let loss = tape.masked_loss(v, target);
         tape.backward();
         if let Some(path) = &self.grads {
+            let values: Vec<Vec<f32>> = (0..gradients.count()).map(|i| gradients.part(i).to_vec()).collect();
             let pieces = params.list.pieces(params.list.trained());
-            let tensors: Vec<(&str, &[usize], &[f32])> = pieces
-                .map(|(piece, i, range)| (&*piece.name, &*piece.shape, &gradients.part(i).f32()[range]))
-                .collect();
+            let tensors: Vec<(&str, &[usize], &[f32])> =
+                pieces.map(|(piece, i, range)| (&*piece.name, &*piece.shape, &values[i][range])).collect();
             write_f32(path, &[], &tensors)?;
         }
         Ok((prediction, loss))
     }
+}
+
+/// `factor` times the elements of `values`.
+fn scaled(values: &Tensor, factor: f32) -> Vec<f32> {
+    values.to_vec::<f32>().into_iter().map(|v| factor * v).collect()
 }
 
 /// (B, C, H, W) of `z`.
@@ -166,10 +170,10 @@ fn inputs(device: &Device, file: &TensorFile, shape: [usize; 4], opened: &Opened
             .error(format_args!("z holds images of {given:?}, the model is for {wanted:?}; give such images")));
     }
     let batch = shape[0];
-    let z = read(device, file, "z", &shape)?;
-    let mut t = read(device, file, "t", &[batch])?;
+    let z = read(file, "z", &shape)?;
+    let mut t = read(file, "t", &[batch])?;
     if opened.model.time == Time::DataAt1 {
-        t.f32_mut().iter_mut().for_each(|t| *t = 1.0 - *t);
+        t.iter_mut().for_each(|t| *t = 1.0 - *t);
     }
     let mut labels = vec![classes as u32; batch];
     if classes > 0 && file.find("y").is_some() {
@@ -187,12 +191,18 @@ fn inputs(device: &Device, file: &TensorFile, shape: [usize; 4], opened: &Opened
             *label = y as u32;
         }
     }
-    Ok(Inputs { z, t, y: Tensor::from_slice(device, "batch", [batch], &labels) })
+    Ok(Inputs {
+        z: Tensor::from_slice(device, "batch", shape, &z),
+        t: Tensor::from_slice(device, "batch", [batch], &t),
+        y: Tensor::from_slice(device, "batch", [batch], &labels),
+    })
 }
 
-fn read(device: &Device, file: &TensorFile, name: &str, shape: &[usize]) -> Result<Tensor> {
+/// A tensor of floats that must have `shape`.
+fn read(file: &TensorFile, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+    // Before so much memory is asked for.
     file.expect_shape(file.entry(name)?, shape)?;
-    let mut tensor = Tensor::new(device, "batch", Shape::new(shape), crate::base::DType::F32);
-    file.read_f32(name, shape, tensor.f32_mut())?;
-    Ok(tensor)
+    let mut values = vec![0.0; shape.iter().product()];
+    file.read_f32(name, shape, &mut values)?;
+    Ok(values)
 }

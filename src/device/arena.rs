@@ -214,6 +214,16 @@ impl Buffer {
         bytemuck::cast_slice_mut(self.bytes_mut())
     }
 
+    /// Copies its elements from element `start` on to the host's `out`.
+    pub fn read<T: Element>(&self, start: usize, out: &mut [T]) {
+        out.copy_from_slice(&self.slice()[start..start + out.len()]);
+    }
+
+    /// Copies the host's `values` to its elements from element `start` on.
+    pub fn write<T: Element>(&mut self, start: usize, values: &[T]) {
+        self.slice_mut()[start..start + values.len()].copy_from_slice(values);
+    }
+
     /// Its place in the arena.
     pub fn offset(&self) -> usize {
         self.offset

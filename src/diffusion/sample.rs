@@ -34,13 +34,15 @@ pub fn sample(
     let mut evaluations = 0;
     for (i, labels) in request.labels.chunks(request.batch).enumerate() {
         let mut z = images(device, "sampler", labels.len(), grid);
-        for (j, image) in z.f32_mut().chunks_exact_mut(grid.image()).enumerate() {
+        let mut start = vec![0.0; z.len()];
+        for (j, image) in start.chunks_exact_mut(grid.image()).enumerate() {
             let index = i * request.batch + j;
             Stream::new(request.seed, index as u32, 0, Purpose::Start).fill_normals(image);
         }
+        z.write(&start);
         let mut velocity = ModelVelocity::new(device, sit, weights, request.guidance, labels);
         evaluations = request.sampler.integrate(&mut velocity, &mut z, request.steps);
-        all.extend_from_slice(z.f32());
+        all.extend(z.to_vec::<f32>());
         progress(all.len() / grid.image());
     }
     (all, evaluations)

@@ -120,12 +120,12 @@ impl ParamStore {
         let mut weights = Slab::zeros(device, "weights", &list.shapes(list.params.len()))?;
         for (i, param) in list.params.iter().enumerate() {
             let stream = Stream::new(seed, i as u32, 0, Purpose::Weights);
-            let values = weights.part_mut(i).f32_mut();
+            let mut values = vec![0.0; param.shape.len()];
             match &param.init {
                 Init::Zeros => {}
                 Init::Constant(constant) => values.copy_from_slice(constant),
                 Init::Normal(deviation) => {
-                    stream.fill_normals(values);
+                    stream.fill_normals(&mut values);
                     values.iter_mut().for_each(|x| *x *= deviation);
                 }
                 Init::Xavier => {
@@ -137,6 +137,7 @@ impl ParamStore {
                     }
                 }
             }
+            weights.part_mut(i).write(&values);
         }
         Ok(ParamStore { list, weights })
     }

@@ -53,7 +53,7 @@ impl HeldOut {
             fill(&mut self.batch, &self.images, &self.labels);
             let draw = Draw { seed: 0, step: STEP, first: (i * size) as u32 };
             noise(device, self.noise, draw, &self.batch, sit.config.grid, &mut self.noised);
-            sum += f64::from(objective(&mut Tape::inference(device, weights), sit, &self.noised).f32()[0]);
+            sum += f64::from(objective(&mut Tape::inference(device, weights), sit, &self.noised).to_vec::<f32>()[0]);
         }
         Ok(sum / (self.rows.len() / size) as f64)
     }

@@ -98,14 +98,14 @@ impl Step {
         tape.backward();
         let how = Update { adamw: AdamW { lr, ..settings.adamw }, clip: settings.clip };
         let done = update(device, how, &loss, &mut params.weights, gradients, moments, undecayed);
-        Report { loss: loss.f32()[0], norm: done.norm, applied: done.applied }
+        Report { loss: loss.to_vec()[0], norm: done.norm, applied: done.applied }
     }
 }
 
 /// Copies a batch of the loader into the buffers of a step.
 pub(super) fn fill(batch: &mut Batch, images: &[f32], labels: &[u32]) {
-    batch.x.f32_mut().copy_from_slice(images);
-    batch.y.slice_mut().copy_from_slice(labels);
+    batch.x.write(images);
+    batch.y.write(labels);
 }
 
 /// The loss of the model on what it sees, as the last operation of the tape.
@@ -142,7 +142,8 @@ mod tests {
     fn bits(step: &Step) -> Vec<u32> {
         let Moments { m, v, averages, applied } = &step.moments;
         let slabs = [&step.params.weights, m, v, &averages[0].weights];
-        slabs.iter().flat_map(|slab| slab.flat(slab.count())).map(|x| x.to_bits()).chain([*applied as u32]).collect()
+        let parts = slabs.iter().flat_map(|slab| (0..slab.count()).map(|i| slab.part(i)));
+        parts.flat_map(|part| part.to_vec::<f32>()).map(f32::to_bits).chain([*applied as u32]).collect()
     }
 
     #[test]

@@ -7,7 +7,8 @@ use crate::data::tensors::{FileDType, Spec, TensorFile, Writer};
 use crate::nn::ParamList;
 use crate::tensor::Slab;
 
-/// Writes the first `params` parameters of each slab into `file`, each slab under a prefix of its tensors' names.
+/// Writes the first `params` parameters of each slab into `file`, each slab under a prefix of its tensors' names. The host
+/// holds one tensor at a time.
 pub fn write(file: Marked, model: &Model, list: &ParamList, params: usize, slabs: &[(&str, &Slab)]) -> Result<Marked> {
     let all = || slabs.iter().flat_map(|slab| list.pieces(params).map(move |piece| (slab, piece)));
     let names: Vec<String> = all().map(|((prefix, _), (piece, ..))| format!("{prefix}{}", piece.name)).collect();
@@ -16,22 +17,28 @@ pub fn write(file: Marked, model: &Model, list: &ParamList, params: usize, slabs
     let path = file.path().to_owned();
     let model = serde_json::to_string(model).expect("a model has a form in JSON");
     let mut writer = Writer::new(file, &path, &[(MODEL_KEY, &model)], &specs.collect::<Vec<_>>())?;
+    let mut values: Vec<f32> = vec![];
     for ((_, slab), (_, param, range)) in all() {
-        writer.put(bytemuck::cast_slice(&slab.part(param).f32()[range]))?;
+        values.resize(range.len(), 0.0);
+        slab.part(param).read_from(range.start, &mut values);
+        writer.put(bytemuck::cast_slice(&values))?;
     }
     Ok(writer.finish())
 }
 
-/// Reads the first `params` parameters of `slab` from the tensors whose names have `prefix`.
+/// Reads the first `params` parameters of `slab` from the tensors whose names have `prefix`, one at a time.
 ///
 /// A file without `pos_embed` leaves the positions as they are: the table is a constant that not every format keeps.
 pub fn read(file: &TensorFile, list: &ParamList, params: usize, prefix: &str, slab: &mut Slab) -> Result<()> {
+    let mut values: Vec<f32> = vec![];
     for (piece, param, range) in list.pieces(params) {
         let name = format!("{prefix}{}", piece.name);
         if name == "pos_embed" && file.find(&name).is_none() {
             continue;
         }
-        file.read_f32(&name, &piece.shape, &mut slab.part_mut(param).f32_mut()[range])?;
+        values.resize(range.len(), 0.0);
+        file.read_f32(&name, &piece.shape, &mut values)?;
+        slab.part_mut(param).write_from(range.start, &values);
     }
     Ok(())
 }
