@@ -114,6 +114,40 @@ fn the_import_check_sees_every_form_of_import() {
     assert!(named("// crate::cli is above").is_empty());
 }
 
+/// What only the floors that know every device may say: views of memory that the processor alone addresses, and arms.
+const HOST_ONLY: [&str; 7] = ["Device::Cpu", ".f32()", ".f32_mut()", ".u32()", ".slice", ".flat(", ".flat_mut("];
+
+/// The first trace in a source of an assumption about the device.
+fn device_assumed(source: &str) -> Option<&'static str> {
+    let code: String = source.lines().filter_map(|line| line.split("//").next()).collect();
+    let kernels = floors_named(source).into_iter().any(|floor| FLOORS[floor] == "cpu");
+    HOST_ONLY.into_iter().find(|word| code.contains(word)).or(kernels.then_some("crate::cpu"))
+}
+
+#[test]
+fn above_the_operations_nothing_depends_on_the_device() {
+    let operations = FLOORS.iter().position(|&floor| floor == "ops").unwrap();
+    let mut seen = 0;
+    for file in files_under(Path::new("src"), "rs") {
+        if floor(&file).is_some_and(|floor| floor > operations) {
+            let assumed = device_assumed(&fs::read_to_string(&file).unwrap());
+            assert_eq!(assumed, None, "{}: read and write tensors by copies, let ops choose kernels", file.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 0, "there are floors above the operations");
+}
+
+#[test]
+fn the_device_check_sees_every_form_of_assumption() {
+    assert_eq!(device_assumed("match device { Device::Cpu(cpu) => 1 }"), Some("Device::Cpu"));
+    assert_eq!(device_assumed("use crate::{base, cpu::peak};"), Some("crate::cpu"));
+    assert_eq!(device_assumed("loss\n    .f32()[0]"), Some(".f32()"));
+    assert_eq!(device_assumed("y.slice_mut::<u32>()"), Some(".slice"));
+    assert_eq!(device_assumed("w.flat_mut(1).fill(0.0)"), Some(".flat_mut("));
+    assert_eq!(device_assumed("Device::cpu(Cpu::new(None, F32)?) // Device::Cpu"), None);
+}
+
 #[test]
 fn the_floors_stand_in_the_library_in_their_order() {
     let library = fs::read_to_string("src/lib.rs").unwrap();

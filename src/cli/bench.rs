@@ -1,10 +1,9 @@
 use super::machine::{Machine, Products};
 use crate::base::rng::{Purpose, Stream};
 use crate::base::{Error, PatchGrid, Path as DiffusionPath, Result};
-use crate::cpu::peak;
-use crate::device::Device;
 use crate::nn::sit::{SitConfig, SitSize};
 use crate::ops::noise::{Noise, Times};
+use crate::ops::peak_flops;
 use crate::ops::update::AdamW;
 use crate::tape::Keep;
 use crate::train::{Settings, Step};
@@ -86,14 +85,13 @@ impl BenchStep {
         let mut seconds: Vec<f64> = (2..2 + self.steps.get()).map(&mut run).collect();
         seconds.sort_by(f64::total_cmp);
         let median = seconds[seconds.len() / 2];
-        let Device::Cpu(cpu) = &device;
-        let peak = peak::flops(cpu, 20);
+        let peak = peak_flops(&device, 20);
         let (rate, share) = (cost.flops as f64 / median, cost.flops as f64 / median / peak);
         if self.json {
             let row = serde_json::json!({
                 "preset": self.preset,
                 "batch": batch,
-                "threads": cpu.threads.count(),
+                "device": device.describe(),
                 "precision": self.products.name(),
                 "drop": self.drop,
                 "seconds": median,

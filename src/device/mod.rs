@@ -30,6 +30,16 @@ impl Device {
         Device::Cpu(Arc::new(cpu))
     }
 
+    /// The device in words: what decides the bits, and the speed.
+    pub fn describe(&self) -> String {
+        match self {
+            Device::Cpu(cpu) => {
+                let threads = cpu.threads.count();
+                format!("cpu, {threads} thread{}, {}", if threads == 1 { "" } else { "s" }, cpu.isa())
+            }
+        }
+    }
+
     /// The memory of the device.
     pub fn arena(&self) -> &Arena {
         match self {

@@ -2,8 +2,8 @@
 
 use super::step::{Report, Settings};
 use super::stop::Stop;
-use crate::cpu::peak;
 use crate::device::Device;
+use crate::ops::peak_flops;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::fmt;
@@ -107,9 +107,7 @@ impl Progress {
     pub fn begin(&mut self, event: &Event, device: &Device, settings: &Settings) {
         self.event(event);
         let &Event::Begin { step, steps, .. } = event else { panic!("a run begins with its beginning") };
-        let peak = match device {
-            Device::Cpu(cpu) => peak::flops(cpu, PEAK_ROUNDS),
-        };
+        let peak = peak_flops(device, PEAK_ROUNDS);
         let now = Instant::now();
         self.meter = Some(Meter {
             begun: now,

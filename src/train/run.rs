@@ -96,7 +96,7 @@ impl Run {
             argv: argv.to_vec(),
             version: env!("CARGO_PKG_VERSION").into(),
             host: host(),
-            device: describe(device),
+            device: device.describe(),
         });
         let text = serde_json::to_string_pretty(&record).expect("a record has a form in JSON") + "\n";
         atomic::write(&path, text.as_bytes())?;
@@ -127,16 +127,6 @@ struct Start {
     version: String,
     host: String,
     device: String,
-}
-
-/// A device in words: what decides the bits, and the speed.
-pub fn describe(device: &Device) -> String {
-    match device {
-        Device::Cpu(cpu) => {
-            let threads = cpu.threads.count();
-            format!("cpu, {threads} thread{}, {}", if threads == 1 { "" } else { "s" }, cpu.isa())
-        }
-    }
 }
 
 fn model(plan: &Plan) -> Model {

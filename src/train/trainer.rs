@@ -1,7 +1,7 @@
 use super::checkpoint::{State, restore};
 use super::metrics::{Line, Metrics};
 use super::progress::{Event, Progress};
-use super::run::{Run, describe};
+use super::run::Run;
 use super::{HeldOut, Report, Step, Stop};
 use crate::base::{Error, Result};
 use crate::data::{Loader, Order, Split, Store, npy, png};
@@ -82,7 +82,7 @@ impl Trainer {
                 data: &self.about.provenance,
                 trained_on: self.about.trained_on,
                 held_out: self.about.held_out,
-                device: &describe(self.step.device()),
+                device: &self.step.device().describe(),
                 step: self.state.step,
                 steps: recipe.train.steps,
             },
