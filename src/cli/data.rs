@@ -1,5 +1,6 @@
 use crate::base::Result;
 use crate::data::ingest::ingest;
+use crate::data::tensors::FileDType;
 use crate::data::{Info, Store};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,10 +22,12 @@ enum DataVerb {
 /// Turn images or vectors into a store, which is written once and never changed
 #[derive(Args)]
 struct Ingest {
-    /// An IDX file (gzipped or not), an .npy file of shape (M, C, H, W), (M, H, W, C) or (M, d), or a folder with one
+    /// An IDX file (gzipped or not), an .npy file of shape (M, C, H, W) or (M, d), of u8 also (M, H, W, C) or (M, H, W),
+    /// or a folder with one
     #[arg(long)]
     from: PathBuf,
-    /// The labels, one for each row; found beside `--from` where they are named after it
+    /// The labels, one for each row; X-labels.npy and X.labels.npy are found beside X.npy, X-labels-idx1-ubyte beside
+    /// X-images-idx3-ubyte, and labels.npy beside images.npy, data.npy or the one array of a folder
     #[arg(long)]
     labels: Option<PathBuf>,
     /// The store to write
@@ -64,6 +67,12 @@ impl Ingest {
         })?;
         bar.finish_and_clear();
         print(&self.out, &info);
+        if info.class_counts.is_empty() {
+            println!("no labels were given or found beside it: --labels takes them");
+        }
+        if info.dtype == FileDType::U8 && info.shape[0] == 4 && info.shape[1..] != [1, 1] {
+            eprintln!("warning: 4 channels of u8: if this is RGBA, drop alpha");
+        }
         Ok(())
     }
 }
@@ -89,8 +98,7 @@ fn print(path: &Path, info: &Info) {
     println!("{}", path.display());
     println!("  rows     {} of {channels} x {height} x {width}, {:?}", info.rows, info.dtype);
     if !info.class_counts.is_empty() {
-        let (least, most) = (info.class_counts.iter().min(), info.class_counts.iter().max());
-        println!("  classes  {}, {} to {} rows each", info.class_counts.len(), least.unwrap_or(&0), most.unwrap_or(&0));
+        println!("  classes  {}, {} each", info.class_counts.len(), span(&info.class_counts));
     }
     for (name, values) in [("mean", &info.mean), ("std", &info.std), ("min", &info.min), ("max", &info.max)] {
         // A flat row has as many channels as elements: the first few tell enough.
@@ -99,4 +107,25 @@ fn print(path: &Path, info: &Info) {
     }
     println!("  digest   {}", info.digest);
     println!("  from     {}", info.provenance);
+}
+
+/// How many rows the classes have, from the fewest to the most.
+fn span(counts: &[u32]) -> String {
+    let (least, most) = (counts.iter().min().unwrap_or(&0), counts.iter().max().unwrap_or(&0));
+    let rows = if *most == 1 { "row" } else { "rows" };
+    if least == most { format!("{most} {rows}") } else { format!("{least} to {most} {rows}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::span;
+
+    #[test]
+    fn a_span_of_one_number_is_that_number() {
+        for (counts, expected) in
+            [(&[1000, 1000][..], "1000 rows"), (&[1, 1], "1 row"), (&[3, 0, 7], "0 to 7 rows"), (&[0, 1], "0 to 1 row")]
+        {
+            assert_eq!(span(counts), expected);
+        }
+    }
 }

@@ -80,9 +80,8 @@ fn head(stream: &mut impl Read, len: u64) -> io::Result<Vec<u8>> {
 fn parse(source: &Source, head: &[u8]) -> Result<(Vec<usize>, u64, u64)> {
     let &[0, 0, kind, rank @ 1..=4, ref words @ ..] = head else {
         let start = &head[..head.len().min(4)];
-        return Err(
-            source.error(format_args!("is no IDX file: it starts with {start:02x?}; give the file as published"))
-        );
+        return Err(source
+            .error(format_args!("is neither IDX nor .npy: it starts with {start:02x?}; give the file as published")));
     };
     if kind != 8 {
         return Err(source.error(format_args!("holds IDX elements of type {kind:#04x}, u8 is 0x08; save it as .npy")));

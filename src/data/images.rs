@@ -46,7 +46,7 @@ impl Rows for IdxRows {
     }
 }
 
-/// Rows of an array: (M, C, H, W), (M, H, W, C) of u8, or (M, d). f64 is stored as f32.
+/// Rows of an array: (M, C, H, W), (M, H, W, C) or (M, H, W) of u8, or (M, d). f64 is stored as f32.
 pub(super) struct NpyRows {
     npy: Npy,
     shape: Vec<usize>,
@@ -63,13 +63,17 @@ impl NpyRows {
         let pixels = |channels| dtype == FileDType::U8 && matches!(channels, 1 | 3 | 4);
         let (shape, channels_last) = match *shape {
             [_, width] => (vec![width], false),
+            [_, height, width] if dtype == FileDType::U8 => (vec![1, height, width], false),
             [_, first, _, last] if pixels(first) && pixels(last) => {
                 let what = format!("has shape {shape:?}, channels may come first or last");
                 return Err(error(format!("{what}; save it as (M, C, H, W) f32 in [-1, 1]")));
             }
             [_, height, width, channels] if pixels(channels) => (vec![channels, height, width], true),
             [_, channels, height, width] => (vec![channels, height, width], false),
-            _ => return Err(error(format!("has shape {shape:?}; reshape it to (M, C, H, W), (M, H, W, C) or (M, d)"))),
+            _ => {
+                let shapes = "(M, C, H, W) or (M, d), pixels also to (M, H, W, C) or (M, H, W)";
+                return Err(error(format!("has shape {shape:?}; reshape it to {shapes}")));
+            }
         };
         Ok(NpyRows { npy, shape, channels_last })
     }

@@ -2,9 +2,10 @@
 
 use crate::base::{Error, Result};
 use crate::data::atomic::AtomicFile;
+use crate::data::foreign;
 use crate::data::idx::Idx;
 use crate::data::images::{IdxRows, NpyRows, idx_labels, npy_labels};
-use crate::data::npy::{self, Npy};
+use crate::data::npy::{Npy, is_npy};
 use crate::data::pack::{Notes, Progress, Rows, pack};
 use crate::data::source::Source;
 use crate::data::store::{Info, Store};
@@ -12,12 +13,14 @@ use std::path::{Path, PathBuf};
 
 const IMAGES: &str = "-images-idx3-ubyte";
 const LABELS: &str = "-labels-idx1-ubyte";
+const NPY_LABELS: [&str; 2] = ["-labels.npy", ".labels.npy"];
 
 /// Makes the store `out` of the images at `from`: a file of IDX (gzipped too) or .npy, or a folder that holds one.
 ///
-/// .npy arrays are (M, C, H, W), u8 also (M, H, W, C), or flat (M, d). Labels are those given, else the file that goes
-/// with the images by name: `X-labels-idx1-ubyte` with `X-images-idx3-ubyte`, and `labels.npy` beside an .npy. Without
-/// labels the store has no classes. `out` must not exist: a store is never changed.
+/// .npy arrays are (M, C, H, W), u8 also (M, H, W, C) and (M, H, W), or flat (M, d). Labels are those given, else the file
+/// that goes with the images by name: `X-labels-idx1-ubyte` with `X-images-idx3-ubyte`, `X-labels.npy` or `X.labels.npy`
+/// with `X.npy`, and `labels.npy` with `images.npy`, `data.npy`, or the one other .npy of a folder. Without labels the
+/// store has no classes. `out` must not exist: a store is never changed.
 pub fn ingest(from: &Path, labels: Option<&Path>, out: &Path, progress: Progress<'_>) -> Result<Info> {
     if out.symlink_metadata().is_ok() {
         return Err(Error::Usage(format!(
@@ -25,21 +28,24 @@ pub fn ingest(from: &Path, labels: Option<&Path>, out: &Path, progress: Progress
             out.display()
         )));
     }
-    let from = if from.is_dir() { only_images_in(from)? } else { from.to_owned() };
+    let alone = from.is_dir();
+    let from = if alone { only_images_in(from)? } else { from.to_owned() };
     let rows = open_rows(&from)?;
-    let labels = labels.map(Path::to_owned).or_else(|| labels_beside(&from));
-    let classes = labels.as_deref().map(read_labels).transpose()?;
+    let labels = labels.map(Path::to_owned).or_else(|| labels_beside(&from, alone));
+    let classes = labels.as_deref().map(|labels| read_labels(labels, &*rows)).transpose()?;
 
-    let names: Vec<_> =
-        [Some(&from), labels.as_ref()].into_iter().flatten().filter_map(|path| path.file_name()).collect();
-    let provenance = names.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>().join(", ");
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut provenance = name(&from);
+    if let Some(labels) = &labels {
+        provenance += &format!(", labels from {}", name(labels));
+    }
     let notes = Notes { provenance: &provenance, class_names: &[] };
     pack(&*rows, classes.as_deref(), &notes, AtomicFile::create(out)?, out, progress)?.commit()?;
     Ok(Store::open(out)?.info().clone())
 }
 
 fn open_rows(path: &Path) -> Result<Box<dyn Rows>> {
-    let source = Source::open(path)?;
+    let source = open(path)?;
     Ok(if is_npy(&source) {
         Box::new(NpyRows::new(Npy::open(source)?)?)
     } else {
@@ -47,17 +53,23 @@ fn open_rows(path: &Path) -> Result<Box<dyn Rows>> {
     })
 }
 
-fn is_npy(source: &Source) -> bool {
-    let mut start = [0; npy::MAGIC.len()];
-    source.read(0, &mut start).is_ok() && start == *npy::MAGIC
+/// A file that is none of the known kinds that nothing here reads.
+fn open(path: &Path) -> Result<Source> {
+    let source = Source::open(path)?;
+    foreign::refuse(&source)?;
+    Ok(source)
 }
 
-fn read_labels(path: &Path) -> Result<Vec<u32>> {
-    let source = Source::open(path)?;
-    if !is_npy(&source) {
-        return idx_labels(&Idx::open(source)?);
+/// The classes of `rows`, one for each.
+fn read_labels(path: &Path, rows: &dyn Rows) -> Result<Vec<u32>> {
+    let source = open(path)?;
+    let labels = if is_npy(&source) { npy_labels(&Npy::open(source)?)? } else { idx_labels(&Idx::open(source)?)? };
+    if labels.len() != rows.count() {
+        let (count, images) = (rows.count(), rows.name().display());
+        let what = format_args!("holds {} labels, {images} has {count} rows", labels.len());
+        return Err(Error::file(path, format_args!("{what}; give the labels of these rows with --labels")));
     }
-    npy_labels(&Npy::open(source)?)
+    Ok(labels)
 }
 
 /// The one file of images in `folder`.
@@ -67,14 +79,18 @@ fn only_images_in(folder: &Path) -> Result<PathBuf> {
         let path = entry.map_err(|error| Error::file(folder, error))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let idx = name.ends_with(IMAGES) || name.ends_with(&format!("{IMAGES}.gz"));
-        if idx || name.ends_with(".npy") && name != "labels.npy" {
+        let labels = name == "labels.npy" || NPY_LABELS.iter().any(|end| name.ends_with(end));
+        if idx || name.ends_with(".npy") && !labels {
             found.push((name, path));
         }
     }
     found.sort();
     match &found[..] {
         [(_, path)] => Ok(path.clone()),
-        [] => Err(Error::file(folder, format_args!("holds neither *{IMAGES}[.gz] nor .npy; give the file of images"))),
+        [] => {
+            let what = format_args!("holds neither *{IMAGES}[.gz] nor .npy");
+            Err(Error::file(folder, format_args!("{what}; to make one array of pictures, {}", foreign::STACK)))
+        }
         _ => {
             let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
             Err(Error::file(folder, format_args!("holds several files of images: {}; give one", names.join(", "))))
@@ -82,14 +98,17 @@ fn only_images_in(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-fn labels_beside(images: &Path) -> Option<PathBuf> {
+/// The labels that are named after `images`; the bare `labels.npy` only where it can belong to nothing else.
+fn labels_beside(images: &Path, alone: bool) -> Option<PathBuf> {
     let name = images.file_name()?.to_str()?;
-    let plain = name.strip_suffix(".gz").unwrap_or(name);
-    let candidates = match plain.strip_suffix(IMAGES) {
-        Some(start) => vec![format!("{start}{LABELS}.gz"), format!("{start}{LABELS}")],
-        None => vec!["labels.npy".to_owned()],
+    let candidates = if let Some(start) = name.strip_suffix(".gz").unwrap_or(name).strip_suffix(IMAGES) {
+        vec![format!("{start}{LABELS}.gz"), format!("{start}{LABELS}")]
+    } else {
+        let start = name.strip_suffix(".npy")?;
+        let bare = (alone || matches!(start, "images" | "data")).then(|| "labels.npy".to_owned());
+        NPY_LABELS.iter().map(|end| format!("{start}{end}")).chain(bare).collect()
     };
-    candidates.into_iter().map(|name| images.with_file_name(name)).find(|path| path.is_file() && path != images)
+    candidates.into_iter().map(|name| images.with_file_name(name)).find(|path| path.is_file())
 }
 
 #[cfg(test)]
@@ -143,7 +162,7 @@ mod tests {
         assert_eq!((info.rows, info.shape, info.dtype), (4, [1, 1, 2], FileDType::U8));
         assert_eq!(
             (&info.class_counts, &*info.provenance),
-            (&vec![2, 0, 2], "t-images-idx3-ubyte, t-labels-idx1-ubyte")
+            (&vec![2, 0, 2], "t-images-idx3-ubyte, labels from t-labels-idx1-ubyte")
         );
         let store = Store::open(&out).unwrap();
         assert_eq!(store.index().unwrap(), [1, 3, 0, 2]);
@@ -186,6 +205,7 @@ mod tests {
                 [3, 2, 1],
                 [1, 4, 2, 5, 3, 6].map(pixel).to_vec(),
             ),
+            ("|u1", "(1, 1, 2)", vec![1, 2], FileDType::U8, [1, 1, 2], [1, 2].map(pixel).to_vec()),
             ("|u1", "(2, 1)", vec![0, 255], FileDType::U8, [1, 1, 1], vec![-1.0, 1.0]),
             ("<f2", "(1, 2)", halves, FileDType::F16, [2, 1, 1], vec![1.5, -2.0]),
             ("<f8", "(2, 1, 1, 1)", doubles, FileDType::F32, [1, 1, 1], vec![0.1, -2.0]),
@@ -205,10 +225,33 @@ mod tests {
         let wide: Vec<u8> = [3i64, 1].iter().flat_map(|label| label.to_le_bytes()).collect();
         scratch.file("labels.npy", &array("<i8", "(2,)", &wide));
         let info = quietly(scratch.folder(), &scratch.path("beside.store")).unwrap();
-        assert_eq!((info.class_counts, &*info.provenance), (vec![0, 1, 0, 1], "x.npy, labels.npy"));
+        assert_eq!((info.class_counts, &*info.provenance), (vec![0, 1, 0, 1], "x.npy, labels from labels.npy"));
         let given = scratch.file("given", &idx(&[2], &[0, 1]));
         let info = ingest(&from, Some(&given), &scratch.path("given.store"), &mut |_, _| {}).unwrap();
-        assert_eq!((info.class_counts, &*info.provenance), (vec![1, 1], "x.npy, given"));
+        assert_eq!((info.class_counts, &*info.provenance), (vec![1, 1], "x.npy, labels from given"));
+    }
+
+    #[test]
+    fn labels_that_could_belong_to_other_rows_are_left_alone() {
+        let scratch = Scratch::new();
+        let labels = array("|u1", "(2,)", &[1, 0]);
+        scratch.file("labels.npy", &labels);
+        let taken = |name: &str, beside: Option<&str>| {
+            let from = scratch.file(name, &array("|u1", "(2, 2)", &[1, 2, 3, 4]));
+            let beside = beside.map(|beside| scratch.file(beside, &labels));
+            let out = scratch.path("x.store");
+            let info = quietly(&from, &out).unwrap();
+            [Some(from), beside, Some(out)].into_iter().flatten().for_each(|path| std::fs::remove_file(path).unwrap());
+            info.provenance
+        };
+        assert_eq!(taken("latents.npy", None), "latents.npy");
+        assert_eq!(taken("latents.npy", Some("other-labels.npy")), "latents.npy");
+        for beside in ["latents-labels.npy", "latents.labels.npy"] {
+            assert_eq!(taken("latents.npy", Some(beside)), format!("latents.npy, labels from {beside}"));
+        }
+        for name in ["images.npy", "data.npy"] {
+            assert_eq!(taken(name, None), format!("{name}, labels from labels.npy"));
+        }
     }
 
     #[test]
@@ -216,9 +259,9 @@ mod tests {
         let scratch = Scratch::new();
         let refuse = |bytes: &[u8], labels: Option<Vec<u8>>, reason: &str| {
             let from = scratch.file("x.npy", bytes);
-            let _ = std::fs::remove_file(scratch.path("labels.npy"));
+            let _ = std::fs::remove_file(scratch.path("x-labels.npy"));
             if let Some(labels) = labels {
-                scratch.file("labels.npy", &labels);
+                scratch.file("x-labels.npy", &labels);
             }
             let message = refusal(&from, &scratch);
             assert!(message.contains(reason), "{reason}: {message}");
@@ -228,19 +271,19 @@ mod tests {
         refuse(&floats([0.0, 1.0, 2.0, f32::NAN]), None, "x.npy: row 1 holds NaN at element 1");
         refuse(&floats([0.0, f32::NEG_INFINITY, 2.0, 0.0]), None, "x.npy: row 0 holds -inf at element 1");
         refuse(&array("<f8", "(1, 1)", &1e300f64.to_le_bytes()), None, "row 0 holds inf at element 0");
-        refuse(&floats([0.0; 4]), labels([0, -1]), "labels.npy: the label of row 1 is -1; classes are 0 to 65535");
+        refuse(&floats([0.0; 4]), labels([0, -1]), "x-labels.npy: the label of row 1 is -1; classes are 0 to 65535");
         refuse(
             &floats([0.0; 4]),
             labels([0, 65_536]),
-            "labels.npy: the label of row 1 is 65536; classes are 0 to 65535",
+            "x-labels.npy: the label of row 1 is 65536; classes are 0 to 65535",
         );
         refuse(&floats([0.0; 4]), labels([0, 1 << 40]), "the label of row 1 is 1099511627776");
-        refuse(&floats([0.0; 4]), Some(array("|u1", "(3,)", &[0, 0, 0])), "has 2 rows, but there are 3 labels");
-        refuse(&floats([0.0; 4]), Some(array("<f4", "(2,)", &[0; 8])), "labels.npy: holds F32; labels are integers");
+        refuse(&floats([0.0; 4]), Some(array("|u1", "(3,)", &[0, 0, 0])), "x-labels.npy: holds 3 labels, ");
+        refuse(&floats([0.0; 4]), Some(array("<f4", "(2,)", &[0; 8])), "x-labels.npy: holds F32; labels are integers");
         refuse(
             &floats([0.0; 4]),
             Some(array("|u1", "(2, 1)", &[0; 2])),
-            "labels.npy: has shape [2, 1], labels have (M)",
+            "x-labels.npy: has shape [2, 1], labels have (M)",
         );
         refuse(&array("|u1", "(0, 2)", &[]), None, "has 0 rows");
         refuse(&array("|u1", "(2, 0)", &[]), None, "rows of shape [0]");

@@ -3,6 +3,7 @@
 pub mod atomic;
 mod embedded;
 mod file_dtype;
+mod foreign;
 mod header;
 mod idx;
 mod images;

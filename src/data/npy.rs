@@ -12,7 +12,7 @@ use crate::data::source::{Source, size_of};
 use std::io::Write;
 use std::path::Path;
 
-pub(super) const MAGIC: &[u8; 6] = b"\x93NUMPY";
+const MAGIC: &[u8; 6] = b"\x93NUMPY";
 /// NumPy pads its headers to 64 bytes; only arrays of records need more than 128.
 const MAX_HEADER: u32 = 1 << 14;
 const MAX_RANK: usize = 8;
@@ -25,6 +25,12 @@ const DTYPES: [(&str, FileDType); 7] = [
     ("<i8", FileDType::I64),
     ("<u4", FileDType::U32),
 ];
+
+/// Whether a file says that it is an .npy.
+pub(super) fn is_npy(source: &Source) -> bool {
+    let mut start = [0; MAGIC.len()];
+    source.read(0, &mut start).is_ok() && start == *MAGIC
+}
 
 /// An opened array whose shape agrees with the size of its file.
 #[derive(Debug)]
@@ -71,6 +77,11 @@ impl Npy {
             return Err(source.error("is in Fortran order; save numpy.ascontiguousarray of it"));
         }
         let Some(&(_, dtype)) = DTYPES.iter().find(|row| row.0 == descr) else {
+            let little = descr.replacen('>', "<", 1);
+            if descr != little && DTYPES.iter().any(|row| row.0 == little) {
+                let what = format_args!("holds elements of type {descr:?}, most significant byte first");
+                return Err(source.error(format_args!("{what}; save its astype('{little}')")));
+            }
             let known: Vec<&str> = DTYPES.iter().map(|row| row.0).collect();
             return Err(
                 source.error(format_args!("holds elements of type {descr:?}, not one of {known:?}; use astype"))
@@ -287,7 +298,8 @@ mod tests {
             (array("'<f4'", "False", "(-6,)"), "describes no plain array"),
             (array("'<f4'", "False", "(1,1,1,1,1,1,1,1,6)"), "describes no plain array"),
             (array("'<f4'", "True", "(2, 3)"), "is in Fortran order; save numpy.ascontiguousarray of it"),
-            (array("'>f4'", "False", "(6,)"), "elements of type \">f4\", not one of"),
+            (array("'>f4'", "False", "(6,)"), "type \">f4\", most significant byte first; save its astype('<f4')"),
+            (array("'>i2'", "False", "(12,)"), "elements of type \">i2\", not one of"),
             (array("'|O'", "False", "(6,)"), "elements of type \"|O\", not one of"),
             (array("[('a', '<f4')]", "False", "(6,)"), "describes no plain array"),
             ("{'descr': '<f4', 'shape': (6,), }".into(), "describes no plain array"),

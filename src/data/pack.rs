@@ -30,7 +30,8 @@ pub(super) struct Notes<'a> {
 /// Told the rows done and the rows there are, over both passes.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
 
-/// Writes the store of `rows` to `out`, which is named `path`. Labels are below [`store::MAX_CLASSES`].
+/// Writes the store of `rows` to `out`, which is named `path`. Labels are as many as rows and below
+/// [`store::MAX_CLASSES`].
 pub(super) fn pack<W: Write>(
     rows: &dyn Rows,
     labels: Option<&[u32]>,
@@ -39,7 +40,8 @@ pub(super) fn pack<W: Write>(
     path: &Path,
     progress: Progress<'_>,
 ) -> Result<W> {
-    let (count, width) = extent(rows, labels)?;
+    let (count, width) = extent(rows)?;
+    assert!(labels.is_none_or(|labels| labels.len() == count as usize), "pack: a label for each of {count} rows");
     let total = 2 * u64::from(count);
     let channels = if rows.shape().len() == 1 { width } else { rows.shape()[0] };
     let moments = moments(rows, count, width, channels, &mut |done| progress(done, total))?;
@@ -88,7 +90,7 @@ pub(super) fn pack<W: Write>(
 }
 
 /// The number of rows, and of values in one.
-fn extent(rows: &dyn Rows, labels: Option<&[u32]>) -> Result<(u32, usize)> {
+fn extent(rows: &dyn Rows) -> Result<(u32, usize)> {
     let error = |what: String| Error::file(rows.name(), what);
     let shape = rows.shape();
     let Some(width) = size_of(shape, 1).filter(|width| (1..=MAX_ROW).contains(width)) else {
@@ -97,12 +99,7 @@ fn extent(rows: &dyn Rows, labels: Option<&[u32]>) -> Result<(u32, usize)> {
     let Some(count) = u32::try_from(rows.count()).ok().filter(|&count| count > 0) else {
         return Err(error(format!("has {} rows; 1 to {} are stored", rows.count(), u32::MAX)));
     };
-    match labels {
-        Some(labels) if labels.len() != count as usize => {
-            Err(error(format!("has {count} rows, but there are {} labels; give one for each row", labels.len())))
-        }
-        _ => Ok((count, width as usize)),
-    }
+    Ok((count, width as usize))
 }
 
 /// The moments of each channel; a value that is not finite is refused.

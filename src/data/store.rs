@@ -10,6 +10,7 @@
 //! | `digest` | u8 (32) | blake3 of every byte of the file before it |
 
 use crate::base::{Error, Result};
+use crate::data::npy::is_npy;
 use crate::data::source::{Source, size_of};
 use crate::data::tensors::{Entry, FileDType, TensorFile};
 use serde::Serialize;
@@ -62,6 +63,11 @@ impl Store {
 
     /// Opens a store that may lie in memory. Checks sizes and classes; [`verify`](Store::verify) checks every byte.
     pub fn from_source(source: Source) -> Result<Store> {
+        if is_npy(&source) {
+            let (from, out) = (source.name().display(), source.name().with_extension("store"));
+            let command = format_args!("engine data ingest --from {from} --out {}", out.display());
+            return Err(source.error(format_args!("is an .npy; make a store of it first: {command}")));
+        }
         let file = TensorFile::from_source(source)?;
         check_mark(&file)?;
         let (rows, count, shape) = rows_of(&file)?;
@@ -303,6 +309,13 @@ mod tests {
         let store = open(bytes()).unwrap();
         store.verify().unwrap();
         assert_eq!((store.info().digest.len(), &*store.info().provenance), (64, "five rows"));
+    }
+
+    #[test]
+    fn an_array_in_the_place_of_a_store_is_told_how_to_become_one() {
+        let array = Source::memory("x.npy", &b"\x93NUMPY\x01\x00"[..]);
+        let expected = "x.npy: is an .npy; make a store of it first: engine data ingest --from x.npy --out x.store";
+        assert_eq!(Store::from_source(array).unwrap_err().to_string(), expected);
     }
 
     #[test]

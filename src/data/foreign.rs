@@ -1,0 +1,53 @@
+//! Files that people give and that nothing here reads: named by their first bytes, each with the way to an array.
+
+use crate::base::Result;
+use crate::data::source::Source;
+
+/// How pictures become one array.
+pub(super) const STACK: &str =
+    "save numpy.stack([numpy.asarray(PIL.Image.open(p).convert('RGB')) for p in paths]) with numpy.save";
+
+const READ: &str = "IDX files, gzipped or not, and .npy arrays are read";
+
+/// First bytes, what they begin, and what to do.
+const KINDS: [(&[u8], &str, &str); 4] = [
+    (b"PK\x03\x04", "a zip archive, as an .npz is one", "save one of its arrays with numpy.save, or unpack it"),
+    (b"PK\x05\x06", "a zip archive without files", "save one array with numpy.save"),
+    (b"\x89PNG", "one PNG picture", STACK),
+    (b"\xff\xd8\xff", "one JPEG picture", STACK),
+];
+
+/// Refuses a file of a kind that is known and not read.
+pub(super) fn refuse(source: &Source) -> Result<()> {
+    if source.is_empty() {
+        return Err(source.error(format_args!("is empty; {READ}: make it again")));
+    }
+    for (magic, what, advice) in KINDS {
+        let mut start = vec![0; magic.len()];
+        if source.read(0, &mut start).is_ok() && start == magic {
+            return Err(source.error(format_args!("is {what}; {READ}: {advice}")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_kinds_are_named_with_the_way_to_an_array() {
+        for (bytes, expected) in [
+            (&b""[..], "x: is empty; IDX files, gzipped or not, and .npy arrays are read: make it again"),
+            (b"PK\x03\x04rest", "x: is a zip archive, as an .npz is one; IDX files"),
+            (b"\x89PNG\r\n\x1a\n", "x: is one PNG picture; IDX files"),
+            (b"\xff\xd8\xff\xe0", "numpy.stack("),
+        ] {
+            let message = refuse(&Source::memory("x", bytes)).unwrap_err().to_string();
+            assert!(message.contains(expected), "{expected}: {message}");
+        }
+        for bytes in [&b"\0\0\x08\x01"[..], b"\x93NUMPY", b"\x1f\x8b", b"P"] {
+            refuse(&Source::memory("x", bytes)).unwrap();
+        }
+    }
+}
