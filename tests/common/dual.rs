@@ -1,7 +1,9 @@
+use half::bf16;
 use std::iter::Sum;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// The numbers that an oracle is written over: f64 for the truth, f32 for the naive error, [`Dual`] for derivatives.
+/// The numbers that an oracle is written over: f64 for the truth, f32 or
+/// [`Bf16Factors`] for the naive error, [`Dual`] for derivatives.
 pub trait Float:
     Copy
     + PartialOrd
@@ -13,6 +15,7 @@ pub trait Float:
     + Sum
 {
     fn from_f64(x: f64) -> Self;
+    fn to_f64(self) -> f64;
     fn exp(self) -> Self;
     fn sqrt(self) -> Self;
     fn tanh(self) -> Self;
@@ -24,6 +27,9 @@ macro_rules! float {
         $(impl Float for $type {
             fn from_f64(x: f64) -> Self {
                 x as $type
+            }
+            fn to_f64(self) -> f64 {
+                self.into()
             }
             fn exp(self) -> Self {
                 self.exp()
@@ -42,6 +48,63 @@ macro_rules! float {
 }
 float!(f32, f64);
 
+/// An f32 whose multiplications round their factors to bf16, as products in bf16 do, and whose sums are those of f32.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Bf16Factors(f32);
+
+impl Mul for Bf16Factors {
+    type Output = Self;
+    fn mul(self, o: Self) -> Self {
+        Bf16Factors(bf16::from_f32(self.0).to_f32() * bf16::from_f32(o.0).to_f32())
+    }
+}
+
+macro_rules! as_f32 {
+    ($($trait:ident $method:ident $operator:tt),*) => {
+        $(impl $trait for Bf16Factors {
+            type Output = Self;
+            fn $method(self, o: Self) -> Self {
+                Bf16Factors(self.0 $operator o.0)
+            }
+        })*
+    };
+}
+as_f32!(Add add +, Sub sub -, Div div /);
+
+impl Neg for Bf16Factors {
+    type Output = Self;
+    fn neg(self) -> Self {
+        Bf16Factors(-self.0)
+    }
+}
+
+impl Sum for Bf16Factors {
+    fn sum<I: Iterator<Item = Self>>(terms: I) -> Self {
+        Bf16Factors(terms.map(|x| x.0).sum())
+    }
+}
+
+impl Float for Bf16Factors {
+    fn from_f64(x: f64) -> Self {
+        Bf16Factors(x as f32)
+    }
+    fn to_f64(self) -> f64 {
+        self.0.into()
+    }
+    fn exp(self) -> Self {
+        Bf16Factors(self.0.exp())
+    }
+    fn sqrt(self) -> Self {
+        Bf16Factors(self.0.sqrt())
+    }
+    fn tanh(self) -> Self {
+        Bf16Factors(self.0.tanh())
+    }
+    fn ln(self) -> Self {
+        Bf16Factors(self.0.ln())
+    }
+}
+
 /// A value and its rate of change along one direction: arithmetic carries the exact derivative.
 #[derive(Clone, Copy, Debug)]
 pub struct Dual<F> {
@@ -58,6 +121,9 @@ impl<F: Float> Dual<F> {
 impl<F: Float> Float for Dual<F> {
     fn from_f64(x: f64) -> Self {
         Dual { value: F::from_f64(x), rate: F::from_f64(0.0) }
+    }
+    fn to_f64(self) -> f64 {
+        self.value.to_f64()
     }
     fn exp(self) -> Self {
         self.chain(self.value.exp(), self.value.exp())

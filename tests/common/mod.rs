@@ -4,14 +4,17 @@
 
 mod dual;
 
-pub use dual::{Dual, Float};
+pub use dual::{Bf16Factors, Dual, Float};
 
 use engine::base::rng::{Purpose, Stream};
 use engine::base::{Accumulate, DType, Shape};
 use engine::device::{Cpu, Device, Isa};
 use engine::tape::{Backward, Keep, Output, Tape, Var};
 use engine::tensor::Slab;
+use std::fmt;
+use std::io::Write;
 use std::num::NonZero;
+use std::sync::Once;
 
 /// Standard normals scaled by `scale`; `name` picks the stream.
 pub fn normals(name: u32, len: usize, scale: f32) -> Vec<f32> {
@@ -23,15 +26,25 @@ pub fn normals(name: u32, len: usize, scale: f32) -> Vec<f32> {
 
 /// Every processor device that this machine can be: each instruction set, one thread and several.
 pub fn cpus(products: DType) -> Vec<(String, Device)> {
+    static SAID: Once = Once::new();
     let mut devices = vec![];
     for isa in [Isa::Portable, Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16] {
+        if isa > Isa::detect() {
+            continue;
+        }
         for threads in [1, 3] {
-            if isa <= Isa::detect() {
-                let cpu = Cpu::new(NonZero::new(threads), products).unwrap().with_isa(isa).poisoned();
-                devices.push((format!("{isa}, {threads} threads"), Device::cpu(cpu)));
-            }
+            let cpu = Cpu::new(NonZero::new(threads), products).unwrap().with_isa(isa).poisoned();
+            devices.push((format!("{isa}, {products:?} products, {threads} threads"), Device::cpu(cpu)));
         }
     }
+    // Past the capture of a test's output, which would keep it from whoever reads that all is well.
+    SAID.call_once(|| {
+        let skipped = [Isa::Avx2, Isa::Avx512, Isa::Avx512Bf16].into_iter().filter(|&isa| isa > Isa::detect());
+        let names: Vec<String> = skipped.map(|isa| isa.to_string()).collect();
+        if !names.is_empty() {
+            let _ = writeln!(std::io::stderr(), "not tested, since this processor lacks it: {}", names.join(", "));
+        }
+    });
     devices
 }
 
@@ -89,6 +102,25 @@ impl Input {
     fn len(&self) -> usize {
         self.shape.iter().product()
     }
+
+    /// What its gradient is like.
+    fn kind(&self) -> Kind {
+        match (self.place, self.shape.len()) {
+            (Place::Node | Place::SoleReader, _) => Kind::Stream,
+            (Place::Constant, _) => Kind::Constant,
+            (_, 1) => Kind::Bias,
+            _ => Kind::Weight,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Stream,
+    Weight,
+    Bias,
+    /// Never written, so never compared.
+    Constant,
 }
 
 /// The specification of an operation: naive code over any [`Float`], from the inputs to the outputs.
@@ -99,125 +131,227 @@ pub trait Oracle {
 /// Checks an operation on every device against its oracle.
 ///
 /// - Forward against the oracle in f64; backward, under a random gradient of every output, against the oracle's exact
-///   derivative (forward-mode dual numbers in f64), for all coordinates of small inputs and a sample of large ones.
-/// - The tolerance is twice the error of the oracle run in f32, plus four units in the last place of the largest value:
-///   a naive f32 loop may be exact by luck, and four roundings is what any of these operations needs. Errors are relative
-///   to the largest value of an array, and the naive error is the worst of all outputs, or of all gradients, since a
-///   single array's is a draw of a few.
+///   derivative (forward-mode dual numbers in f64): along single coordinates, the corners of every array among them, and
+///   along one direction of random signs, which every coordinate takes part in.
+/// - The tolerance is twice the error of the oracle run in f32, plus a few roundings, since a naive loop may be exact by
+///   luck: see [`tolerance`]. Errors are relative to the largest value of an array.
 /// - Outputs are NaN before they are written; gradients are checked as first and as later writer; a second run must be the
 ///   same bits, and so must every number of threads.
-pub fn check(oracle: &impl Oracle, mut inputs: Vec<Input>, graph: impl Fn(&mut Tape, &[Var]) -> Vec<Var>) {
-    for (i, input) in inputs.iter_mut().enumerate() {
-        input.values = normals(i as u32, input.len(), input.scale);
+pub fn check(oracle: &impl Oracle, inputs: Vec<Input>, graph: impl Fn(&mut Tape, &[Var]) -> Vec<Var>) {
+    let expected = Expected::new(oracle, inputs);
+    expected.check::<f32>(oracle, DType::F32, &graph);
+}
+
+/// As [`check`], for an operation made of products: on devices that multiply in bf16 as well, where the naive operation is
+/// the oracle whose multiplications round their factors to bf16.
+pub fn check_products(oracle: &impl Oracle, inputs: Vec<Input>, graph: impl Fn(&mut Tape, &[Var]) -> Vec<Var>) {
+    let expected = Expected::new(oracle, inputs);
+    expected.check::<f32>(oracle, DType::F32, &graph);
+    expected.check::<Bf16Factors>(oracle, DType::BF16, &graph);
+}
+
+/// The inputs of an operation, and what the oracle makes of them in f64.
+struct Expected {
+    inputs: Vec<Input>,
+    upstream: Vec<Vec<f32>>,
+    outputs: Vec<Vec<f64>>,
+    probes: Vec<Vec<Probe>>,
+    /// By input and probe.
+    derivatives: Vec<Vec<f64>>,
+}
+
+impl Expected {
+    fn new(oracle: &impl Oracle, mut inputs: Vec<Input>) -> Expected {
+        for (i, input) in inputs.iter_mut().enumerate() {
+            input.values = normals(i as u32, input.len(), input.scale);
+        }
+        let outputs = oracle.run::<f64>(&cast(&inputs));
+        let upstream: Vec<_> = (0..).zip(&outputs).map(|(i, out)| normals(100 + i, out.len(), 1.0)).collect();
+        let probes: Vec<_> = inputs.iter().enumerate().map(|(i, input)| probes(i, input)).collect();
+        let derivatives = derivatives::<f64>(oracle, &inputs, &upstream, &probes);
+        Expected { inputs, upstream, outputs, probes, derivatives }
     }
-    let truth = oracle.run::<f64>(&cast(&inputs));
-    let naive = oracle.run::<f32>(&cast(&inputs));
-    let upstream: Vec<Vec<f32>> =
-        truth.iter().enumerate().map(|(i, out)| normals(100 + i as u32, out.len(), 1.0)).collect();
-    let samples = sampled_gradients(oracle, &inputs, &upstream);
 
-    let pairs = |i: usize| truth[i].iter().zip(&naive[i]).map(|(&t, &n)| (t, f64::from(n)));
-    let output_error = (0..truth.len()).map(|i| relative_error(pairs(i))).fold(0.0, f64::max);
-    let of = |samples: &[Sample]| relative_error(samples.iter().map(|s| (s.truth, s.naive)));
-    let gradient_error = samples.iter().map(|samples| of(samples)).fold(0.0, f64::max);
+    /// Checks every device that multiplies in `products`; `N` are the numbers of the naive operation.
+    fn check<N: Float>(&self, oracle: &impl Oracle, products: DType, graph: &impl Fn(&mut Tape, &[Var]) -> Vec<Var>) {
+        let Expected { inputs, upstream, .. } = self;
+        let naive: Vec<Vec<f64>> =
+            oracle.run::<N>(&cast(inputs)).into_iter().map(|out| out.into_iter().map(N::to_f64).collect()).collect();
+        let output_errors: Vec<f64> = naive.iter().zip(&self.outputs).map(|(n, t)| relative_error(t, n)).collect();
+        let output_error = output_errors.into_iter().fold(0.0, f64::max);
+        let gradient_errors = self.gradient_errors(&derivatives::<N>(oracle, inputs, upstream, &self.probes));
 
-    let mut bits: Vec<(Isa, Ran)> = vec![];
-    for (name, device) in cpus(DType::F32) {
-        let Device::Cpu(cpu) = &device;
-        let ran = run(&device, &inputs, &upstream, Accumulate::Set, &graph);
-        for (i, out) in ran.outputs.iter().enumerate() {
-            assert_eq!(out.len(), truth[i].len(), "{name}: output {i} has another length than the oracle's");
-            let tolerance = tolerance(output_error, truth[i].iter().copied());
-            for (j, (&out, &truth)) in out.iter().zip(&truth[i]).enumerate() {
-                let error = (f64::from(out) - truth).abs();
-                assert!(error <= tolerance, "{name}: output {i} at {j} is {out}, not {truth}; tolerance {tolerance:e}");
+        let mut bits: Vec<(Isa, Ran)> = vec![];
+        for (name, device) in cpus(products) {
+            let Device::Cpu(cpu) = &device;
+            let ran = run(&device, inputs, upstream, Accumulate::Set, graph);
+            for (i, (out, truth)) in ran.outputs.iter().zip(&self.outputs).enumerate() {
+                assert_eq!(out.len(), truth.len(), "{name}: output {i} has another length than the oracle's");
+                let tolerance = tolerance(output_error, products, truth);
+                for (j, (&out, &truth)) in out.iter().zip(truth).enumerate() {
+                    let error = (f64::from(out) - truth).abs();
+                    assert!(
+                        error <= tolerance,
+                        "{name}: output {i} at {j} is {out}, not {truth}; tolerance {tolerance:e}"
+                    );
+                }
             }
-        }
-        for (i, samples) in samples.iter().enumerate().take(ran.gradients.len()) {
-            let tolerance = tolerance(gradient_error, samples.iter().map(|s| s.truth));
-            for Sample { at, truth, .. } in samples {
-                let got = ran.gradients[i][*at];
-                let error = (f64::from(got) - truth).abs();
+            for (i, gradient) in ran.gradients.iter().enumerate() {
+                let singles = self.probes[i].len() - 1;
+                let single = tolerance(gradient_errors[i], products, &self.derivatives[i][..singles]);
+                for (probe, &truth) in self.probes[i].iter().zip(&self.derivatives[i]) {
+                    let got = probe.along(gradient);
+                    // The signs are independent of the n errors, each within the tolerance of a single coordinate, so the
+                    // standard deviation of their sum is at most sqrt(n) times that, and in practice a quarter of it.
+                    let tolerance = single * (probe.len() as f64).sqrt();
+                    assert!(
+                        (got - truth).abs() <= tolerance,
+                        "{name}: the derivative by input {i} along {probe} is {got}, not {truth}; tolerance {tolerance:e}"
+                    );
+                }
+            }
+            let added = run(&device, inputs, upstream, Accumulate::Add, graph);
+            for (i, (set, added)) in ran.gradients.iter().zip(&added.gradients).enumerate() {
+                let before = prefill(i, set.len());
+                let largest = set.iter().fold(1.0f32, |a, &b| a.max(b.abs()));
+                for ((&set, &added), &before) in set.iter().zip(added).zip(&before) {
+                    let expected = if inputs[i].place == Place::SoleReader { set } else { set + before };
+                    let error = (added - expected).abs();
+                    // Adding in another order: one rounding of each of the two terms.
+                    assert!(
+                        error <= 4.0 * f32::EPSILON * largest.max(before.abs()),
+                        "{name}: input {i}: {added} for {expected}"
+                    );
+                }
+            }
+            let again = run(&device, inputs, upstream, Accumulate::Set, graph);
+            assert!(again.same_bits(&ran), "{name}: a second run gives other bits");
+            for (isa, other) in &bits {
                 assert!(
-                    error <= tolerance,
-                    "{name}: the gradient of input {i} at {at} is {got}, not {truth}; tolerance {tolerance:e}"
+                    *isa != cpu.isa() || other.same_bits(&ran),
+                    "{name}: another number of threads gives other bits"
                 );
             }
+            bits.push((cpu.isa(), ran));
         }
-        let added = run(&device, &inputs, &upstream, Accumulate::Add, &graph);
-        for (i, (set, added)) in ran.gradients.iter().zip(&added.gradients).enumerate() {
-            let before = prefill(i, set.len());
-            let largest = set.iter().fold(1.0f32, |a, &b| a.max(b.abs()));
-            for ((&set, &added), &before) in set.iter().zip(added).zip(&before) {
-                let expected = if inputs[i].place == Place::SoleReader { set } else { set + before };
-                let error = (added - expected).abs();
-                // Adding in another order: one rounding of each of the two terms.
-                assert!(
-                    error <= 4.0 * f32::EPSILON * largest.max(before.abs()),
-                    "{name}: input {i}: {added} for {expected}"
-                );
-            }
-        }
-        let again = run(&device, &inputs, &upstream, Accumulate::Set, &graph);
-        assert!(again.same_bits(&ran), "{name}: a second run gives other bits");
-        for (isa, other) in &bits {
-            assert!(*isa != cpu.isa() || other.same_bits(&ran), "{name}: another number of threads gives other bits");
-        }
-        bits.push((cpu.isa(), ran));
+    }
+
+    /// The naive error of each input's gradient: the worst of its kind. One array's own is a draw of a few, and of a single
+    /// one where the array is that small; but matrices, which are sums over rows, say nothing of the stream.
+    fn gradient_errors(&self, naive: &[Vec<f64>]) -> Vec<f64> {
+        let own = |i: usize| {
+            let singles = self.probes[i].len() - 1;
+            relative_error(&self.derivatives[i][..singles], &naive[i][..singles])
+        };
+        let of_kind = |kind| {
+            let same = (0..naive.len()).filter(|&i| self.inputs[i].kind() == kind);
+            same.map(own).fold(0.0, f64::max)
+        };
+        self.inputs.iter().map(|input| of_kind(input.kind())).collect()
     }
 }
 
-/// The largest error of (truth, naive) pairs, relative to the largest value.
-fn relative_error(pairs: impl Iterator<Item = (f64, f64)> + Clone) -> f64 {
-    assert!(pairs.clone().all(|(_, naive)| naive.is_finite()), "the oracle overflows in f32: scale its inputs down");
-    let error = pairs.clone().fold(0.0, |worst: f64, (truth, naive)| worst.max((truth - naive).abs()));
-    let largest = pairs.fold(f64::MIN_POSITIVE, |worst: f64, (truth, _)| worst.max(truth.abs()));
-    error / largest
+/// The largest error relative to the largest value.
+fn relative_error(truth: &[f64], naive: &[f64]) -> f64 {
+    assert!(naive.iter().all(|naive| naive.is_finite()), "the oracle overflows in f32: scale its inputs down");
+    let error = truth.iter().zip(naive).fold(0.0, |worst: f64, (truth, naive)| worst.max((truth - naive).abs()));
+    error / largest(truth).max(f64::MIN_POSITIVE)
 }
 
-/// Twice the naive error plus four units in the last place, for an array of these values.
-fn tolerance(naive_error: f64, truth: impl Iterator<Item = f64>) -> f64 {
-    let largest = truth.fold(0.0, |worst: f64, truth| worst.max(truth.abs()));
-    (2.0 * naive_error + 4.0 * f64::from(f32::EPSILON)) * largest
+fn largest(values: &[f64]) -> f64 {
+    values.iter().fold(0.0, |worst, value| worst.max(value.abs()))
+}
+
+/// Twice the naive error, plus four units in the last place: four roundings of f32 is what any of these operations needs.
+/// With bf16 factors it is two units, which are four roundings of a factor: those of a product of two products.
+fn tolerance(naive_error: f64, products: DType, truth: &[f64]) -> f64 {
+    let roundings = match products {
+        DType::BF16 => 2.0 * half::bf16::EPSILON.to_f64(),
+        _ => 4.0 * f64::from(f32::EPSILON),
+    };
+    (2.0 * naive_error + roundings) * largest(truth)
 }
 
 fn cast<F: Float>(inputs: &[Input]) -> Vec<Vec<F>> {
     inputs.iter().map(|input| input.values.iter().map(|&x| F::from_f64(f64::from(x))).collect()).collect()
 }
 
-struct Sample {
-    at: usize,
-    truth: f64,
-    naive: f64,
+/// A direction in which an input is varied.
+enum Probe {
+    /// One coordinate.
+    Coordinate(usize),
+    /// All of them, each by plus or minus one.
+    Signs(Vec<f32>),
 }
 
-/// Derivatives of `sum upstream . outputs` by single coordinates of each input.
-fn sampled_gradients(oracle: &impl Oracle, inputs: &[Input], upstream: &[Vec<f32>]) -> Vec<Vec<Sample>> {
-    const SAMPLES: usize = 16;
-    let derivative = |input: usize, at: usize| {
-        fn along<F: Float>(
-            oracle: &impl Oracle,
-            inputs: &[Input],
-            upstream: &[Vec<f32>],
-            input: usize,
-            at: usize,
-        ) -> F {
-            let mut duals = cast::<Dual<F>>(inputs);
-            duals[input][at].rate = F::from_f64(1.0);
-            let outputs = oracle.run(&duals);
-            let terms = outputs.iter().flatten().zip(upstream.iter().flatten());
-            terms.fold(F::from_f64(0.0), |sum, (out, &up)| sum + out.rate * F::from_f64(f64::from(up)))
+impl Probe {
+    fn len(&self) -> usize {
+        match self {
+            Probe::Coordinate(_) => 1,
+            Probe::Signs(signs) => signs.len(),
         }
-        let truth = along::<f64>(oracle, inputs, upstream, input, at);
-        let naive = along::<f32>(oracle, inputs, upstream, input, at);
-        Sample { at, truth, naive: f64::from(naive) }
+    }
+
+    /// The derivative along the probe by the gradient.
+    fn along(&self, gradient: &[f32]) -> f64 {
+        match self {
+            Probe::Coordinate(at) => f64::from(gradient[*at]),
+            Probe::Signs(signs) => signs.iter().zip(gradient).map(|(&sign, &g)| f64::from(sign) * f64::from(g)).sum(),
+        }
+    }
+}
+
+impl fmt::Display for Probe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Probe::Coordinate(at) => write!(f, "coordinate {at}"),
+            Probe::Signs(_) => f.write_str("random signs"),
+        }
+    }
+}
+
+/// Every coordinate of a small array; of a large one the corners, some of the last row and column, where a kernel's tails
+/// are, and some of all. The last probe is the random signs.
+fn probes(input: usize, of: &Input) -> Vec<Probe> {
+    const SAMPLES: usize = 16;
+    const TAILS: usize = 4;
+    let (len, cols) = (of.len(), *of.shape.last().unwrap());
+    let stream = Stream::new(1, input as u32, 0, Purpose::Fixture);
+    let mut coordinates: Vec<usize> = if len <= SAMPLES {
+        (0..len).collect()
+    } else {
+        let below = |draw: usize, bound: usize| stream.below(draw as u32, bound as u64) as usize;
+        let anywhere = (0..SAMPLES).map(|i| below(i, len));
+        let last_row = (SAMPLES..).take(TAILS).map(|i| len - cols + below(i, cols));
+        let last_column = (SAMPLES + TAILS..).take(TAILS).map(|i| below(i, len / cols) * cols + cols - 1);
+        anywhere.chain(last_row).chain(last_column).chain([0, cols - 1, len - cols, len - 1]).collect()
     };
-    let stream = Stream::new(1, 0, 0, Purpose::Fixture);
-    let pick = |input: usize, i: usize, len: usize| {
-        if len <= SAMPLES { i } else { stream.below((input * SAMPLES + i) as u32, len as u64) as usize }
+    coordinates.sort_unstable();
+    coordinates.dedup();
+    let signs = normals(300 + input as u32, len, 1.0).iter().map(|x| x.signum()).collect();
+    coordinates.into_iter().map(Probe::Coordinate).chain([Probe::Signs(signs)]).collect()
+}
+
+/// Derivatives of `sum upstream . outputs` along the probes of each input.
+fn derivatives<F: Float>(
+    oracle: &impl Oracle,
+    inputs: &[Input],
+    upstream: &[Vec<f32>],
+    probes: &[Vec<Probe>],
+) -> Vec<Vec<f64>> {
+    let along = |input: usize, probe: &Probe| {
+        let mut duals = cast::<Dual<F>>(inputs);
+        match probe {
+            Probe::Coordinate(at) => duals[input][*at].rate = F::from_f64(1.0),
+            Probe::Signs(signs) => {
+                duals[input].iter_mut().zip(signs).for_each(|(x, &sign)| x.rate = F::from_f64(f64::from(sign)));
+            }
+        }
+        let outputs = oracle.run(&duals);
+        let terms = outputs.iter().flatten().zip(upstream.iter().flatten());
+        terms.map(|(out, &up)| out.rate * F::from_f64(f64::from(up))).sum::<F>().to_f64()
     };
-    let of = |input: usize, len: usize| (0..len.min(SAMPLES)).map(|i| derivative(input, pick(input, i, len))).collect();
-    inputs.iter().enumerate().map(|(i, input)| of(i, input.len())).collect()
+    probes.iter().enumerate().map(|(i, probes)| probes.iter().map(|probe| along(i, probe)).collect()).collect()
 }
 
 struct Ran {

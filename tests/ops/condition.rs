@@ -1,5 +1,5 @@
 use super::linear::linear;
-use crate::common::{Float, Input, Oracle, check};
+use crate::common::{Float, Input, Oracle, check_products};
 use engine::ops::condition::Conditioning;
 use engine::tensor::Tensor;
 
@@ -52,7 +52,7 @@ fn condition_matches_its_oracle() {
             inputs.push(Input::param(&[5, width]));
         }
         let labels = if y.is_empty() { vec![0; t.len()] } else { y.clone() };
-        check(&Spec { t: t.clone(), y }, inputs, |tape, v| {
+        check_products(&Spec { t: t.clone(), y }, inputs, |tape, v| {
             let device = tape.device().clone();
             let t = Tensor::from_slice(&device, "test", [t.len()], &t);
             let y = Tensor::from_slice(&device, "test", [labels.len()], &labels);

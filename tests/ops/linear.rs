@@ -1,4 +1,4 @@
-use crate::common::{Float, Input, Oracle, check};
+use crate::common::{Float, Input, Oracle, check_products};
 
 /// y = x Wᵀ + b
 struct Spec {
@@ -22,6 +22,6 @@ pub fn linear<F: Float>(x: &[F], w: &[F], b: &[F], rows: usize) -> Vec<F> {
 fn linear_matches_its_oracle() {
     for (batch, tokens, inner, width) in [(1, 1, 1, 1), (2, 3, 5, 7), (2, 16, 96, 40), (3, 37, 113, 203)] {
         let inputs = vec![Input::node(&[batch, tokens, inner]), Input::param(&[width, inner]), Input::param(&[width])];
-        check(&Spec { rows: batch * tokens }, inputs, |tape, v| vec![tape.linear(v[0], v[1], v[2])]);
+        check_products(&Spec { rows: batch * tokens }, inputs, |tape, v| vec![tape.linear(v[0], v[1], v[2])]);
     }
 }

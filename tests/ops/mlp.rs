@@ -1,5 +1,5 @@
 use super::linear::linear;
-use crate::common::{Float, Input, Oracle, check};
+use crate::common::{Float, Input, Oracle, check_products};
 use engine::ops::mlp::Mlp;
 
 /// y = gelu(x W1ᵀ + b1) W2ᵀ + b2
@@ -31,7 +31,7 @@ fn mlp_matches_its_oracle() {
             Input::param(&[width, hidden]),
             Input::param(&[width]),
         ];
-        check(&Spec { rows: batch * tokens }, inputs, |tape, v| {
+        check_products(&Spec { rows: batch * tokens }, inputs, |tape, v| {
             vec![tape.mlp(v[0], Mlp { w1: v[1], b1: v[2], w2: v[3], b2: v[4] })]
         });
     }
