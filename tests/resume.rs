@@ -22,7 +22,11 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 fn device(threads: usize) -> Device {
-    Device::cpu(Cpu::new(NonZero::new(threads), DType::F32).unwrap().poisoned())
+    multiplying_in(DType::F32, threads)
+}
+
+fn multiplying_in(products: DType, threads: usize) -> Device {
+    Device::cpu(Cpu::new(NonZero::new(threads), products).unwrap().poisoned())
 }
 
 /// Trains the run at `out` to its end, or from where it stands.
@@ -30,8 +34,9 @@ fn train(store: &Path, out: &Path, threads: usize, sets: &[&str]) -> Result<(), 
     let changes: Vec<Change> = sets.iter().map(|set| Change::set(set).unwrap()).collect();
     let store = Arc::new(Store::open(store)?);
     let plan = Plan::new(Recipe::read("test", RECIPE, &changes)?, &store)?;
+    let products = plan.products();
     let run = Run::open(out, plan, store.info(), |_| {})?;
-    let device = device(threads);
+    let device = multiplying_in(products, threads);
     run.record(&device, &["test".into()])?;
     let stop = Stop::default();
     Trainer::new(run, store, &device)?.train(&mut Progress::new(Style::Json, std::io::sink(), &stop), &stop).map(drop)
@@ -88,6 +93,23 @@ fn a_resumed_run_is_bit_equal_to_one_that_never_stopped() {
             assert_eq!(losses(&out), losses(&whole), "split {split}, {threads} threads");
         }
     }
+}
+
+#[test]
+fn a_resumed_run_with_products_in_bf16_is_bit_equal_to_one_that_never_stopped() {
+    let scratch = Scratch::new();
+    let (store, whole, split) = (scratch.store(), scratch.path("whole"), scratch.path("split"));
+    const BF16: &str = "train.precision=bf16";
+    let constant = "optimizer.decay=constant";
+    train(&store, &whole, 2, &[BF16, constant]).unwrap();
+    for steps in [4, 10] {
+        train(&store, &split, 1, &[BF16, constant, &format!("train.steps={steps}")]).unwrap();
+    }
+    assert!(contents(&whole, 10) == contents(&split, 10));
+    assert_eq!(losses(&whole), losses(&split));
+    let plain = scratch.path("plain");
+    train(&store, &plain, 1, &[constant]).unwrap();
+    assert!(losses(&plain) != losses(&whole), "the products were those of f32");
 }
 
 #[test]
