@@ -13,6 +13,7 @@ pub struct Chunks<'a, T> {
 
 // SAFETY: a `Chunks` stands for the `&mut [T]` it was made from, and each chunk is taken by one thread alone.
 unsafe impl<T: Send> Send for Chunks<'_, T> {}
+// SAFETY: as above; sharing it hands out whole chunks, each to one thread, so `T: Send` is enough.
 unsafe impl<T: Send> Sync for Chunks<'_, T> {}
 
 impl<'a, T> Chunks<'a, T> {
@@ -42,6 +43,7 @@ pub struct Columns<'a, T> {
 
 // SAFETY: as for `Chunks`.
 unsafe impl<T: Send> Send for Columns<'_, T> {}
+// SAFETY: as for `Chunks`.
 unsafe impl<T: Send> Sync for Columns<'_, T> {}
 
 impl<'a, T> Columns<'a, T> {

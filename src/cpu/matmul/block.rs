@@ -26,6 +26,7 @@ pub(super) struct Output<'a> {
 
 // SAFETY: it stands for a `&mut [f32]`, and tasks write disjoint rectangles of it.
 unsafe impl Send for Output<'_> {}
+// SAFETY: as above: what is shared is the right to write disjoint rectangles.
 unsafe impl Sync for Output<'_> {}
 
 impl<'a> Output<'a> {

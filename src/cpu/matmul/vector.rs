@@ -128,6 +128,11 @@ impl Vector for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
+#[allow(
+    clippy::undocumented_unsafe_blocks,
+    reason = "every block is the one of its function, and passes on the promises that `Vector` asks of its caller: the \
+              instruction set, and LANES words at each pointer"
+)]
 pub(super) mod x86 {
     use super::{LANES, Tile, Vector, Work};
     use std::arch::x86_64::*;
@@ -135,7 +140,6 @@ pub(super) mod x86 {
     #[derive(Clone, Copy)]
     pub(in crate::cpu::matmul) struct Avx2([__m256; 2]);
 
-    // SAFETY, here and in the other instances: every function passes on its caller's promises.
     impl Vector for Avx2 {
         const DEPTH: usize = 1;
         const ROWS: usize = 4;
