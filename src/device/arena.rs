@@ -7,6 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard};
 /// Every allocation starts on a cache line pair, so that vector loads never straddle needlessly.
 const ALIGN: usize = 256;
 
+/// Bytes behind every allocation of a poisoned arena that nobody may write: a row of the widest vector store.
+const GUARD: usize = 64;
+const GUARD_BYTE: u8 = 0xA5;
+
 /// One slab of memory with a deterministic free list: the same calls give the same addresses.
 ///
 /// The slab reserves addresses for the whole physical memory; the operating system provides pages when they are first
@@ -60,7 +64,7 @@ impl Arena {
 
     pub(super) fn alloc(&self, label: &'static str, bytes: usize) -> Result<Buffer> {
         let slab = &self.slab;
-        let size = bytes.max(1).next_multiple_of(ALIGN);
+        let size = slab.size(bytes);
         let mut book = slab.book();
         let fit = book.free.iter().find(|&(_, &length)| length >= size).map(|(&offset, &length)| (offset, length));
         let Some((offset, length)) = fit else {
@@ -74,9 +78,11 @@ impl Arena {
         book.used += size;
         book.peak = book.peak.max(book.used);
         drop(book);
-        let mut buffer = Buffer { region: Arc::new(Region { slab: slab.clone(), offset }), offset, bytes };
+        let mut buffer = Buffer { region: Arc::new(Region { slab: slab.clone(), offset, bytes }), offset, bytes };
         if slab.poison {
             buffer.bytes_mut().fill(0xFF); // every float of all ones is a NaN
+            // SAFETY: the range was reserved above for this buffer, which does not reach into it.
+            unsafe { buffer.pointer().add(bytes).write_bytes(GUARD_BYTE, size - bytes) };
         }
         Ok(buffer)
     }
@@ -102,9 +108,16 @@ impl Slab {
         self.book.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn release(&self, offset: usize) {
+    /// What an allocation takes.
+    fn size(&self, bytes: usize) -> usize {
+        let guard = if self.poison { GUARD } else { 0 };
+        bytes.saturating_add(guard).max(1).next_multiple_of(ALIGN)
+    }
+
+    fn release(&self, offset: usize) -> Holding {
         let mut book = self.book();
-        let size = book.live.remove(&offset).expect("a buffer is released once").bytes;
+        let holding = book.live.remove(&offset).expect("a buffer is released once");
+        let size = holding.bytes;
         book.used -= size;
         let mut start = offset;
         let mut length = size;
@@ -119,6 +132,7 @@ impl Slab {
             length += free;
         }
         book.free.insert(start, length);
+        holding
     }
 }
 
@@ -183,11 +197,30 @@ pub struct Buffer {
 struct Region {
     slab: Arc<Slab>,
     offset: usize,
+    bytes: usize,
+}
+
+impl Region {
+    /// Whether something was written behind the allocation; only a poisoned arena can tell.
+    fn overrun(&self) -> bool {
+        let guard = self.slab.size(self.bytes) - self.bytes;
+        // SAFETY: the guard belongs to this allocation, which has not returned yet, and was written when it was made.
+        let guard =
+            unsafe { std::slice::from_raw_parts(self.slab.map.as_mut_ptr().add(self.offset + self.bytes), guard) };
+        guard.iter().any(|&byte| byte != GUARD_BYTE)
+    }
 }
 
 impl Drop for Region {
     fn drop(&mut self) {
-        self.slab.release(self.offset);
+        let overrun = self.slab.poison && self.overrun();
+        let Holding { label, .. } = self.slab.release(self.offset);
+        // A panic on the way of another would end the process and hide the first.
+        assert!(
+            !overrun || std::thread::panicking(),
+            "a kernel wrote behind an allocation of {} bytes for {label}",
+            self.bytes
+        );
     }
 }
 
@@ -299,5 +332,16 @@ mod tests {
         let mut arena = Arena::new().unwrap();
         arena.poison();
         assert!(arena.alloc("a", 64).unwrap().slice::<f32>().iter().all(|x| x.is_nan()));
+    }
+
+    #[test]
+    #[should_panic(expected = "wrote behind an allocation of 60 bytes for gradients")]
+    fn a_write_behind_an_allocation_is_found_when_it_is_released() {
+        let mut arena = Arena::new().unwrap();
+        arena.poison();
+        drop(arena.alloc("activations", 60).unwrap());
+        let buffer = arena.alloc("gradients", 60).unwrap();
+        // SAFETY: the byte belongs to the guard of this allocation.
+        unsafe { buffer.pointer().add(60).write(0) };
     }
 }
