@@ -1,3 +1,4 @@
+use super::positions::sincos;
 use crate::base::rng::{Purpose, Stream, uniform};
 use crate::base::{Result, Shape};
 use crate::device::Device;
@@ -14,8 +15,12 @@ pub enum Init {
     /// Uniform in `[-a, a]` with `a = sqrt(6 / (inputs + outputs))` (Glorot and Bengio, 2010), for a matrix (outputs,
     /// inputs).
     Xavier,
-    /// A constant that is not trained.
-    Constant(Vec<f32>),
+    /// The table of positions of a grid, which is not trained. It is computed where memory is taken for it: a file may
+    /// name a model of any size.
+    SinCos {
+        rows: usize,
+        columns: usize,
+    },
 }
 
 /// One published tensor: its name and shape in a checkpoint.
@@ -47,7 +52,7 @@ pub struct Param {
 
 impl Param {
     fn trained(&self) -> bool {
-        !matches!(self.init, Init::Constant(_))
+        !matches!(self.init, Init::SinCos { .. })
     }
 }
 
@@ -123,7 +128,9 @@ impl ParamStore {
             let mut values = vec![0.0; param.shape.len()];
             match &param.init {
                 Init::Zeros => {}
-                Init::Constant(constant) => values.copy_from_slice(constant),
+                &Init::SinCos { rows, columns } => {
+                    values.copy_from_slice(&sincos(rows, columns, param.shape.width()));
+                }
                 Init::Normal(deviation) => {
                     stream.fill_normals(&mut values);
                     values.iter_mut().for_each(|x| *x *= deviation);

@@ -4,7 +4,6 @@
 //! Names, shapes and initial values of the parameters are the published ones.
 
 use super::params::{Init, ParamList, Piece};
-use super::positions::sincos;
 use crate::base::{Cost, PatchGrid};
 use crate::ops;
 use crate::ops::condition::Conditioning;
@@ -219,8 +218,7 @@ impl Sit {
         let modulation_b = modulation("bias", &[]);
         let (rows, columns) = grid.sides();
         let tokens = grid.tokens();
-        let table_of_positions = Init::Constant(sincos(rows, columns, d));
-        let position = list.add("pos_embed", &[1, tokens, d], [tokens, d], table_of_positions);
+        let position = list.add("pos_embed", &[1, tokens, d], [tokens, d], Init::SinCos { rows, columns });
 
         let embed = PatchEmbed { weight, bias, position, grid };
         let conditioning = Conditioning { w0, b0, w2, b2, table, modulation_w, modulation_b };
@@ -293,6 +291,16 @@ mod tests {
             assert_eq!(SitSize::preset(name), None, "{name}");
         }
         assert!(SitSize::presets().iter().all(|name| SitSize::preset(name).is_some()));
+    }
+
+    #[test]
+    fn the_list_of_the_largest_model_holds_none_of_its_values() {
+        let grid = PatchGrid { channels: 1, height: 1 << 14, width: 1 << 14, patch: 1 };
+        let config = SitConfig { grid, depth: 1, width: 4, heads: 1, classes: 0, learn_sigma: false };
+        assert_eq!(config.check().map_err(|_| ()), Err(()));
+        let config = SitConfig { grid: PatchGrid { height: 1 << 12, ..grid }, ..config };
+        let list = Sit::new(config).1;
+        assert_eq!(list.iter().last().unwrap().init, Init::SinCos { rows: 1 << 12, columns: 1 << 14 });
     }
 
     #[test]
