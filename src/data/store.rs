@@ -133,7 +133,7 @@ impl Store {
         words(&self.file, "index", self.rows() as usize)
     }
 
-    /// Fills `out` (rows, C, H, W) with the values of `rows`.
+    /// Fills `out` (rows, C, H, W) with the values of `rows`, all of which are finite.
     pub fn read(&self, rows: &[u32], out: &mut [f32]) -> Result<()> {
         let width = self.width();
         assert_eq!(out.len(), rows.len() * width, "store: {} rows of {width} values do not fit", rows.len());
@@ -142,6 +142,10 @@ impl Store {
             assert!(row < self.rows(), "store: row {row} of {}", self.rows());
             self.file.read_bytes(&self.rows, u64::from(row) * bytes.len() as u64, &mut bytes)?;
             values(self.rows.dtype, &bytes, out);
+            if let Some(at) = out.iter().position(|value| !value.is_finite()) {
+                let what = format_args!("value {at} of row {row} is {}; ingest finite data", out[at]);
+                return Err(self.file.source().error(what));
+            }
         }
         Ok(())
     }
@@ -334,6 +338,28 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(open(bytes).and_then(|store| store.verify()).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_row_that_is_not_finite_is_refused_when_it_is_read() {
+        let parts: [(&str, FileDType, &[usize], &[u8]); 7] = [
+            ("mean", FileDType::F32, &[1], &[0; 4]),
+            ("std", FileDType::F32, &[1], &[0; 4]),
+            ("min", FileDType::F32, &[1], &[0; 4]),
+            ("max", FileDType::F32, &[1], &[0; 4]),
+            ("index", FileDType::U32, &[2], &[0; 8]),
+            ("rows", FileDType::F16, &[2, 1, 1, 2], &[0, 0, 0, 0, 0, 0, 0, 0x7c]),
+            ("digest", FileDType::U8, &[32], &[0; 32]),
+        ];
+        let specs = parts.map(|(name, dtype, shape, _)| Spec { name, dtype, shape });
+        let mut writer = Writer::new(Vec::new(), Path::new("x.store"), &[MARK], &specs).unwrap();
+        parts.iter().for_each(|part| writer.put(part.3).unwrap());
+        let store = open(writer.finish()).unwrap();
+        let mut row = [1.0; 2];
+        store.read(&[0], &mut row).unwrap();
+        assert_eq!(row, [0.0; 2]);
+        let message = store.read(&[1], &mut row).unwrap_err().to_string();
+        assert_eq!(message, "x.store: value 1 of row 1 is inf; ingest finite data");
     }
 
     #[test]
