@@ -72,11 +72,12 @@ fn a_run_trains_draws_and_says_what_to_do_next() {
 fn a_finished_run_says_so_and_goes_on_with_more_steps() {
     let scratch = Scratch::new();
     let out = scratch.path("run");
-    assert_eq!(code(&train(&scratch, &out, &[]).output().unwrap()), 0);
-    let again = train(&scratch, &out, &[]).output().unwrap();
+    let constant = ["--set", "optimizer.decay=constant"];
+    assert_eq!(code(&train(&scratch, &out, &constant).output().unwrap()), 0);
+    let again = train(&scratch, &out, &constant).output().unwrap();
     assert_eq!(code(&again), 0);
-    assert!(stdout(&again).contains("was finished at step 10\nto go on, give the same command with --steps 20"));
-    let more = train(&scratch, &out, &["--steps", "12"]).output().unwrap();
+    assert!(stdout(&again).contains("was finished at step 10\ntrain longer  the same command with --steps 20"));
+    let more = train(&scratch, &out, &[constant[0], constant[1], "--steps", "12"]).output().unwrap();
     assert_eq!(code(&more), 0, "{}", stderr(&more));
     assert!(stdout(&more).contains("from step 10 to 12"), "{}", stdout(&more));
     // What a run wrote down is a recipe.
@@ -86,12 +87,51 @@ fn a_finished_run_says_so_and_goes_on_with_more_steps() {
 }
 
 #[test]
+fn a_learning_rate_that_came_to_zero_stays_there() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let done = train(&scratch, &out, &[]).output().unwrap();
+    assert!(stdout(&done).contains("a new run, --steps 20 --out OTHER"), "{}", stdout(&done));
+    let files = || ["run.json", "config.resolved.toml", "metrics.jsonl"].map(|name| fs::read(out.join(name)).unwrap());
+    let before = files();
+    assert!(String::from_utf8_lossy(&before[1]).contains("decay_steps = 10"));
+    for (steps, expected) in [("20", "is 0 from step 10 on"), ("9", "has done 10 steps; give at least as many")] {
+        let refused = train(&scratch, &out, &["--steps", steps]).output().unwrap();
+        assert_eq!(code(&refused), 2, "{steps}: {}", stderr(&refused));
+        assert!(stderr(&refused).contains(expected), "{steps}: {}", stderr(&refused));
+        assert!(files() == before, "--steps {steps} was recorded");
+    }
+}
+
+#[test]
+fn a_run_may_stop_on_the_way_down_and_go_on() {
+    let scratch = Scratch::new();
+    let rates = |out: &Path| -> Vec<String> {
+        let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+        let rate = |line: &str| Some(line.split_once("\"lr\":")?.1.split(',').next()?.to_owned());
+        text.lines().filter_map(rate).collect()
+    };
+    let (whole, halves) = (scratch.path("whole"), scratch.path("halves"));
+    assert_eq!(code(&train(&scratch, &whole, &[]).output().unwrap()), 0);
+    for steps in ["6", "10"] {
+        let part = train(&scratch, &halves, &["--set", "optimizer.decay_steps=10", "--steps", steps]).output().unwrap();
+        assert_eq!(code(&part), 0, "{}", stderr(&part));
+    }
+    assert_eq!((rates(&whole).len(), rates(&whole)), (10, rates(&halves)));
+}
+
+#[test]
 fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
     let scratch = Scratch::new();
     let out = scratch.path("untouched");
     let absent = scratch.path("absent").display().to_string();
     let png = scratch.path("not.store").display().to_string();
     fs::write(&png, "no store").unwrap();
+    let flipped = scratch.path("flipped.store").display().to_string();
+    let mut bytes = fs::read(scratch.store()).unwrap();
+    let pixel = bytes.len() - 100;
+    bytes[pixel] ^= 1;
+    fs::write(&flipped, bytes).unwrap();
     for (arguments, exit, expected) in [
         (vec!["--stps", "3"], 2, "unexpected argument '--stps' found"),
         (vec!["--steps", "many"], 2, "invalid value 'many' for '--steps <N>'"),
@@ -126,6 +166,7 @@ fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
             2,
             "error: mask.drop = 1: is out of range; give a number from 0 up to, but not including, 1",
         ),
+        (vec!["--data", &flipped], 3, "flipped.store: its bytes have digest "),
         (vec!["--data", &absent], 3, "absent: no such file; check the path"),
         (vec!["--data", &png], 3, "not.store: "),
     ] {
@@ -228,6 +269,8 @@ fn samples_of_a_run_do_not_depend_on_the_batch_and_bad_requests_are_refused() {
         ("c.npy", ["--guidance-channels", "2"], 2, "--guidance-channels 2: the model has 1"),
         ("c.npy", ["--sampler", "rk4"], 2, "rk4"),
         ("c.npy", ["--count", "0"], 2, "--count"),
+        ("c.npy", ["--count", "99999999999"], 2, "--count 99999999999: is out of range; give 1 to 16777216"),
+        ("c.npy", ["--count", "18446744073709551615"], 2, "is out of range"),
         ("c.jpg", ["--count", "1"], 2, "name a .png or a .npy file"),
         ("absent/c.npy", ["--count", "1"], 3, "absent/c.npy: "),
     ] {
@@ -289,13 +332,25 @@ fn a_signal_ends_a_run_after_a_checkpoint_and_the_same_command_goes_on() {
 }
 
 #[test]
+fn a_signal_does_not_wait_for_a_picture() {
+    let scratch = Scratch::new();
+    // After its first step it draws a picture for hours.
+    let picture = ["--set", "sample.every=1", "--set", "sample.steps=1000000"];
+    let (child, _lines) = endless(&scratch, &scratch.path("run"), &picture);
+    signal(&child, "TERM");
+    let (code, message) = end(child);
+    assert_eq!(code, 75, "{message}");
+    assert!(message.contains("which is saved"), "{message}");
+}
+
+#[test]
 fn a_second_signal_ends_a_run_at_once() {
     let scratch = Scratch::new();
     let out = scratch.path("run");
-    // After its first step it draws a picture for hours.
-    let (child, _lines) = endless(&scratch, &out, &["--set", "sample.every=1", "--set", "sample.steps=1000000"]);
+    // A step takes seconds.
+    let (child, _lines) = endless(&scratch, &out, &["--set", "train.batch_size=20000"]);
     signal(&child, "TERM");
-    std::thread::sleep(Duration::from_millis(200));
+    std::thread::sleep(Duration::from_millis(50));
     signal(&child, "TERM");
     assert_eq!(end(child).0, 128 + 15);
 }
@@ -335,6 +390,34 @@ fn a_run_that_leaves_the_finite_numbers_gives_up_after_ten_steps() {
     assert_eq!(code(&diverged), 7, "{}", stderr(&diverged));
     assert!(stderr(&diverged).contains("10 steps in a row are not finite"), "{}", stderr(&diverged));
     assert!(stdout(&diverged).contains("the step is skipped, 9 in a row"), "{}", stdout(&diverged));
+}
+
+#[test]
+fn a_run_whose_last_step_is_not_finite_has_not_finished() {
+    let scratch = Scratch::new();
+    let lost = ["--set", "optimizer.lr=1e30", "--set", "optimizer.warmup=0", "--set", "optimizer.decay=constant"];
+    for steps in ["1", "3"] {
+        let out = scratch.path(steps);
+        for start in ["first", "second"] {
+            let ended = train(&scratch, &out, &[&lost[..], &["--steps", steps]].concat()).output().unwrap();
+            assert_eq!(code(&ended), 7, "{steps} steps, {start} start: {}", stderr(&ended));
+            assert!(stderr(&ended).contains("lower optimizer.lr"), "{}", stderr(&ended));
+            assert!(!stdout(&ended).contains("finished"), "{}", stdout(&ended));
+        }
+    }
+}
+
+#[test]
+fn a_bench_that_nothing_holds_is_refused() {
+    for (flag, value) in [("--batch", "18446744073709551615"), ("--batch", "300000000000"), ("--steps", "300000000000")]
+    {
+        let refused = engine(&["bench", "step", flag, value]).output().unwrap();
+        assert_eq!(code(&refused), 2, "{}", stderr(&refused));
+        assert!(stderr(&refused).contains(&format!("{flag} {value}: is out of range; give 1 to 1048576")));
+    }
+    let vast = ["--side", "65536", "--channels", "65536", "--batch", "1048576", "--preset", "sit-xs-8"];
+    let refused = engine(&[&["bench", "step"], &vast[..]].concat()).output().unwrap();
+    assert!([2, 5].contains(&code(&refused)), "{}", stderr(&refused));
 }
 
 #[test]

@@ -86,9 +86,10 @@ fn an_image_does_not_depend_on_its_batch() {
     for (name, device) in common::cpus(DType::F32) {
         let (sit, store) = model(&device);
         let labels = vec![0, 3, 5, 1, 4];
-        let (alone, _) = sample(&device, &sit, &store.weights, &request(labels.clone(), 1), |_| {});
+        let (alone, _) = sample(&device, &sit, &store.weights, &request(labels.clone(), 1), &|| false, |_| {}).unwrap();
         for batch in [2, 5] {
-            let (together, _) = sample(&device, &sit, &store.weights, &request(labels.clone(), batch), |_| {});
+            let (together, _) =
+                sample(&device, &sit, &store.weights, &request(labels.clone(), batch), &|| false, |_| {}).unwrap();
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert!(bits(&alone) == bits(&together), "{name}: a batch of {batch} changes an image");
         }

@@ -11,6 +11,9 @@ use clap::{Args, Subcommand};
 use std::num::NonZero;
 use std::time::Instant;
 
+/// Images of a step, and steps: as many as a recipe's batch may have.
+const MOST: usize = 1 << 20;
+
 /// Measure this machine on the engine's own work
 #[derive(Args)]
 pub struct Bench {
@@ -66,10 +69,16 @@ impl Bench {
 impl BenchStep {
     fn run(self) -> Result<()> {
         let settings = self.settings()?;
+        let mut images = Vec::new();
+        let values = settings.batch.checked_mul(settings.model.grid.image());
+        if values.is_none_or(|values| images.try_reserve_exact(values).is_err()) {
+            let batch = settings.batch;
+            return Err(Error::Memory(format!("--batch {batch}: there is no memory for its images; give fewer")));
+        }
+        images.resize(values.unwrap_or_default(), 0.0);
         let device = self.machine.open(self.products.dtype())?;
         let cost = settings.cost();
         let (batch, classes) = (settings.batch, settings.model.classes);
-        let mut images = vec![0.0; batch * settings.model.grid.image()];
         Stream::new(0, 0, 0, Purpose::Fixture).fill_normals(&mut images);
         let labels: Vec<u32> = (0..batch).map(|i| (i % classes.max(1)) as u32).collect();
         let mut step = Step::new(&device, settings)?;
@@ -119,6 +128,11 @@ impl BenchStep {
     }
 
     fn settings(&self) -> Result<Settings> {
+        for (flag, value) in [("--batch", self.batch), ("--steps", self.steps)] {
+            if value.get() > MOST {
+                return Err(Error::Usage(format!("{flag} {value}: is out of range; give 1 to {MOST}")));
+            }
+        }
         let size = SitSize::preset(&self.preset).ok_or_else(|| {
             Error::Usage(format!(
                 "--preset {}: no such preset; there are {}",

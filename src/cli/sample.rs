@@ -8,6 +8,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::num::NonZero;
 use std::path::PathBuf;
 
+/// Images of one call: their numbers and labels fit in memory whatever the images are.
+const MOST: usize = 1 << 24;
+
 /// Draw samples from a trained run
 #[derive(Args)]
 #[command(group(ArgGroup::new("source").required(true).args(["run", "checkpoint"])))]
@@ -91,7 +94,9 @@ impl Sample {
         let template = ProgressStyle::with_template("{bar:40} {pos}/{len} images  {eta}").expect("a valid template");
         let bar = ProgressBar::new(count as u64).with_style(template);
         let (images, evaluations) =
-            sample(&device, &opened.sit, &opened.params.weights, &request, |done| bar.set_position(done as u64));
+            sample(&device, &opened.sit, &opened.params.weights, &request, &|| false, |done| {
+                bar.set_position(done as u64)
+            })?;
         bar.finish_and_clear();
         let shape = [count, grid.channels, grid.height, grid.width];
         if picture {
@@ -109,6 +114,9 @@ impl Sample {
 
     fn labels(&self, classes: usize) -> Result<Vec<u32>> {
         let count = self.count.get();
+        if count > MOST {
+            return Err(Error::Usage(format!("--count {count}: is out of range; give 1 to {MOST}")));
+        }
         match self.class {
             Some(class) if classes == 0 => {
                 Err(Error::Usage(format!("--class {class}: the model has no classes; leave the flag out")))

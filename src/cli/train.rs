@@ -2,7 +2,7 @@ use super::machine::Machine;
 use crate::base::Result;
 use crate::data::{Store, fashion_mnist, png};
 use crate::train::progress::{Clock, Progress, Style};
-use crate::train::recipe::{Change, FIRST_RUN};
+use crate::train::recipe::{Change, Decay, FIRST_RUN};
 use crate::train::{Outcome, Plan, Recipe, Run, Stop, Trainer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -58,6 +58,9 @@ impl Train {
             "" => fashion_mnist()?,
             path => Store::open(Path::new(path))?,
         });
+        if !recipe.data.store.is_empty() {
+            store.verify()?;
+        }
         let plan = Plan::new(recipe, &store)?;
         let out = self.out.clone().unwrap_or_else(|| Path::new("runs").join(&plan.recipe.model.preset));
 
@@ -100,8 +103,12 @@ impl Train {
 fn epilogue(program: &str, out: &Path, plan: &Plan, outcome: &Outcome, seconds: f64) -> String {
     let (run, [before, steps]) = (out.display(), outcome.steps);
     let more = 2 * steps;
+    let longer = match plan.recipe.optimizer.decay {
+        Decay::Constant => format!("the same command with --steps {more}"),
+        Decay::Cosine => format!("its learning rate has come to 0: a new run, --steps {more} --out OTHER"),
+    };
     if before == steps {
-        return format!("{run}: was finished at step {steps}\nto go on, give the same command with --steps {more}");
+        return format!("{run}: was finished at step {steps}\ntrain longer  {longer}");
     }
     let images = if png::has_picture(plan.model.grid.channels) { "more.png" } else { "more.npy" };
     let class = if plan.model.classes > 0 { " --class 0" } else { "" };
@@ -109,7 +116,7 @@ fn epilogue(program: &str, out: &Path, plan: &Plan, outcome: &Outcome, seconds: 
     format!(
         "\n{run}: finished at step {steps} after {}{held_out}\n\
          draw more     {program} sample --run {run}{class} --out {images}\n\
-         train longer  the same command with --steps {more}\n\
+         train longer  {longer}\n\
          train yours   {program} data ingest --from FOLDER --out my.store && {program} train --data my.store --out runs/mine",
         Clock(seconds)
     )

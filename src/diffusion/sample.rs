@@ -1,5 +1,6 @@
 use super::{Guidance, ModelVelocity, Sampler};
 use crate::base::rng::{Purpose, Stream};
+use crate::base::{Error, Result};
 use crate::device::Device;
 use crate::nn::sit::Sit;
 use crate::ops::unpatchify::images;
@@ -22,15 +23,24 @@ pub struct Request {
 ///
 /// Image `i` starts from the noise of (seed, i) alone, so it does not depend on the others. `progress` is told how many
 /// images are done.
+///
+/// # Errors
+/// `Memory` if the images do not fit; `Stopped` once `stopped`, asked before every step of the solver, says so.
 pub fn sample(
     device: &Device,
     sit: &Sit,
     weights: &Slab,
     request: &Request,
+    stopped: &dyn Fn() -> bool,
     mut progress: impl FnMut(usize),
-) -> (Vec<f32>, usize) {
+) -> Result<(Vec<f32>, usize)> {
     let grid = sit.config.grid;
-    let mut all = Vec::with_capacity(request.labels.len() * grid.image());
+    let mut all = Vec::new();
+    let values = request.labels.len().checked_mul(grid.image());
+    if values.is_none_or(|values| all.try_reserve_exact(values).is_err()) {
+        let count = request.labels.len();
+        return Err(Error::Memory(format!("out of memory: {count} images of {} values; draw fewer", grid.image())));
+    }
     let mut evaluations = 0;
     for (i, labels) in request.labels.chunks(request.batch).enumerate() {
         let mut z = images(device, "sampler", labels.len(), grid);
@@ -40,10 +50,13 @@ pub fn sample(
             Stream::new(request.seed, index as u32, 0, Purpose::Start).fill_normals(image);
         }
         z.write(&start);
-        let mut velocity = ModelVelocity::new(device, sit, weights, request.guidance, labels);
+        let mut velocity = ModelVelocity::new(device, sit, weights, request.guidance, labels).until(stopped);
         evaluations = request.sampler.integrate(&mut velocity, &mut z, request.steps);
+        if stopped() {
+            return Err(Error::Stopped("the images are not finished".into()));
+        }
         all.extend(z.to_vec::<f32>());
         progress(all.len() / grid.image());
     }
-    (all, evaluations)
+    Ok((all, evaluations))
 }

@@ -27,6 +27,9 @@ impl Sampler {
         let (mut v, mut next) = (new(), new());
         let mut evaluations = 0;
         for step in 0..steps {
+            if !velocity.wanted() {
+                break;
+            }
             let (t, t_next) = (time(step), time(step + 1));
             velocity.velocity(z, t, &mut v);
             advance(&device, z, &v, (t_next - t) as f32, &mut next);

@@ -12,6 +12,11 @@ pub trait Velocity {
 
     /// Writes `v(z, t)`, with one time for the whole batch.
     fn velocity(&mut self, z: &Tensor, t: f64, v: &mut Tensor);
+
+    /// Whether to go on; asked before every step of a solver.
+    fn wanted(&self) -> bool {
+        true
+    }
 }
 
 /// The prediction (B, C, H, W) of a model at times `t` (B) under labels `y` (B).
@@ -32,6 +37,7 @@ pub struct ModelVelocity<'a> {
     labels: Tensor,
     /// The label for none, once per image.
     none: Tensor,
+    stopped: &'a dyn Fn() -> bool,
 }
 
 impl<'a> ModelVelocity<'a> {
@@ -39,13 +45,22 @@ impl<'a> ModelVelocity<'a> {
     pub fn new(device: &'a Device, sit: &'a Sit, weights: &'a Slab, guidance: Guidance, labels: &[u32]) -> Self {
         let none = vec![sit.config.classes as u32; labels.len()];
         let [labels, none] = [labels, &none].map(|y| Tensor::from_slice(device, "batch", [y.len()], y));
-        ModelVelocity { device, sit, weights, guidance, labels, none }
+        ModelVelocity { device, sit, weights, guidance, labels, none, stopped: &|| false }
+    }
+
+    /// Wanted until `stopped` says so.
+    pub fn until(self, stopped: &'a dyn Fn() -> bool) -> Self {
+        ModelVelocity { stopped, ..self }
     }
 }
 
 impl Velocity for ModelVelocity<'_> {
     fn device(&self) -> &Device {
         self.device
+    }
+
+    fn wanted(&self) -> bool {
+        !(self.stopped)()
     }
 
     fn velocity(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {

@@ -43,11 +43,20 @@ impl HeldOut {
         })
     }
 
-    /// The mean loss of `sit` with `weights`, under the true labels.
-    pub fn loss(&mut self, device: &Device, sit: &Sit, weights: &Slab) -> Result<f64> {
+    /// The mean loss of `sit` with `weights`, under the true labels; `None` once `stopped` says so.
+    pub fn loss(
+        &mut self,
+        device: &Device,
+        sit: &Sit,
+        weights: &Slab,
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<Option<f64>> {
         let size = self.labels.len();
         let mut sum = 0.0;
         for (i, rows) in self.rows.chunks_exact(size).enumerate() {
+            if stopped() {
+                return Ok(None);
+            }
             self.store.read(rows, &mut self.images)?;
             self.labels.iter_mut().zip(rows).for_each(|(label, &row)| *label = self.store.label(row));
             fill(&mut self.batch, &self.images, &self.labels);
@@ -55,6 +64,6 @@ impl HeldOut {
             noise(device, self.noise, draw, &self.batch, sit.config.grid, &mut self.noised);
             sum += f64::from(objective(&mut Tape::inference(device, weights), sit, &self.noised).to_vec::<f32>()[0]);
         }
-        Ok(sum / (self.rows.len() / size) as f64)
+        Ok(Some(sum / (self.rows.len() / size) as f64))
     }
 }

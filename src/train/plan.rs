@@ -76,7 +76,7 @@ impl Plan {
                 epsilon: optimizer.epsilon as f32,
                 weight_decay: optimizer.weight_decay as f32,
             },
-            clip: (optimizer.clip > 0.0).then_some(optimizer.clip as f32),
+            clip: Some(optimizer.clip as f32).filter(|&clip| clip > 0.0),
             averages: train.ema.iter().map(|&decay| decay as f32).collect(),
             keep: if train.recompute { Keep::BlockOutputs } else { Keep::Everything },
             seed: train.seed,
@@ -92,7 +92,8 @@ impl Plan {
         let factor = match optimizer.decay {
             Decay::Constant => 1.0,
             Decay::Cosine => {
-                let length = self.recipe.train.steps.saturating_sub(optimizer.warmup).max(1);
+                let end = if optimizer.decay_steps > 0 { optimizer.decay_steps } else { self.recipe.train.steps };
+                let length = end.saturating_sub(optimizer.warmup).max(1);
                 let progress = (step - optimizer.warmup) as f64 / length as f64;
                 0.5 * (1.0 + (PI * progress.min(1.0)).cos())
             }

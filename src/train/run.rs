@@ -1,6 +1,6 @@
 use super::Plan;
 use super::checkpoint::{Checkpoints, Model, State};
-use super::recipe::Recipe;
+use super::recipe::{Decay, Recipe, wrong};
 use crate::base::{Error, Result};
 use crate::data::{Info, atomic, png};
 use crate::device::Device;
@@ -40,7 +40,7 @@ impl Run {
     ///
     /// A directory that another process holds, or that holds another recipe or other data, is refused as it is. `warn` is
     /// told of damaged checkpoints.
-    pub fn open(folder: &Path, plan: Plan, data: &Info, warn: impl FnMut(String)) -> Result<Run> {
+    pub fn open(folder: &Path, mut plan: Plan, data: &Info, warn: impl FnMut(String)) -> Result<Run> {
         fs::create_dir_all(folder).map_err(|error| unusable(folder, error))?;
         let lock = lock(folder)?;
         for folder in [folder, &folder.join(SAMPLES)] {
@@ -53,6 +53,12 @@ impl Run {
         let found = checkpoints.newest(warn)?;
         match &found {
             Some((_, state)) => {
+                pin_decay(folder, &mut plan.recipe, Some(&state.config))?;
+                if plan.recipe.train.steps < state.step {
+                    let (steps, folder, done) = (plan.recipe.train.steps, folder.display(), state.step);
+                    let what = format_args!("{folder} has done {done} steps; give at least as many, or another --out");
+                    return Err(wrong("train.steps", steps, what));
+                }
                 refuse_other_recipe(folder, &state.config, &plan.recipe)?;
                 if state.data != data.digest || state.model != model(&plan) {
                     let what = format_args!("its run trains on data {:.12}, this is {:.12}", state.data, data.digest);
@@ -60,9 +66,11 @@ impl Run {
                 }
             }
             None if folder.join(CONFIG).exists() => {
-                refuse_other_recipe(folder, &Recipe::open(&folder.join(CONFIG), &[])?, &plan.recipe)?;
+                let there = Recipe::open(&folder.join(CONFIG), &[])?;
+                pin_decay(folder, &mut plan.recipe, Some(&there))?;
+                refuse_other_recipe(folder, &there, &plan.recipe)?;
             }
-            None => {}
+            None => pin_decay(folder, &mut plan.recipe, None)?,
         }
         Ok(Run { folder: folder.into(), plan, checkpoints, found, data: data.digest.clone(), _lock: lock })
     }
@@ -153,6 +161,26 @@ fn refuse_other_recipe(folder: &Path, there: &Recipe, given: &Recipe) -> Result<
     Err(Error::Usage(format!(
         "{folder}: holds a run with {key} = {theirs}, this one has {key} = {ours}; give another --out, or --set {key}={theirs}"
     )))
+}
+
+/// Decides the length of a cosine when its run begins: more steps later must not bring the learning rate back up.
+fn pin_decay(folder: &Path, recipe: &mut Recipe, there: Option<&Recipe>) -> Result<()> {
+    if recipe.optimizer.decay == Decay::Constant {
+        return Ok(());
+    }
+    let first = there.map_or(recipe.train.steps, |there| there.optimizer.decay_steps);
+    let end = &mut recipe.optimizer.decay_steps;
+    if *end == 0 {
+        *end = first;
+    }
+    if recipe.train.steps > *end {
+        let folder = folder.display();
+        let what = format_args!(
+            "the learning rate of {folder} is 0 from step {end} on (optimizer.decay_steps); train longer in another --out"
+        );
+        return Err(wrong("train.steps", recipe.train.steps, what));
+    }
+    Ok(())
 }
 
 fn lock(folder: &Path) -> Result<File> {

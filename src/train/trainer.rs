@@ -17,6 +17,9 @@ const MOST_SKIPPED: u32 = 10;
 /// Checkpoints in a row that cannot be written before a run gives up.
 const MOST_FAILED_SAVES: u32 = 3;
 
+/// What to do about a run that left the finite numbers.
+const LESS: &str = "lower optimizer.lr or set optimizer.clip=1, in another --out";
+
 /// A run while it trains.
 pub struct Trainer {
     run: Run,
@@ -95,18 +98,29 @@ impl Trainer {
         let steps = self.run.plan.recipe.train.steps;
         loop {
             // Here and not after a save, so that a run which died between the two draws it now.
-            self.draw(progress);
+            self.draw(progress, stop);
             if self.state.step >= steps {
-                return Ok(());
+                return match self.state.skipped_in_a_row {
+                    0 => Ok(()),
+                    _ => Err(self.diverged("the last step is not finite and was skipped")),
+                };
             }
             self.one_step(progress)?;
             let done = self.state.step;
             let due = done == steps || done.is_multiple_of(self.run.plan.recipe.checkpoint.every);
-            if due && let Some(held_out) = &mut self.held_out {
-                let loss = held_out.loss(self.step.device(), &self.step.sit, self.step.sampled())?;
+            // A run that is asked to stop leaves the loss out, except that of its last step.
+            let stopped = || done < steps && stop.requested();
+            if due
+                && let Some(held_out) = &mut self.held_out
+                && let Some(loss) = held_out.loss(self.step.device(), &self.step.sit, self.step.sampled(), &stopped)?
+            {
                 self.metrics.add(Line::HeldOut { step: done, held_out_loss: loss });
                 progress.event(&Event::HeldOut { step: done, loss });
                 outcome.held_out = Some(loss);
+                if done == steps && !loss.is_finite() {
+                    self.metrics.flush()?;
+                    return Err(self.diverged(&format!("the held-out loss is {loss}; this step is not saved")));
+                }
             }
             let stopping = stop.requested() && done < steps;
             if due || stopping {
@@ -118,6 +132,11 @@ impl Trainer {
                 return Err(Error::Stopped(format!("{folder}: {what}; the same command goes on from there")));
             }
         }
+    }
+
+    fn diverged(&self, what: &str) -> Error {
+        let (folder, step) = (self.run.folder.display(), self.state.step);
+        Error::Diverged(format!("{folder}: step {step}: {what}; {LESS}"))
     }
 
     fn one_step(&mut self, progress: &mut Progress) -> Result<()> {
@@ -144,16 +163,16 @@ impl Trainer {
         }
         let what = format!("step {step}: loss {loss}, norm of the gradient {norm}");
         if skipped == MOST_SKIPPED {
-            let todo = "lower optimizer.lr or set optimizer.clip=1, in another --out";
-            let what = format_args!("{what}: {skipped} steps in a row are not finite and were skipped; {todo}");
+            let what = format_args!("{what}: {skipped} steps in a row are not finite and were skipped; {LESS}");
             return Err(Error::Diverged(what.to_string()));
         }
         progress.warn(&format!("{what}: the step is skipped, {skipped} in a row"));
         Ok(())
     }
 
-    /// Draws the picture of this step where one is due and missing. A run does not end for want of a picture.
-    fn draw(&self, progress: &mut Progress) {
+    /// Draws the picture of this step where one is due and missing. A run does not end for want of a picture, and none
+    /// keeps it from stopping.
+    fn draw(&self, progress: &mut Progress, stop: &Stop) {
         let (recipe, step) = (&self.run.plan.recipe, self.state.step);
         let every = recipe.sample.every;
         let due = every > 0 && step > 0 && (step.is_multiple_of(every) || step >= recipe.train.steps);
@@ -162,9 +181,12 @@ impl Trainer {
             return;
         }
         let request = self.run.plan.samples();
-        let (images, _) = sample(self.step.device(), &self.step.sit, self.step.sampled(), &request, |_| {});
+        let stopped = || stop.requested();
+        let drawn = sample(self.step.device(), &self.step.sit, self.step.sampled(), &request, &stopped, |_| {});
         let grid = self.run.plan.model.grid;
-        match write_images(&path, &images, [request.labels.len(), grid.channels, grid.height, grid.width]) {
+        let shape = [request.labels.len(), grid.channels, grid.height, grid.width];
+        match drawn.and_then(|(images, _)| write_images(&path, &images, shape)) {
+            Err(Error::Stopped(_)) => {}
             Ok(()) => progress.event(&Event::Sample { step, path: &path }),
             Err(error) => progress.warn(&error.to_string()),
         }

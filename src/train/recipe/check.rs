@@ -38,7 +38,7 @@ impl Recipe {
         whole("train.batch_size", train.batch_size as u64, 1, 1 << 20)?;
         for (i, &decay) in train.ema.iter().enumerate() {
             share("train.ema", decay, false)?;
-            if train.ema[..i].contains(&decay) {
+            if train.ema[..i].iter().any(|&other| other as f32 == decay as f32) {
                 return Err(wrong("train.ema", decay, "is there twice; give each decay once"));
             }
         }
@@ -46,9 +46,14 @@ impl Recipe {
         number("optimizer.lr", optimizer.lr, 0.0)?;
         optimizer.betas.iter().try_for_each(|&beta| share("optimizer.betas", beta, false))?;
         number("optimizer.epsilon", optimizer.epsilon, 0.0)?;
+        if optimizer.epsilon as f32 == 0.0 {
+            let what = "divides by 0 where a gradient is 0; give a number from 1e-45 on";
+            return Err(wrong("optimizer.epsilon", optimizer.epsilon, what));
+        }
         number("optimizer.weight_decay", optimizer.weight_decay, 0.0)?;
         number("optimizer.clip", optimizer.clip, 0.0)?;
         whole("optimizer.warmup", optimizer.warmup, 0, MAX_STEPS)?;
+        whole("optimizer.decay_steps", optimizer.decay_steps, 0, MAX_STEPS)?;
 
         whole("checkpoint.every", checkpoint.every, 1, MAX_STEPS)?;
         whole("checkpoint.keep", checkpoint.keep as u64, 1, 1 << 20)?;
@@ -88,13 +93,14 @@ fn whole(key: &str, value: u64, least: u64, most: u64) -> Result<()> {
     Err(wrong(key, value, format_args!("is out of range; give {least} to {most}")))
 }
 
-/// A share is from 0 to 1; without `whole`, 1 itself is too much.
+/// A share is from 0 to 1; without `whole`, 1 itself is too much, and so is what is 1 in the 32 bits of a step.
 fn share(key: &str, value: f64, whole: bool) -> Result<()> {
-    if (0.0..1.0).contains(&value) || whole && value == 1.0 {
+    if (0.0..1.0).contains(&value) && (whole || value as f32 != 1.0) || whole && value == 1.0 {
         return Ok(());
     }
+    let what = if (0.0..1.0).contains(&value) { "is 1 in 32 bits" } else { "is out of range" };
     let end = if whole { "and including" } else { "but not including" };
-    Err(wrong(key, value, format_args!("is out of range; give a number from 0 up to, {end}, 1")))
+    Err(wrong(key, value, format_args!("{what}; give a number from 0 up to, {end}, 1")))
 }
 
 #[cfg(test)]
@@ -112,6 +118,23 @@ mod tests {
                 "train.ema = 1: is out of range; give a number from 0 up to, but not including, 1",
             ),
             ("train.ema=[0.9, 0.9]", "train.ema = 0.9: is there twice; give each decay once"),
+            (
+                "train.ema=[0.99999999]",
+                "train.ema = 0.99999999: is 1 in 32 bits; give a number from 0 up to, but not including, 1",
+            ),
+            ("train.ema=[0.9, 0.90000000001]", "train.ema = 0.90000000001: is there twice; give each decay once"),
+            (
+                "optimizer.betas=[0.9, 0.99999999]",
+                "optimizer.betas = 0.99999999: is 1 in 32 bits; give a number from 0 up to, but not including, 1",
+            ),
+            (
+                "optimizer.epsilon=1e-50",
+                "optimizer.epsilon = 0.00000000000000000000000000000000000000000000000001: divides by 0 where a gradient is 0; give a number from 1e-45 on",
+            ),
+            (
+                "optimizer.epsilon=0.0",
+                "optimizer.epsilon = 0: divides by 0 where a gradient is 0; give a number from 1e-45 on",
+            ),
             ("mask.drop=1.0", "mask.drop = 1: is out of range; give a number from 0 up to, but not including, 1"),
             ("mask.drop=nan", "mask.drop = NaN: is out of range; give a number from 0 up to, but not including, 1"),
             ("optimizer.lr=-1.0", "optimizer.lr = -1: is out of range; give a finite number from 0 on"),

@@ -127,8 +127,10 @@ section! {
         clip: f64 = 0.0,
         /// Steps in which the learning rate rises from 0
         warmup: u64 = 0,
-        /// The learning rate after the warm-up: constant, or cosine to 0 at the last step
+        /// The learning rate after the warm-up: constant, or cosine to 0 at step decay_steps
         decay: Decay = Decay::Constant,
+        /// The step at which a cosine reaches 0, where the run ends at the latest; 0 takes train.steps of its first start
+        decay_steps: u64 = 0,
     }
 }
 
