@@ -179,6 +179,39 @@ fn every_kind_of_damage_is_found_and_the_checkpoint_before_it_is_taken() {
 }
 
 #[test]
+fn a_checkpoint_that_cannot_be_read_is_neither_passed_over_nor_removed() {
+    let scratch = Scratch::new();
+    let (store, out) = (scratch.store(), scratch.path("run"));
+    train(&store, &out, 1, &[]).unwrap();
+    for name in ["MANIFEST.json", "model.safetensors"] {
+        let newest = out.join("checkpoints/step_00000010");
+        let (path, aside) = (newest.join(name), scratch.path("aside"));
+        fs::rename(&path, &aside).unwrap();
+        // A link to itself cannot be opened, by nobody.
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let message = train(&store, &out, 1, &["checkpoint.keep=1"]).unwrap_err().to_string();
+        assert!(message.contains(name) && message.contains("it may be whole"), "{message}");
+        fs::remove_file(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+    }
+    train(&store, &out, 1, &[]).unwrap();
+}
+
+#[test]
+fn a_file_of_a_checkpoint_is_held_to_its_manifest() {
+    let scratch = Scratch::new();
+    let (store, out) = (scratch.store(), scratch.path("run"));
+    train(&store, &out, 1, &["train.steps=1"]).unwrap();
+    let file = out.join("checkpoints/step_00000001/model.safetensors");
+    let open = || open(&device(1), &file, Weights::Sampled, None, |_| {}).map(drop);
+    open().unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&file, bytes).unwrap();
+    assert!(open().unwrap_err().to_string().contains("model.safetensors: has digest "));
+}
+
+#[test]
 fn a_run_that_fell_back_replaces_what_was_damaged() {
     let scratch = Scratch::new();
     let (store, out) = (scratch.store(), scratch.path("run"));

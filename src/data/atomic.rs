@@ -76,6 +76,21 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| Error::file(folder, error))
 }
 
+/// Makes a folder and those above it, each with a durable name.
+pub fn create_folder(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let parent = folder_of(path);
+    create_folder(parent)?;
+    match fs::create_dir(path) {
+        // Somebody else was faster.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {}
+        made => made?,
+    }
+    File::open(parent)?.sync_all()
+}
+
 /// Removes what dead writers left in `folder` and says how many there were.
 ///
 /// A living writer's file looks the same, so this is for whoever holds the folder's lock.
@@ -147,6 +162,17 @@ mod tests {
         }
         assert_eq!(sweep(scratch.folder()).unwrap(), 2);
         assert_eq!(fs::read_dir(scratch.folder()).unwrap().count(), 3);
+    }
+
+    #[test]
+    fn folders_are_made_down_to_the_last_and_not_through_a_file() {
+        let scratch = Scratch::new();
+        for _ in 0..2 {
+            create_folder(&scratch.path("a/b/c")).unwrap();
+            assert!(scratch.path("a/b/c").is_dir());
+        }
+        scratch.file("f", b"");
+        assert!(create_folder(&scratch.path("f")).is_err() && create_folder(&scratch.path("f/g")).is_err());
     }
 
     #[test]

@@ -56,20 +56,21 @@ impl Metrics {
     }
 }
 
-/// The byte after the last whole line of the steps up to `step`.
+/// The byte after the last whole line of the steps up to `step`. A line before it that cannot be read stays.
 fn end_of(file: &File, step: u64) -> std::io::Result<u64> {
     #[derive(Deserialize)]
     struct Step {
         step: u64,
     }
-    let (mut end, mut bytes) = (0, Vec::new());
+    let (mut end, mut read, mut bytes) = (0, 0, Vec::new());
     let mut lines = BufReader::new(file);
     while lines.read_until(b'\n', &mut bytes)? > 0 {
-        let whole = bytes.ends_with(b"\n");
-        if !whole || !serde_json::from_slice::<Step>(&bytes).is_ok_and(|line| line.step <= step) {
-            break;
+        read += bytes.len() as u64;
+        match serde_json::from_slice::<Step>(&bytes) {
+            Ok(line) if line.step > step => break,
+            Ok(_) if bytes.ends_with(b"\n") => end = read,
+            _ => {}
         }
-        end += bytes.len() as u64;
         bytes.clear();
     }
     Ok(end)
@@ -96,6 +97,10 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         let steps: Vec<&str> = text.lines().map(|line| &line[8..9]).collect();
         assert_eq!(steps, ["1", "2", "3", "9"], "{text}");
+        let broken = text.replace("{\"step\":2", "{\"st\0p\":2");
+        std::fs::write(&path, &broken).unwrap();
+        Metrics::open(&path, 9).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), broken);
         Metrics::open(&path, 0).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
     }

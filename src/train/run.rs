@@ -41,7 +41,7 @@ impl Run {
     /// A directory that another process holds, or that holds another recipe or other data, is refused as it is. `warn` is
     /// told of damaged checkpoints.
     pub fn open(folder: &Path, mut plan: Plan, data: &Info, warn: impl FnMut(String)) -> Result<Run> {
-        fs::create_dir_all(folder).map_err(|error| unusable(folder, error))?;
+        atomic::create_folder(folder).map_err(|error| unusable(folder, error))?;
         let lock = lock(folder)?;
         for folder in [folder, &folder.join(SAMPLES)] {
             if folder.exists() {

@@ -1,7 +1,7 @@
 use super::manifest::Manifest;
 use super::{EMA, MODEL, OPTIMIZER, STATE, State, bad, ema_name, tensors};
 use crate::base::{Error, Result};
-use crate::data::atomic::sync_folder;
+use crate::data::atomic::{create_folder, sync_folder};
 use crate::data::tensors::TensorFile;
 use crate::train::step::Step;
 use std::fs;
@@ -26,13 +26,18 @@ impl Checkpoints {
 
     /// The newest checkpoint whose every byte is as it was written, or `None` if there never was one.
     ///
-    /// A damaged one is passed over, and `warn` is told what is wrong with it. If all are damaged that is an error.
+    /// A damaged one is passed over, and `warn` is told what is wrong with it. If all are damaged that is an error, and so
+    /// is one that cannot be read: it may be whole, and a run that went on before it would remove it.
     pub fn newest(&self, mut warn: impl FnMut(String)) -> Result<Option<(PathBuf, State)>> {
         let steps = self.steps()?;
         for (i, step) in steps.iter().rev().enumerate() {
             let folder = self.path(*step);
             match verified_state(&folder) {
                 Ok(state) => return Ok(Some((folder, state))),
+                Err(Error::Data(error)) => {
+                    let what = "it may be whole; make it readable, or move its checkpoint away";
+                    return Err(Error::Checkpoint(format!("{error}; {what}")));
+                }
                 Err(error) if i + 1 < steps.len() => warn(format!("{error}; falling back to the one before")),
                 Err(error) => {
                     let what = "no other checkpoint is left; start again with another --out";
@@ -45,7 +50,7 @@ impl Checkpoints {
 
     /// Writes a checkpoint of `step` and returns its folder. When this returns it survives a power cut.
     pub fn save(&self, state: &State, step: &Step) -> Result<PathBuf> {
-        fs::create_dir_all(&self.folder).map_err(|error| bad(&self.folder, error))?;
+        create_folder(&self.folder).map_err(|error| bad(&self.folder, error))?;
         let path = self.path(state.step);
         let partial = self.stray(state.step);
         self.remove(&partial)?;
@@ -150,9 +155,10 @@ fn write(folder: &Path, state: &State, step: &Step) -> Result<()> {
 pub(super) fn verified_state(folder: &Path) -> Result<State> {
     Manifest::verify(folder)?;
     let path = folder.join(STATE);
-    let text = fs::read_to_string(&path).map_err(|error| bad(&path, error))?;
-    serde_json::from_str(&text)
-        .map_err(|error| bad(&path, format_args!("{error}; it was written by a program that this one does not know")))
+    let text = fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
+    serde_json::from_str(&text).map_err(|error| {
+        Error::file(&path, format_args!("{error}; it was written by a program that this one does not know"))
+    })
 }
 
 /// Puts the tensors of the checkpoint at `folder` into `step`.

@@ -51,11 +51,29 @@ impl Manifest {
         sync_folder(folder)
     }
 
-    /// Checks every byte of `folder`; the error says which file is damaged and how.
-    pub fn verify(folder: &Path) -> Result<Manifest> {
+    /// Checks every byte of `folder`.
+    ///
+    /// # Errors
+    /// `Checkpoint` says which file is damaged and how; `Data`, that one cannot be read and may well be whole.
+    pub fn verify(folder: &Path) -> Result<()> {
+        let manifest = Manifest::open(folder)?;
+        manifest.files.iter().try_for_each(|(name, mark)| mark.verify(&folder.join(name)))
+    }
+
+    /// As [`Manifest::verify`], of one file alone; a file that no manifest beside it names is taken as it is.
+    pub fn verify_file(path: &Path) -> Result<()> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+        if !folder.join(MANIFEST).exists() {
+            return Ok(());
+        }
+        let mark = Manifest::open(folder)?.files.remove(&*name.to_string_lossy());
+        mark.map_or(Ok(()), |mark| mark.verify(path))
+    }
+
+    fn open(folder: &Path) -> Result<Manifest> {
         let path = folder.join(MANIFEST);
         let damaged = |what: &str| bad(&path, format_args!("{what}; the checkpoint is damaged"));
-        let source = Source::open(&path).map_err(|_| damaged("is missing"))?;
+        let source = open(&path)?;
         if source.len() > MOST_BYTES {
             return Err(damaged(&format!("has {} bytes, a manifest has at most {MOST_BYTES}", source.len())));
         }
@@ -67,9 +85,6 @@ impl Manifest {
         if manifest.text().as_bytes() != bytes {
             return Err(damaged("is not as it was written"));
         }
-        for (name, mark) in &manifest.files {
-            mark.verify(&folder.join(name))?;
-        }
         Ok(manifest)
     }
 
@@ -78,9 +93,17 @@ impl Manifest {
     }
 }
 
+/// Only a file that is not there is damage; one that cannot be opened may be whole.
+fn open(path: &Path) -> Result<Source> {
+    Source::open(path).map_err(|error| match path.try_exists() {
+        Ok(false) => bad(path, "is missing; the checkpoint is damaged"),
+        _ => error,
+    })
+}
+
 impl Mark {
     fn verify(&self, path: &Path) -> Result<()> {
-        let source = Source::open(path).map_err(|_| bad(path, "is missing; the checkpoint is damaged"))?;
+        let source = open(path)?;
         if source.len() != self.size {
             let what = format_args!("has {} bytes, its manifest says {}", source.len(), self.size);
             return Err(bad(path, format_args!("{what}; the checkpoint is damaged")));

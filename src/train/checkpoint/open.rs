@@ -1,4 +1,5 @@
 use super::folder::{sampled, verified_state};
+use super::manifest::Manifest;
 use super::{Checkpoints, MANIFEST, MODEL, MODEL_KEY, Model, tensors};
 use crate::base::{Error, Result};
 use crate::data::tensors::TensorFile;
@@ -65,6 +66,7 @@ fn file_of(path: &Path, weights: Weights, warn: impl FnMut(String)) -> Result<Pa
         Weights::Sampled => sampled(folder),
     };
     if !path.is_dir() {
+        Manifest::verify_file(path)?;
         return Ok(path.to_owned());
     }
     if path.join(MANIFEST).exists() {
