@@ -137,19 +137,19 @@ fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
         (vec!["--steps", "many"], 2, "invalid value 'many' for '--steps <N>'"),
         (vec!["--steps", "0"], 2, "error: train.steps = 0: is out of range; give 1 to 4294967295"),
         (vec!["--precision", "f16"], 2, "[possible values: f32, bf16]"),
-        (vec!["--threads", "0"], 2, "invalid value '0' for '--threads <N>'"),
-        (vec!["--device", "cuda"], 2, "[possible values: auto, cpu]"),
+        (vec!["--threads", "0"], 2, "invalid value '0' for '--threads <N>': give 1 or more"),
+        (vec!["--device", "cuda"], 6, "error: --device cuda: this build has no CUDA device; give --device cpu"),
         (vec!["--preset", "sit-m-2"], 2, "error: model.preset = sit-m-2: there is no such preset; did you mean sit-"),
         (
             vec!["--set", "train.batchsize=3"],
             2,
             "error: --set train.batchsize=3: there is no key train.batchsize; did you mean train.batch_size?",
         ),
-        (vec!["--set", "train.steps"], 2, "error: --set train.steps: there is no `=`; write --set train.steps=100"),
+        (vec!["--set", "train.steps"], 2, "error: --set train.steps: there is no `=`; write --set train.steps=400000"),
         (
             vec!["--set", "optimizer.lr=fast"],
             2,
-            "error: --set optimizer.lr=fast: optimizer.lr: invalid type: string \"fast\", expected f64",
+            "error: --set optimizer.lr=fast: optimizer.lr: \"fast\" is no number; give one such as 0.0001",
         ),
         (
             vec!["--set", "model.patch=5"],
@@ -176,6 +176,9 @@ fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
         assert!(message.contains(expected), "{arguments:?}: {message}");
         assert!(!out.exists(), "{arguments:?} touched the run directory");
     }
+    let binary = engine(&["train"]).arg(scratch.store()).output().unwrap();
+    let expected = "tiny.store: is no recipe, which is text; a store goes after --data";
+    assert!(code(&binary) == 2 && stderr(&binary).contains(expected), "{}", stderr(&binary));
     let absent = engine(&["train", "absent.toml"]).output().unwrap();
     assert_eq!((code(&absent), stderr(&absent).as_str()), (2, "error: absent.toml: no such recipe; check the path\n"));
 }
@@ -197,6 +200,25 @@ fn bad_data_is_refused_with_its_reason() {
     assert_eq!(code(&refused), 3, "{}", stderr(&refused));
     assert!(stderr(&refused).contains("nan.npy: ") && stderr(&refused).contains("row 2"), "{}", stderr(&refused));
     assert!(!out.exists());
+}
+
+#[test]
+fn four_channels_of_pixels_are_taken_with_a_warning() {
+    let scratch = Scratch::new();
+    let (from, out) = (scratch.path("rgba.npy"), scratch.path("rgba.store"));
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 2, 2, 4)}";
+    fs::write(&from, [b"\x93NUMPY\x01\x00", &[header.len() as u8, 0][..], header.as_bytes(), &[7; 16]].concat())
+        .unwrap();
+    let taken = engine(&["data", "ingest", "--from"]).arg(&from).arg("--out").arg(&out).output().unwrap();
+    assert_eq!(code(&taken), 0, "{}", stderr(&taken));
+    assert_eq!(stderr(&taken), "warning: 4 channels of u8: if this is RGBA, drop alpha\n");
+    assert!(stdout(&taken).contains("1 of 4 x 2 x 2, U8"), "{}", stdout(&taken));
+}
+
+#[test]
+fn info_says_that_this_build_computes_on_the_processor() {
+    let text = stdout(&engine(&["info"]).output().unwrap());
+    assert!(text.contains("cuda     this build has no CUDA kernels yet and computes on the processor"), "{text}");
 }
 
 #[test]

@@ -27,6 +27,7 @@ impl Info {
         } else {
             println!("engine {}", env!("CARGO_PKG_VERSION"));
             println!("devices  cpu: {cores} cores, {isa}");
+            println!("cuda     this build has no CUDA kernels yet and computes on the processor");
             println!("presets  {}", presets.join(" "));
         }
         Ok(())

@@ -1,4 +1,4 @@
-use crate::base::{DType, Result};
+use crate::base::{DType, Error, Result};
 use crate::device::{Cpu, Device};
 use std::num::NonZero;
 
@@ -17,6 +17,8 @@ pub struct Machine {
 enum Choice {
     Auto,
     Cpu,
+    #[value(hide = true)]
+    Cuda,
 }
 
 impl Machine {
@@ -24,6 +26,9 @@ impl Machine {
     pub fn open(&self, products: DType) -> Result<Device> {
         match self.device {
             Choice::Auto | Choice::Cpu => Ok(Device::cpu(Cpu::new(self.threads, products)?)),
+            Choice::Cuda => {
+                Err(Error::Device("--device cuda: this build has no CUDA device; give --device cpu".into()))
+            }
         }
     }
 }

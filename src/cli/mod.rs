@@ -48,7 +48,7 @@ impl Verb {
 
 /// Parses the arguments, runs the verb, prints an error if there is one; the exit code is documented in the README.
 pub fn run() -> ExitCode {
-    let verb = Cli::parse().verb;
+    let Cli { verb } = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
     let error = match caught(|| verb.run()) {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Error(error)) => error,
@@ -58,6 +58,17 @@ pub fn run() -> ExitCode {
     // Where nobody reads standard error, the code still tells.
     let _ = writeln!(std::io::stderr(), "error: {error}");
     ExitCode::from(error.exit_code())
+}
+
+/// Ends the process as clap does, but in the user's words where it repeats the standard library's.
+fn refuse(error: &clap::Error) -> ! {
+    const ZERO: &str = "number would be zero for non-zero type";
+    let text = error.render().to_string();
+    if !text.contains(ZERO) {
+        error.exit();
+    }
+    let _ = write!(std::io::stderr(), "{}", text.replace(ZERO, "give 1 or more"));
+    std::process::exit(error.exit_code())
 }
 
 enum Failure {

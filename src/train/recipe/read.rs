@@ -26,7 +26,9 @@ impl Change {
     pub fn set(assignment: &str) -> Result<Change> {
         let source = format!("--set {assignment}");
         let Some((key, value)) = assignment.split_once('=') else {
-            return Err(Error::Usage(format!("{source}: there is no `=`; write --set train.steps=100")));
+            check_key(&source, assignment)?;
+            let default = default_of(assignment).expect("a checked key has a default");
+            return Err(usage(&source, format_args!("there is no `=`; write --set {assignment}={}", text(&default))));
         };
         let (key, value) = (key.trim(), value.trim());
         let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
@@ -77,11 +79,14 @@ impl Recipe {
     /// As [`Recipe::read`], from a file.
     pub fn open(path: &Path, changes: &[Change]) -> Result<Recipe> {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|error| match error.kind() {
+        let bytes = std::fs::read(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => usage(&name, "no such recipe; check the path"),
             _ => usage(&name, error),
         })?;
-        Recipe::read(&name, &text, changes)
+        match String::from_utf8(bytes) {
+            Ok(text) if !text.contains('\0') => Recipe::read(&name, &text, changes),
+            _ => Err(usage(&name, "is no recipe, which is text; a store goes after --data")),
+        }
     }
 
     /// All values by section and key.
@@ -111,11 +116,44 @@ pub(super) fn text(value: &Value) -> String {
 /// The recipe of `table`, whose keys are known; `source` gave the last of its values.
 fn typed(source: &str, table: &Table) -> Result<Recipe> {
     table.clone().try_into().map_err(|error: toml::de::Error| {
-        // The library says the key on a line of its own.
+        // The library says the key on a line of its own, and names the types of this program.
         let message = error.to_string();
-        let (what, key) = message.trim().split_once("\nin `").unwrap_or((message.trim(), ""));
-        usage(source, format_args!("{}: {what}", key.trim_end_matches('`')))
+        let (said, key) = message.trim().split_once("\nin `").unwrap_or((message.trim(), ""));
+        let key = key.trim_end_matches('`');
+        let (section, name) = key.split_once('.').unwrap_or((key, ""));
+        let given = table.get(section).and_then(|keys| keys.get(name));
+        match given.zip(default_of(key)) {
+            Some((given, default)) => {
+                usage(source, format_args!("{key}: {} {}", text(given), unfit(given, &default, said)))
+            }
+            None => usage(source, format_args!("{key}: {said}")),
+        }
     })
+}
+
+/// The default of `section.key`; `None` where there is no such key.
+fn default_of(path: &str) -> Option<Value> {
+    let (section, key) = path.split_once('.')?;
+    Recipe::default().table().get(section)?.get(key).cloned()
+}
+
+/// What is wrong with a value in the place of one like `default`, and what to give; `said` is what the library found.
+fn unfit(given: &Value, default: &Value, said: &str) -> String {
+    match default {
+        Value::Integer(_) => format!("is no whole number from 0 on; give one such as {default}"),
+        Value::Float(_) => format!("is no number; give one such as {default}"),
+        Value::Boolean(_) => "is neither true nor false; give one of them".into(),
+        Value::Array(list) if list.len() == 1 && matches!(given, Value::Integer(_) | Value::Float(_)) => {
+            format!("is no list; write [{given}]")
+        }
+        Value::Array(list) if list.len() == 1 => format!("is no list of numbers; write one such as {default}"),
+        Value::Array(list) => format!("is no list of {} numbers; write one such as {default}", list.len()),
+        _ if given.is_str() => {
+            let choices = said.split_once("expected ").map_or(said, |(_, choices)| choices);
+            format!("is not known; give {}", choices.trim_start_matches("one of "))
+        }
+        _ => "is no text; write it in quotes".into(),
+    }
 }
 
 fn check_key(source: &str, path: &str) -> Result<()> {
@@ -127,22 +165,43 @@ fn check_key(source: &str, path: &str) -> Result<()> {
     if known { Ok(()) } else { Err(usage(source, unknown(path))) }
 }
 
+/// What other programs call a key.
+const SYNONYMS: [(&str, &str); 10] = [
+    ("learning_rate", "optimizer.lr"),
+    ("wd", "optimizer.weight_decay"),
+    ("eps", "optimizer.epsilon"),
+    ("grad_clip", "optimizer.clip"),
+    ("max_grad_norm", "optimizer.clip"),
+    ("batch", "train.batch_size"),
+    ("ema_decay", "train.ema"),
+    ("epochs", "train.steps"),
+    ("cfg_scale", "sample.guidance"),
+    ("mask_ratio", "mask.drop"),
+];
+
 fn unknown(path: &str) -> String {
-    let keys = Recipe::SECTIONS
-        .iter()
-        .flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{}", key.name)));
-    // The same key in another section is nearer than another key in the same.
-    let last = path.rsplit('.').next().unwrap_or(path);
-    let near = keys.min_by_key(|key| {
-        let (_, name) = key.split_once('.').expect("a key has a section");
-        distance(path, key).min(distance(last, name) + usize::from(last != name))
-    });
-    format!("there is no key {path}; did you mean {}?", near.unwrap_or_default())
+    let (section, last) = path.rsplit_once('.').unwrap_or(("", path));
+    let last = &*last.to_lowercase().replace('-', "_");
+    let keys = Recipe::SECTIONS.iter().flat_map(|(of, keys)| keys.iter().map(move |key| (*of, key.name)));
+    // A slip within a section is the likeliest; after it the same name in another section, however that is called.
+    let edits = |&(of, name): &(&str, &str)| distance(last, name) + distance(section, of).min(2);
+    let near = keys.min_by_key(edits).filter(|key| edits(key) <= 2.max(last.len() / 2));
+    let near = near.map(|(of, name)| format!("{of}.{name}"));
+    let synonym = SYNONYMS.iter().find(|row| row.0 == last).map(|row| row.1.to_owned());
+    let advice = match (synonym.or(near), Recipe::SECTIONS.iter().find(|row| row.0 == section)) {
+        (Some(key), _) => format!("did you mean {key}?"),
+        (None, Some((of, keys))) => {
+            format!("[{of}] has {}", keys.iter().map(|key| key.name).collect::<Vec<_>>().join(", "))
+        }
+        (None, None) => format!("the sections are {}", Recipe::SECTIONS.map(|row| row.0).join(", ")),
+    };
+    format!("there is no key {path}; {advice}")
 }
 
-/// The nearest of `names` to `name`, by edits.
+/// The nearest of `names`, which are in lower case with dashes, to `name` in any case: SiT-XL/2 is sit-xl-2.
 pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    names.into_iter().min_by_key(|other| distance(name, other))
+    let plain = name.to_lowercase().replace(['/', '_', ' '], "-");
+    names.into_iter().min_by_key(|other| distance(&plain, other))
 }
 
 /// Levenshtein's distance: insertions, deletions and replacements from one name to the other.
@@ -176,7 +235,17 @@ mod tests {
             ("[optimiser]\nlr = 3", "r.toml: there is no key optimiser.lr; did you mean optimizer.lr?"),
             ("steps = 3", "r.toml: there is no key steps; did you mean train.steps?"),
             ("train = 3", "r.toml: train is a section; write [train]"),
-            ("[train.ema]\nx = 3", "r.toml: train.ema: invalid type: map, expected a sequence"),
+            ("[optim]\nlr = 3", "r.toml: there is no key optim.lr; did you mean optimizer.lr?"),
+            ("[train]\nlearning_rate = 3", "r.toml: there is no key train.learning_rate; did you mean optimizer.lr?"),
+            ("[optimizer]\neps = 3", "r.toml: there is no key optimizer.eps; did you mean optimizer.epsilon?"),
+            ("[model]\nbatch_size = 3", "r.toml: there is no key model.batch_size; did you mean train.batch_size?"),
+            ("[sample]\nstep = 3", "r.toml: there is no key sample.step; did you mean sample.steps?"),
+            ("[checkpoint]\ncolour = 3", "r.toml: there is no key checkpoint.colour; [checkpoint] has every, keep"),
+            (
+                "[nonsense]\nvocabulary = 3",
+                "r.toml: there is no key nonsense.vocabulary; \
+                the sections are model, data, diffusion, mask, train, optimizer, checkpoint, sample",
+            ),
         ] {
             assert_eq!(message(text, &[]), expected);
         }
@@ -187,16 +256,41 @@ mod tests {
     #[test]
     fn a_value_of_the_wrong_type_names_its_key_and_where_it_was_given() {
         for (set, expected) in [
-            ("train.steps=many", "invalid type: string \"many\", expected u64"),
-            ("train.steps=-1", "invalid value: integer `-1`, expected u64"),
-            ("train.precision=f64", "unknown variant `f64`, expected `f32` or `bf16`"),
-            ("optimizer.betas=[0.9]", "invalid length 1, expected an array of length 2"),
-            ("sample.sampler=rk4", "unknown variant `rk4`, expected `euler` or `heun`"),
+            ("train.steps=many", "\"many\" is no whole number from 0 on; give one such as 400000"),
+            ("train.steps=-1", "-1 is no whole number from 0 on; give one such as 400000"),
+            ("train.steps=3.5", "3.5 is no whole number from 0 on; give one such as 400000"),
+            ("optimizer.lr=fast", "\"fast\" is no number; give one such as 0.0001"),
+            ("train.recompute=1", "1 is neither true nor false; give one of them"),
+            ("train.precision=f64", "\"f64\" is not known; give `f32` or `bf16`"),
+            ("model.preset=3", "3 is no text; write it in quotes"),
+            ("train.ema=0.9", "0.9 is no list; write [0.9]"),
+            ("train.ema=[true]", "[true] is no list of numbers; write one such as [0.9999]"),
+            ("train.ema={ x = 3 }", "{ x = 3 } is no list of numbers; write one such as [0.9999]"),
+            ("optimizer.betas=[0.9]", "[0.9] is no list of 2 numbers; write one such as [0.9, 0.999]"),
+            ("sample.sampler=rk4", "\"rk4\" is not known; give `euler` or `heun`"),
         ] {
             let (key, _) = set.split_once('=').unwrap();
             assert_eq!(message("", &[set]), format!("--set {set}: {key}: {expected}"));
         }
         assert!(message("[train]\nsteps = ", &[]).starts_with("r.toml: TOML parse error at line 2"));
+    }
+
+    #[test]
+    fn an_assignment_without_a_value_is_told_how_the_same_key_takes_one() {
+        for (set, expected) in [
+            ("optimizer.lr", "--set optimizer.lr: there is no `=`; write --set optimizer.lr=0.0001"),
+            ("optimizer.l", "--set optimizer.l: there is no key optimizer.l; did you mean optimizer.lr?"),
+        ] {
+            assert_eq!(Change::set(set).unwrap_err().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn the_published_names_of_the_models_are_near_to_the_presets() {
+        let names = crate::nn::sit::SitSize::presets();
+        for (name, expected) in [("SiT-XL/2", "sit-xl-2"), ("DiT-XL/2", "sit-xl-2"), ("DiT_B/4", "sit-b-4")] {
+            assert_eq!(nearest(name, names.iter().map(String::as_str)), Some(expected));
+        }
     }
 
     #[test]
