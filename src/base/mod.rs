@@ -1,6 +1,7 @@
 //! The plain vocabulary of the engine: errors, shapes, random numbers, the mathematics of the process.
 
 mod accumulate;
+mod adamw;
 mod cost;
 mod dtype;
 mod error;
@@ -8,11 +9,14 @@ mod patch;
 mod path;
 pub mod rng;
 mod shape;
+mod times;
 
 pub use accumulate::Accumulate;
+pub use adamw::AdamW;
 pub use cost::Cost;
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
 pub use patch::PatchGrid;
 pub use path::Path;
 pub use shape::Shape;
+pub use times::Times;

@@ -86,6 +86,22 @@ impl Stream {
     }
 }
 
+/// Which draws a step makes: the key and the counter of its streams.
+#[derive(Clone, Copy, Debug)]
+pub struct Draw {
+    pub seed: u64,
+    pub step: u32,
+    /// The place of the first sample in the global batch.
+    pub first: u32,
+}
+
+impl Draw {
+    /// The stream of sample number `sample` of the batch.
+    pub fn stream(&self, sample: usize, purpose: Purpose) -> Stream {
+        Stream::new(self.seed, self.first + sample as u32, self.step, purpose)
+    }
+}
+
 /// Ten rounds of Philox on a counter of four words.
 #[inline(always)]
 pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {

@@ -9,48 +9,9 @@
 //! Sample `i` of the batch draws from the streams of its place in the global batch, so the draws do not depend on how a
 //! batch is split.
 
-use crate::base::Path;
-use crate::base::rng::{Purpose, Stream, exp, uniform};
+use crate::base::rng::{Draw, Purpose, Stream, uniform};
+use crate::base::{Path, Times};
 use crate::device::{Chunks, Cpu};
-
-/// How training draws the time of a sample.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Times {
-    Uniform,
-    /// `sigmoid(mean + deviation n)` (Esser et al., *Scaling Rectified Flow Transformers*, 2024, section 3.1).
-    LogitNormal {
-        mean: f32,
-        deviation: f32,
-    },
-}
-
-impl Times {
-    /// The time of one sample, in the open interval (0, 1).
-    pub fn draw(self, stream: Stream) -> f32 {
-        match self {
-            Times::Uniform => uniform(stream.words(0)[0]),
-            Times::LogitNormal { mean, deviation } => {
-                let n = deviation.mul_add(stream.normals(0)[0], mean);
-                (1.0 / (1.0 + exp(-n))).clamp(f32::EPSILON, 1.0 - f32::EPSILON)
-            }
-        }
-    }
-}
-
-/// Which draws a step makes: the key and the counter of its streams.
-#[derive(Clone, Copy, Debug)]
-pub struct Draw {
-    pub seed: u64,
-    pub step: u32,
-    /// The place of the first sample in the global batch.
-    pub first: u32,
-}
-
-impl Draw {
-    fn stream(&self, sample: usize, purpose: Purpose) -> Stream {
-        Stream::new(self.seed, self.first + sample as u32, self.step, purpose)
-    }
-}
 
 /// Writes `t` (B), `z` and `target` (B, image) from the data `x` (B, image).
 pub fn noise(

@@ -9,21 +9,12 @@
 //! AdamW of Loshchilov and Hutter (2019, algorithm 2), where `k` counts the applied updates. A pass reads each array once
 //! and writes it once: 4 bytes x (w, g, m, v, e read; w, m, v, e written) a parameter.
 
+use crate::base::AdamW;
 use crate::device::{Chunks, Cpu, Group};
 use std::ops::Range;
 
 /// Elements of one task; fixed, so that the sums of the norm do not depend on the threads.
 const BLOCK: usize = 16 * 1024;
-
-/// The constants of AdamW.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AdamW {
-    pub lr: f32,
-    pub beta1: f32,
-    pub beta2: f32,
-    pub epsilon: f32,
-    pub weight_decay: f32,
-}
 
 /// The Euclidean norm of `gradient`, summed in f64.
 pub fn norm(cpu: &Cpu, gradient: &[f32]) -> f64 {

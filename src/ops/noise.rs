@@ -1,8 +1,9 @@
 //! The random part of a training step, and the buffers that it fills.
 
+pub use crate::base::Times;
+pub use crate::base::rng::Draw;
 use crate::base::{Cost, DType, PatchGrid, Path};
 use crate::cpu;
-pub use crate::cpu::noise::{Draw, Times};
 use crate::device::Device;
 use crate::tensor::Tensor;
 

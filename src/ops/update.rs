@@ -1,8 +1,8 @@
 //! The update of all parameters from their gradients.
 
+pub use crate::base::AdamW;
 use crate::base::{Cost, Result, Shape};
 use crate::cpu;
-pub use crate::cpu::update::AdamW;
 use crate::device::Device;
 use crate::tensor::{Slab, Tensor};
 use std::ops::Range;
