@@ -150,6 +150,8 @@ fn inputs_that_do_not_fit_are_refused_with_what_was_given_and_wanted() {
         assert!(parts.iter().all(|part| text.contains(part)), "{text}");
     };
     fails(case.run("short", &case.t[..2], &case.target, "data-at-0"), 3, &["tensor \"t\"", "[2]", "[3]"]);
+    fails(case.run("late", &[0.5, 1.5, 0.0], &case.target, "data-at-0"), 3, &["t[1] is 1.5; give a time from 0 to 1"]);
+    fails(case.run("nan", &[0.5, 0.5, f32::NAN], &case.target, "data-at-0"), 3, &["t[2] is NaN"]);
     let bare = |preset: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
         command.arg("predict").arg("--checkpoint").arg(case.path("bare")).arg("--inputs").arg(case.path("short-in"));

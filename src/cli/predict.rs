@@ -172,6 +172,15 @@ fn inputs(device: &Device, file: &TensorFile, shape: [usize; 4], opened: &Opened
     let batch = shape[0];
     let z = read(file, "z", &shape)?;
     let mut t = read(file, "t", &[batch])?;
+    if let Some(row) = t.iter().position(|t| !(0.0..=1.0).contains(t)) {
+        return Err(file.source().error(format_args!("t[{row}] is {}; give a time from 0 to 1", t[row])));
+    }
+    if let Some(at) = z.iter().position(|z| !z.is_finite()) {
+        return Err(file.source().error(format_args!("value {at} of z is not finite; give finite images")));
+    }
+    if classes == 0 && file.find("y").is_some() {
+        return Err(file.source().error("has labels y, and the model has no classes; leave them out"));
+    }
     if opened.model.time == Time::DataAt1 {
         t.iter_mut().for_each(|t| *t = 1.0 - *t);
     }

@@ -36,7 +36,7 @@ pub struct Sample {
     /// Weight of classifier-free guidance; 1 is the conditional model
     #[arg(long, default_value_t = 3.0)]
     guidance: f32,
-    /// Guide only the first channels; all by default
+    /// Guide only the first channels; 0, or none given, guides all
     #[arg(long)]
     guidance_channels: Option<usize>,
     /// Guide only between two times
@@ -145,6 +145,10 @@ impl Sample {
         {
             return Err(Error::Usage(format!("--guidance-channels {guided}: the model has {channels}; give fewer")));
         }
-        Ok(Guidance { weight: self.guidance, channels: self.guidance_channels, interval: [low, high] })
+        Ok(Guidance {
+            weight: self.guidance,
+            channels: self.guidance_channels.filter(|&guided| guided > 0),
+            interval: [low, high],
+        })
     }
 }
