@@ -113,14 +113,6 @@ impl Tensor {
         self.slice()
     }
 
-    /// The same memory under another shape of as many elements.
-    pub fn reshaped(mut self, shape: impl Into<Shape>) -> Tensor {
-        let shape = shape.into();
-        assert_eq!(self.len(), shape.len(), "reshape from {:?} to {shape:?}", self.shape);
-        self.shape = shape;
-        self
-    }
-
     fn check<T: Element>(&self) {
         assert_eq!(self.dtype, T::DTYPE, "a tensor of {:?} is read as {:?}", self.dtype, T::DTYPE);
     }
