@@ -57,12 +57,6 @@ impl Stream {
         philox4x32([block, self.sample, self.step, self.purpose as u32], self.key)
     }
 
-    /// Four uniforms of the open interval (0, 1), each an odd multiple of 2^-24.
-    #[inline]
-    pub fn uniforms(&self, block: u32) -> [f32; 4] {
-        self.words(block).map(uniform)
-    }
-
     /// Four standard normals.
     #[inline(always)]
     pub fn normals(&self, block: u32) -> [f32; 4] {
