@@ -378,12 +378,16 @@ fn a_second_signal_ends_a_run_at_once() {
 }
 
 #[test]
-fn a_run_whose_reader_went_away_saves_and_ends() {
+fn a_run_whose_reader_went_away_goes_on_to_its_end() {
     let scratch = Scratch::new();
-    let (child, lines) = endless(&scratch, &scratch.path("run"), &[]);
-    drop(lines);
-    let (code, message) = end(child);
-    assert_eq!(code, 75, "{message}");
+    let out = scratch.path("run");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = train(&scratch, &out, &[]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let (code, message) = end(ended);
+    assert_eq!(code, 0, "{message}");
+    assert_eq!(message.matches("warning: standard output: ").count(), 1, "{message}");
+    assert!(out.join("checkpoints/step_00000010/MANIFEST.json").is_file());
 }
 
 #[test]
@@ -412,6 +416,20 @@ fn a_run_that_leaves_the_finite_numbers_gives_up_after_ten_steps() {
     assert_eq!(code(&diverged), 7, "{}", stderr(&diverged));
     assert!(stderr(&diverged).contains("10 steps in a row are not finite"), "{}", stderr(&diverged));
     assert!(stdout(&diverged).contains("the step is skipped, 9 in a row"), "{}", stdout(&diverged));
+}
+
+#[test]
+fn no_loss_is_shown_before_a_step_was_applied() {
+    let scratch = Scratch::new();
+    let numbers = scratch.path("huge.npy");
+    engine::data::npy::write(&numbers, &[40, 1, 8, 8], &[1e30; 40 * 64]).unwrap();
+    let store = scratch.path("huge.store");
+    engine::data::ingest::ingest(&numbers, None, &store, &mut |_, _| {}).unwrap();
+    let lost = train(&scratch, &scratch.path("run"), &["--data", store.to_str().unwrap()]).output().unwrap();
+    assert_eq!(code(&lost), 7, "{}", stderr(&lost));
+    let text = stdout(&lost);
+    let first = text.lines().find(|line| line.starts_with("step 1/10")).unwrap();
+    assert!(!first.contains("loss") && first.contains(" img/s "), "{text}");
 }
 
 #[test]

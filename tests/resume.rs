@@ -39,7 +39,7 @@ fn train(store: &Path, out: &Path, threads: usize, sets: &[&str]) -> Result<(), 
     let device = multiplying_in(products, threads);
     run.record(&device, &["test".into()])?;
     let stop = Stop::default();
-    Trainer::new(run, store, &device)?.train(&mut Progress::new(Style::Json, std::io::sink(), &stop), &stop).map(drop)
+    Trainer::new(run, store, &device)?.train(&mut Progress::new(Style::Json, std::io::sink()), &stop).map(drop)
 }
 
 /// Copies a folder and all in it.

@@ -66,7 +66,7 @@ impl Train {
 
         let stop = Stop::on_signals()?;
         let style = if self.json { Style::Json } else { Style::Text };
-        let mut progress = Progress::new(style, std::io::stdout(), &stop);
+        let mut progress = Progress::new(style, std::io::stdout());
         let device = self.machine.open(plan.products())?;
         let run = Run::open(&out, plan, store.info(), |text| progress.warn(&text))?;
         let argv: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();

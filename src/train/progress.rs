@@ -1,7 +1,6 @@
 //! What a run says while it trains: a bar for people, lines for logs, objects for programs.
 
 use super::step::{Report, Settings};
-use super::stop::Stop;
 use crate::device::Device;
 use crate::ops::peak_flops;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -54,8 +53,8 @@ pub enum Event<'a> {
 pub struct Speed {
     pub step: u64,
     pub steps: u64,
-    /// Smoothed.
-    pub loss: f64,
+    /// Smoothed; `None` until a step was applied.
+    pub loss: Option<f64>,
     pub norm: f64,
     pub lr: f32,
     pub images_per_s: f64,
@@ -74,12 +73,12 @@ pub enum Style {
     Json,
 }
 
-/// The voice of a run. A reader that goes away asks the run to stop.
+/// The voice of a run. A reader that goes away leaves the run as it is.
 pub struct Progress {
     style: Style,
-    out: Box<dyn Write>,
+    /// `None` once nobody reads it.
+    out: Option<Box<dyn Write>>,
     bar: Option<ProgressBar>,
-    stop: Stop,
     meter: Option<Meter>,
 }
 
@@ -99,8 +98,8 @@ struct Meter {
 
 impl Progress {
     /// A voice that writes its lines to `out`; a bar goes to standard error.
-    pub fn new(style: Style, out: impl Write + 'static, stop: &Stop) -> Progress {
-        Progress { style, out: Box::new(out), bar: None, stop: stop.clone(), meter: None }
+    pub fn new(style: Style, out: impl Write + 'static) -> Progress {
+        Progress { style, out: Some(Box::new(out)), bar: None, meter: None }
     }
 
     /// Says what begins, and measures the peak that speeds are compared with.
@@ -169,14 +168,19 @@ impl Progress {
 
     /// Writes a line, above the bar.
     pub fn line(&mut self, line: &str) {
-        let Progress { out, bar, .. } = self;
+        let Progress { out: Some(out), bar, .. } = self else { return };
         let mut write = || writeln!(out, "{line}").and_then(|()| out.flush());
         let written = match bar {
             Some(bar) => bar.suspend(write),
             None => write(),
         };
-        if written.is_err() {
-            self.stop.request();
+        if let Err(error) = written {
+            self.out = None;
+            // It may be that nobody reads standard error either.
+            let _ = writeln!(
+                io::stderr(),
+                "warning: standard output: {error}; the run goes on, its numbers are in metrics.jsonl"
+            );
         }
     }
 
@@ -205,7 +209,7 @@ impl Meter {
         Speed {
             step,
             steps: self.steps,
-            loss: self.loss / self.weight,
+            loss: (self.weight > 0.0).then(|| self.loss / self.weight),
             norm: report.norm,
             lr,
             images_per_s: rate * self.batch as f64,
@@ -218,10 +222,12 @@ impl Meter {
 
 impl fmt::Display for Speed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(loss) = self.loss {
+            write!(f, "loss {loss:.4}  ")?;
+        }
         write!(
             f,
-            "loss {:.4}  {:.0} img/s  {:.1} GFLOP/s ({:.0} % of peak)  {} left",
-            self.loss,
+            "{:.0} img/s  {:.1} GFLOP/s ({:.0} % of peak)  {} left",
             self.images_per_s,
             self.flops_per_s / 1e9,
             100.0 * self.share_of_peak,
