@@ -125,6 +125,25 @@ fn a_longer_run_is_the_same_as_one_that_was_meant_to_be_long() {
 }
 
 #[test]
+fn the_held_out_loss_does_not_depend_on_the_batch() {
+    let scratch = Scratch::new();
+    // At learning rate 0 the model is its initial one, whatever it was trained on.
+    let loss = |batch: usize| -> f64 {
+        let out = scratch.path(&format!("{batch}"));
+        let sets = ["optimizer.lr=0.0", "train.steps=1", &format!("train.batch_size={batch}")];
+        train(&scratch.store(), &out, 1, &sets).unwrap();
+        let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+        let line: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        line["held_out_loss"].as_f64().unwrap()
+    };
+    // Of 40 rows 4 are held out. The mean of a batch is rounded to f32.
+    let one = loss(1);
+    for batch in [2, 3, 4, 5, 64] {
+        assert!((loss(batch) / one - 1.0).abs() < 4.0 * f64::from(f32::EPSILON), "batch {batch}: {one}");
+    }
+}
+
+#[test]
 fn only_the_checkpoints_asked_for_stay() {
     let scratch = Scratch::new();
     let (store, out) = (scratch.store(), scratch.path("run"));

@@ -19,51 +19,39 @@ pub struct HeldOut {
     store: Arc<Store>,
     rows: Vec<u32>,
     noise: Noise,
-    batch: Batch,
-    noised: Noised,
-    images: Vec<f32>,
-    labels: Vec<u32>,
+    batch: usize,
+    tokens: usize,
 }
 
 impl HeldOut {
-    /// Takes whole batches of rows, spread evenly over `held_out`; `None` where there are no rows.
-    pub fn new(device: &Device, store: Arc<Store>, held_out: &[u32], settings: &Settings) -> Option<HeldOut> {
-        let most = held_out.len().min(MOST_ROWS);
-        let size = settings.batch.min(most);
-        let count = most - most.checked_rem(size)?;
-        let grid = settings.model.grid;
-        Some(HeldOut {
-            rows: (0..count).map(|i| held_out[i * held_out.len() / count]).collect(),
-            noise: Noise { label_dropout: 0.0, ..settings.noise },
-            batch: Batch::new(device, size, grid),
-            noised: Noised::new(device, size, grid, settings.tokens),
-            images: vec![0.0; size * store.width()],
-            labels: vec![0; size],
-            store,
-        })
+    /// Takes rows that are spread evenly over `held_out`; `None` where there are none. They are computed in the batches of
+    /// training, so that they fit, and the last batch has what is left: rows and draws do not depend on the batch.
+    pub fn new(store: Arc<Store>, held_out: &[u32], settings: &Settings) -> Option<HeldOut> {
+        let count = held_out.len().min(MOST_ROWS);
+        let rows: Vec<u32> = (0..count).map(|i| held_out[i * held_out.len() / count]).collect();
+        let noise = Noise { label_dropout: 0.0, ..settings.noise };
+        (count > 0).then_some(HeldOut { store, rows, noise, batch: settings.batch, tokens: settings.tokens })
     }
 
     /// The mean loss of `sit` with `weights`, under the true labels; `None` once `stopped` says so.
-    pub fn loss(
-        &mut self,
-        device: &Device,
-        sit: &Sit,
-        weights: &Slab,
-        stopped: &dyn Fn() -> bool,
-    ) -> Result<Option<f64>> {
-        let size = self.labels.len();
+    pub fn loss(&self, device: &Device, sit: &Sit, weights: &Slab, stopped: &dyn Fn() -> bool) -> Result<Option<f64>> {
+        let grid = sit.config.grid;
         let mut sum = 0.0;
-        for (i, rows) in self.rows.chunks_exact(size).enumerate() {
+        for (i, rows) in self.rows.chunks(self.batch).enumerate() {
             if stopped() {
                 return Ok(None);
             }
-            self.store.read(rows, &mut self.images)?;
-            self.labels.iter_mut().zip(rows).for_each(|(label, &row)| *label = self.store.label(row));
-            fill(&mut self.batch, &self.images, &self.labels);
-            let draw = Draw { seed: 0, step: STEP, first: (i * size) as u32 };
-            noise(device, self.noise, draw, &self.batch, sit.config.grid, &mut self.noised);
-            sum += f64::from(objective(&mut Tape::inference(device, weights), sit, &self.noised).to_vec::<f32>()[0]);
+            let mut images = vec![0.0; rows.len() * self.store.width()];
+            self.store.read(rows, &mut images)?;
+            let labels: Vec<u32> = rows.iter().map(|&row| self.store.label(row)).collect();
+            let mut batch = Batch::new(device, rows.len(), grid);
+            fill(&mut batch, &images, &labels);
+            let mut noised = Noised::new(device, rows.len(), grid, self.tokens);
+            let draw = Draw { seed: 0, step: STEP, first: (i * self.batch) as u32 };
+            noise(device, self.noise, draw, &batch, grid, &mut noised);
+            let mean = objective(&mut Tape::inference(device, weights), sit, &noised).to_vec::<f32>()[0];
+            sum += f64::from(mean) * rows.len() as f64;
         }
-        Ok(Some(sum / (self.rows.len() / size) as f64))
+        Ok(Some(sum / self.rows.len() as f64))
     }
 }

@@ -56,7 +56,7 @@ impl Trainer {
         let Split { train, held_out } = Split::of(store.rows());
         let provenance = store.info().provenance.clone();
         let about = About { provenance, trained_on: train.len(), held_out: held_out.len() };
-        let held_out = HeldOut::new(device, store.clone(), &held_out, &settings);
+        let held_out = HeldOut::new(store.clone(), &held_out, &settings);
         let loader = Loader::start(store, Order::new(train, settings.seed), settings.batch, state.step);
         let mut step = Step::new(device, settings)?;
         if let Some((folder, state)) = &run.found {
@@ -111,7 +111,7 @@ impl Trainer {
             // A run that is asked to stop leaves the loss out, except that of its last step.
             let stopped = || done < steps && stop.requested();
             if due
-                && let Some(held_out) = &mut self.held_out
+                && let Some(held_out) = &self.held_out
                 && let Some(loss) = held_out.loss(self.step.device(), &self.step.sit, self.step.sampled(), &stopped)?
             {
                 self.metrics.add(Line::HeldOut { step: done, held_out_loss: loss });
