@@ -222,16 +222,49 @@ fn info_says_that_this_build_computes_on_the_processor() {
 }
 
 #[test]
-fn another_recipe_in_the_same_directory_is_refused_by_its_first_differing_key() {
+fn another_recipe_in_the_same_directory_is_refused_by_every_differing_key() {
     let scratch = Scratch::new();
     let out = scratch.path("run");
     assert_eq!(code(&train(&scratch, &out, &[]).output().unwrap()), 0);
     let before = fs::read(out.join("config.resolved.toml")).unwrap();
     let refused = train(&scratch, &out, &["--set", "optimizer.lr=0.5", "--seed", "9"]).output().unwrap();
-    let expected = "holds a run with train.seed = 0, this one has train.seed = 9; give another --out";
+    let expected = "holds a run with train.seed = 0, optimizer.lr = 0.01; this one has train.seed = 9, optimizer.lr = 0.5; \
+        give another --out, or --set 'train.seed=0' --set 'optimizer.lr=0.01'\n";
     assert_eq!(code(&refused), 2);
-    assert!(stderr(&refused).contains(expected), "{}", stderr(&refused));
+    assert!(stderr(&refused).ends_with(expected), "{}", stderr(&refused));
     assert_eq!(fs::read(out.join("config.resolved.toml")).unwrap(), before);
+}
+
+#[test]
+fn a_run_with_another_decay_is_refused_by_that_and_one_older_than_the_key_goes_on() {
+    let scratch = Scratch::new();
+    let [constant, cosine] = ["constant", "cosine"].map(|name| scratch.path(name));
+    let six = ["--steps", "6", "--set", "optimizer.decay=constant"];
+    assert_eq!(code(&train(&scratch, &constant, &six).output().unwrap()), 0);
+    let refused = train(&scratch, &constant, &[]).output().unwrap();
+    assert_eq!(code(&refused), 2);
+    assert!(stderr(&refused).contains("holds a run with optimizer.decay = \"constant\""), "{}", stderr(&refused));
+
+    // A run that died before its first checkpoint, and whose program did not know of decay_steps.
+    assert_eq!(code(&train(&scratch, &cosine, &["--steps", "6"]).output().unwrap()), 0);
+    fs::remove_dir_all(cosine.join("checkpoints")).unwrap();
+    let config = cosine.join("config.resolved.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("decay_steps = 6", "")).unwrap();
+    let refused = train(&scratch, &cosine, &[]).output().unwrap();
+    assert_eq!(code(&refused), 2);
+    assert!(stderr(&refused).contains("train.steps = 10: the learning rate of "), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains(" is 0 from step 6 on (optimizer.decay_steps)"), "{}", stderr(&refused));
+    assert_eq!(code(&train(&scratch, &cosine, &["--steps", "6"]).output().unwrap()), 0);
+    assert!(fs::read_to_string(&config).unwrap().contains("decay_steps = 6"));
+}
+
+#[test]
+fn a_run_that_would_go_on_at_learning_rate_zero_is_refused_before_its_first_step() {
+    let scratch = Scratch::new();
+    let refused = train(&scratch, &scratch.path("run"), &["--set", "optimizer.decay_steps=9"]).output().unwrap();
+    assert_eq!(code(&refused), 2);
+    assert!(stderr(&refused).contains("train.steps = 10: the learning rate of "), "{}", stderr(&refused));
 }
 
 #[test]

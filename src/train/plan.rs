@@ -92,8 +92,7 @@ impl Plan {
         let factor = match optimizer.decay {
             Decay::Constant => 1.0,
             Decay::Cosine => {
-                let end = if optimizer.decay_steps > 0 { optimizer.decay_steps } else { self.recipe.train.steps };
-                let length = end.saturating_sub(optimizer.warmup).max(1);
+                let length = self.recipe.decay_end().saturating_sub(optimizer.warmup).max(1);
                 let progress = (step - optimizer.warmup) as f64 / length as f64;
                 0.5 * (1.0 + (PI * progress.min(1.0)).cos())
             }

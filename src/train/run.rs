@@ -53,25 +53,23 @@ impl Run {
         let found = checkpoints.newest(warn)?;
         match &found {
             Some((_, state)) => {
-                pin_decay(folder, &mut plan.recipe, Some(&state.config))?;
+                resume(folder, &state.config, &mut plan.recipe)?;
                 if plan.recipe.train.steps < state.step {
                     let (steps, folder, done) = (plan.recipe.train.steps, folder.display(), state.step);
                     let what = format_args!("{folder} has done {done} steps; give at least as many, or another --out");
                     return Err(wrong("train.steps", steps, what));
                 }
-                refuse_other_recipe(folder, &state.config, &plan.recipe)?;
                 if state.data != data.digest || state.model != model(&plan) {
                     let what = format_args!("its run trains on data {:.12}, this is {:.12}", state.data, data.digest);
                     return Err(Error::Usage(format!("{}: {what}; give another --out", folder.display())));
                 }
             }
             None if folder.join(CONFIG).exists() => {
-                let there = Recipe::open(&folder.join(CONFIG), &[])?;
-                pin_decay(folder, &mut plan.recipe, Some(&there))?;
-                refuse_other_recipe(folder, &there, &plan.recipe)?;
+                resume(folder, &Recipe::open(&folder.join(CONFIG), &[])?, &mut plan.recipe)?;
             }
-            None => pin_decay(folder, &mut plan.recipe, None)?,
+            None => pin_decay(&mut plan.recipe, None),
         }
+        refuse_idle_steps(folder, &plan.recipe)?;
         Ok(Run { folder: folder.into(), plan, checkpoints, found, data: data.digest.clone(), _lock: lock })
     }
 
@@ -155,32 +153,42 @@ fn free(key: &str) -> bool {
     key == "train.steps" || key == "data.store" || key.starts_with("checkpoint.") || key.starts_with("sample.")
 }
 
-fn refuse_other_recipe(folder: &Path, there: &Recipe, given: &Recipe) -> Result<()> {
-    let Some((key, theirs, ours)) = there.first_difference(given, free) else { return Ok(()) };
-    let folder = folder.display();
-    Err(Error::Usage(format!(
-        "{folder}: holds a run with {key} = {theirs}, this one has {key} = {ours}; give another --out, or --set {key}={theirs}"
-    )))
+/// Makes `given` the recipe with which the run that `begun` began in `folder` goes on, or says what keeps it from that.
+fn resume(folder: &Path, begun: &Recipe, given: &mut Recipe) -> Result<()> {
+    let mut begun = begun.clone();
+    // A run may be older than the key: then its cosine comes to 0 where the run was to end.
+    pin_decay(&mut begun, None);
+    pin_decay(given, Some(&begun));
+    let mut differences = begun.differences(given);
+    differences.retain(|[key, ..]| !free(key));
+    if differences.is_empty() {
+        return Ok(());
+    }
+    let all = |separator: &str, one: fn(&[String; 3]) -> String| {
+        differences.iter().map(one).collect::<Vec<_>>().join(separator)
+    };
+    let theirs = all(", ", |[key, theirs, _]| format!("{key} = {theirs}"));
+    let ours = all(", ", |[key, _, ours]| format!("{key} = {ours}"));
+    let sets = all(" ", |[key, theirs, _]| format!("--set '{key}={theirs}'"));
+    let what = format_args!("holds a run with {theirs}; this one has {ours}; give another --out, or {sets}");
+    Err(Error::Usage(format!("{}: {what}", folder.display())))
 }
 
 /// Decides the length of a cosine when its run begins: more steps later must not bring the learning rate back up.
-fn pin_decay(folder: &Path, recipe: &mut Recipe, there: Option<&Recipe>) -> Result<()> {
-    if recipe.optimizer.decay == Decay::Constant {
+fn pin_decay(recipe: &mut Recipe, begun: Option<&Recipe>) {
+    if recipe.optimizer.decay == Decay::Cosine && recipe.optimizer.decay_steps == 0 {
+        recipe.optimizer.decay_steps = begun.unwrap_or(recipe).decay_end();
+    }
+}
+
+/// Refuses steps at learning rate 0.
+fn refuse_idle_steps(folder: &Path, recipe: &Recipe) -> Result<()> {
+    let (steps, end) = (recipe.train.steps, recipe.decay_end());
+    if recipe.optimizer.decay == Decay::Constant || steps <= end {
         return Ok(());
     }
-    let first = there.map_or(recipe.train.steps, |there| there.optimizer.decay_steps);
-    let end = &mut recipe.optimizer.decay_steps;
-    if *end == 0 {
-        *end = first;
-    }
-    if recipe.train.steps > *end {
-        let folder = folder.display();
-        let what = format_args!(
-            "the learning rate of {folder} is 0 from step {end} on (optimizer.decay_steps); train longer in another --out"
-        );
-        return Err(wrong("train.steps", recipe.train.steps, what));
-    }
-    Ok(())
+    let what = format_args!("the learning rate of {} is 0 from step {end} on", folder.display());
+    Err(wrong("train.steps", steps, format_args!("{what} (optimizer.decay_steps); train longer in another --out")))
 }
 
 fn lock(folder: &Path) -> Result<File> {

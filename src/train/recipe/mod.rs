@@ -214,4 +214,9 @@ impl Recipe {
         ("checkpoint", CheckpointSection::KEYS),
         ("sample", SampleSection::KEYS),
     ];
+
+    /// The step at which a cosine comes to 0.
+    pub fn decay_end(&self) -> u64 {
+        if self.optimizer.decay_steps > 0 { self.optimizer.decay_steps } else { self.train.steps }
+    }
 }

@@ -94,13 +94,14 @@ impl Recipe {
         Table::try_from(self).expect("every value of a recipe has a form in TOML")
     }
 
-    /// The first key, in the order of declaration, whose value differs from `other`'s: its name and both values.
-    pub fn first_difference(&self, other: &Recipe, free: impl Fn(&str) -> bool) -> Option<(String, String, String)> {
+    /// The keys, in the order of declaration, whose values differ from `other`'s: key, our value, the other's.
+    pub fn differences(&self, other: &Recipe) -> Vec<[String; 3]> {
         let (ours, theirs) = (self.table(), other.table());
         let keys = Recipe::SECTIONS.iter().flat_map(|(section, keys)| keys.iter().map(move |key| (*section, key.name)));
         keys.map(|(section, key)| (format!("{section}.{key}"), &ours[section][key], &theirs[section][key]))
-            .find(|(path, ours, theirs)| ours != theirs && !free(path))
-            .map(|(path, ours, theirs)| (path, text(ours), text(theirs)))
+            .filter(|(_, ours, theirs)| ours != theirs)
+            .map(|(path, ours, theirs)| [path, text(ours), text(theirs)])
+            .collect()
     }
 }
 
@@ -309,12 +310,16 @@ mod tests {
     }
 
     #[test]
-    fn the_first_difference_names_the_key_and_both_values() {
+    fn every_difference_is_named_with_both_values() {
         let a = Recipe::read("a", "", &[]).unwrap();
-        let b = Recipe::read("b", "[optimizer]\nlr = 0.5\n[train]\nsteps = 1\nseed = 4", &[]).unwrap();
-        let difference = a.first_difference(&b, |key| key == "train.steps").unwrap();
-        assert_eq!(difference, ("train.seed".into(), "0".into(), "4".into()));
-        assert_eq!(a.first_difference(&a.clone(), |_| false), None);
+        let b = Recipe::read("b", "[optimizer]\nlr = 0.5\n[train]\nsteps = 1\nema = [0.5, 0.25]", &[]).unwrap();
+        let expected = [
+            ["train.steps", "400000", "1"],
+            ["train.ema", "[0.9999]", "[0.5, 0.25]"],
+            ["optimizer.lr", "0.0001", "0.5"],
+        ];
+        assert_eq!(a.differences(&b), expected);
+        assert!(a.differences(&a).is_empty());
     }
 
     #[test]
