@@ -34,7 +34,7 @@ fn train(store: &Path, out: &Path, threads: usize, sets: &[&str]) -> Result<(), 
     let changes: Vec<Change> = sets.iter().map(|set| Change::set(set).unwrap()).collect();
     let store = Arc::new(Store::open(store)?);
     let plan = Plan::new(Recipe::read("test", RECIPE, &changes)?, &store)?;
-    let products = plan.products();
+    let products = plan.recipe.train.precision.dtype();
     let run = Run::open(out, plan, store.info(), |_| {})?;
     let device = multiplying_in(products, threads);
     run.record(&device, &["test".into()])?;

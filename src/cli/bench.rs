@@ -1,7 +1,7 @@
 use super::machine::{Machine, Products};
+use super::preset;
 use crate::base::rng::{Purpose, Stream};
-use crate::base::{Error, PatchGrid, Path as DiffusionPath, Result};
-use crate::nn::sit::{SitConfig, SitSize};
+use crate::base::{Error, Path as DiffusionPath, Result};
 use crate::ops::noise::{Noise, Times};
 use crate::ops::peak_flops;
 use crate::ops::update::AdamW;
@@ -76,7 +76,7 @@ impl BenchStep {
             return Err(Error::Memory(format!("--batch {batch}: there is no memory for its images; give fewer")));
         }
         images.resize(values.unwrap_or_default(), 0.0);
-        let device = self.machine.open(self.products.dtype())?;
+        let device = self.machine.open(self.products.precision)?;
         let cost = settings.cost();
         let (batch, classes) = (settings.batch, settings.model.classes);
         Stream::new(0, 0, 0, Purpose::Fixture).fill_normals(&mut images);
@@ -101,7 +101,7 @@ impl BenchStep {
                 "preset": self.preset,
                 "batch": batch,
                 "device": device.describe(),
-                "precision": self.products.name(),
+                "precision": self.products.precision,
                 "drop": self.drop,
                 "seconds": median,
                 "seconds_min": seconds[0],
@@ -116,7 +116,7 @@ impl BenchStep {
             println!(
                 "{} batch {batch} {}: {:.1} ms a step, {:.1} img/s, {:.0} GFLOP/s, {:.0} % of the measured peak, {:.0} MB",
                 self.preset,
-                self.products.name(),
+                self.products.precision,
                 median * 1e3,
                 batch as f64 / median,
                 rate / 1e9,
@@ -133,32 +133,17 @@ impl BenchStep {
                 return Err(Error::Usage(format!("{flag} {value}: is out of range; give 1 to {MOST}")));
             }
         }
-        let size = SitSize::preset(&self.preset).ok_or_else(|| {
-            Error::Usage(format!(
-                "--preset {}: no such preset; there are {}",
-                self.preset,
-                SitSize::presets().join(", ")
-            ))
-        })?;
         let side = self.side.get();
-        let grid = PatchGrid { channels: self.channels.get(), height: side, width: side, patch: size.patch };
-        let model = SitConfig {
-            grid,
-            depth: size.depth,
-            width: size.width,
-            heads: size.heads,
-            classes: self.classes,
-            learn_sigma: false,
-        };
+        let model = preset(&self.preset)?.config([self.channels.get(), side, side], self.classes, false);
         model.check().map_err(Error::Usage)?;
         if !(0.0..1.0).contains(&self.drop) {
             return Err(Error::Usage(format!("--drop {}: give a fraction from 0 to below 1", self.drop)));
         }
-        let dropped = (self.drop * grid.tokens() as f64) as usize;
+        let patches = model.grid.tokens();
         Ok(Settings {
             model,
             batch: self.batch.get(),
-            tokens: grid.tokens() - dropped,
+            tokens: patches - (self.drop * patches as f64) as usize,
             noise: Noise {
                 path: DiffusionPath::Linear,
                 times: Times::Uniform,

@@ -1,5 +1,6 @@
-use crate::base::{DType, Error, Result};
+use crate::base::{Error, Result};
 use crate::device::{Cpu, Device};
+use crate::train::recipe::Precision;
 use std::num::NonZero;
 
 /// Where a verb runs.
@@ -22,10 +23,10 @@ enum Choice {
 }
 
 impl Machine {
-    /// The device, with matrix products on `products`.
-    pub fn open(&self, products: DType) -> Result<Device> {
+    /// The device, with matrix products on `precision`.
+    pub fn open(&self, precision: Precision) -> Result<Device> {
         match self.device {
-            Choice::Auto | Choice::Cpu => Ok(Device::cpu(Cpu::new(self.threads, products)?)),
+            Choice::Auto | Choice::Cpu => Ok(Device::cpu(Cpu::new(self.threads, precision.dtype())?)),
             Choice::Cuda => {
                 Err(Error::Device("--device cuda: this build has no CUDA device; give --device cpu".into()))
             }
@@ -38,28 +39,5 @@ impl Machine {
 pub struct Products {
     /// What matrix products read; everything else is f32
     #[arg(long, value_enum, default_value = "f32")]
-    precision: Precision,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Precision {
-    F32,
-    Bf16,
-}
-
-impl Products {
-    pub fn dtype(&self) -> DType {
-        match self.precision {
-            Precision::F32 => DType::F32,
-            Precision::Bf16 => DType::BF16,
-        }
-    }
-
-    /// The name that the flag takes.
-    pub fn name(&self) -> &'static str {
-        match self.precision {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-        }
-    }
+    pub precision: Precision,
 }

@@ -9,6 +9,7 @@ mod sample;
 mod train;
 
 use crate::base::{Error, Result};
+use crate::nn::sit::SitSize;
 use clap::Parser;
 use std::any::Any;
 use std::io::Write;
@@ -69,6 +70,12 @@ fn refuse(error: &clap::Error) -> ! {
     }
     let _ = write!(std::io::stderr(), "{}", text.replace(ZERO, "give 1 or more"));
     std::process::exit(error.exit_code())
+}
+
+/// The size that `--preset` names.
+fn preset(name: &str) -> Result<SitSize> {
+    let unknown = || format!("--preset {name}: no such preset; there are {}", SitSize::presets().join(", "));
+    SitSize::preset(name).ok_or_else(|| Error::Usage(unknown()))
 }
 
 enum Failure {

@@ -1,9 +1,10 @@
 use super::machine::{Machine, Products};
-use crate::base::{Accumulate, Error, PatchGrid, Path as DiffusionPath, Result};
+use super::preset;
+use crate::base::{Accumulate, Path as DiffusionPath, Result};
 use crate::data::tensors::{TensorFile, write_f32};
 use crate::device::Device;
 use crate::diffusion::predict;
-use crate::nn::sit::{SitConfig, SitSize};
+use crate::nn::sit::SitConfig;
 use crate::ops::masked_loss::Target;
 use crate::ops::unpatchify::{images, unpatchify};
 use crate::tape::{Keep, Tape};
@@ -65,19 +66,9 @@ enum TimeName {
 }
 
 impl Given {
-    fn model(&self, [channels, height, width]: [usize; 3]) -> Result<Option<Model>> {
+    fn model(&self, image: [usize; 3]) -> Result<Option<Model>> {
         let Some(name) = &self.preset else { return Ok(None) };
-        let size = SitSize::preset(name).ok_or_else(|| {
-            Error::Usage(format!("--preset {name}: no such preset; there are {}", SitSize::presets().join(", ")))
-        })?;
-        let sit = SitConfig {
-            grid: PatchGrid { channels, height, width, patch: size.patch },
-            depth: size.depth,
-            width: size.width,
-            heads: size.heads,
-            classes: self.classes,
-            learn_sigma: self.learn_sigma,
-        };
+        let sit = preset(name)?.config(image, self.classes, self.learn_sigma);
         let time = match self.time {
             TimeName::DataAt0 => Time::DataAt0,
             TimeName::DataAt1 => Time::DataAt1,
@@ -95,7 +86,7 @@ struct Inputs {
 
 impl Predict {
     pub fn run(self) -> Result<()> {
-        let device = self.machine.open(self.products.dtype())?;
+        let device = self.machine.open(self.products.precision)?;
         let file = TensorFile::open(&self.inputs)?;
         let shape = image_shape(&file)?;
         let warn = |text: String| eprintln!("warning: {text}");

@@ -64,7 +64,7 @@ impl Sample {
             Some("npy") => false,
             _ => return Err(Error::Usage(format!("--out {}: name a .png or a .npy file", self.out.display()))),
         };
-        let device = self.machine.open(self.products.dtype())?;
+        let device = self.machine.open(self.products.precision)?;
         let path = self.run.as_ref().or(self.checkpoint.as_ref()).expect("clap asks for one of the two");
         let warn = |text: String| eprintln!("warning: {text}");
         let opened = open(&device, path, Weights::Sampled, None, warn)?;

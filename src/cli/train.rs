@@ -2,7 +2,7 @@ use super::machine::Machine;
 use crate::base::Result;
 use crate::data::{Store, fashion_mnist, png};
 use crate::train::progress::{Clock, Progress, Style};
-use crate::train::recipe::{Change, Decay, FIRST_RUN};
+use crate::train::recipe::{Change, Decay, FIRST_RUN, Precision};
 use crate::train::{Outcome, Plan, Recipe, Run, Stop, Trainer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,8 +30,8 @@ pub struct Train {
     #[arg(long, value_name = "N", value_parser = integer())]
     steps: Option<i64>,
     /// What matrix products read
-    #[arg(long, value_parser = ["f32", "bf16"])]
-    precision: Option<String>,
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
     /// Where every random number comes from
     #[arg(long, value_name = "N", value_parser = integer())]
     seed: Option<i64>,
@@ -67,7 +67,7 @@ impl Train {
         let stop = Stop::on_signals()?;
         let style = if self.json { Style::Json } else { Style::Text };
         let mut progress = Progress::new(style, std::io::stdout());
-        let device = self.machine.open(plan.products())?;
+        let device = self.machine.open(plan.recipe.train.precision)?;
         let run = Run::open(&out, plan, store.info(), |text| progress.warn(&text))?;
         let argv: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
         run.record(&device, &argv)?;
@@ -86,7 +86,7 @@ impl Train {
             self.preset.as_ref().map(|name| Change::flag("--preset", "model.preset", name.as_str())),
             self.data.as_ref().map(|path| Change::flag("--data", "data.store", path.as_str())),
             self.steps.map(|steps| Change::flag("--steps", "train.steps", steps)),
-            self.precision.as_ref().map(|name| Change::flag("--precision", "train.precision", name.as_str())),
+            self.precision.map(|name| Change::flag("--precision", "train.precision", name.to_string())),
             self.seed.map(|seed| Change::flag("--seed", "train.seed", seed)),
         ];
         let sets = self.set.iter().map(|set| Change::set(set));

@@ -61,6 +61,13 @@ impl SitSize {
         Some(SitSize { depth, width, heads, patch })
     }
 
+    /// A model of this size for images of `[channels, height, width]`.
+    pub fn config(self, [channels, height, columns]: [usize; 3], classes: usize, learn_sigma: bool) -> SitConfig {
+        let SitSize { depth, width, heads, patch } = self;
+        let grid = PatchGrid { channels, height, width: columns, patch };
+        SitConfig { grid, depth, width, heads, classes, learn_sigma }
+    }
+
     /// The names of all presets.
     pub fn presets() -> Vec<String> {
         SIZES.iter().flat_map(|size| PATCHES.map(|patch| format!("sit-{}-{patch}", size.0))).collect()
@@ -271,9 +278,8 @@ mod tests {
     use super::*;
 
     fn parameters(name: &str, side: usize) -> usize {
-        let SitSize { depth, width, heads, patch } = SitSize::preset(name).unwrap();
-        let grid = PatchGrid { channels: 4, height: side, width: side, patch };
-        Sit::new(SitConfig { grid, depth, width, heads, classes: 1000, learn_sigma: true }).1.elements()
+        let config = SitSize::preset(name).unwrap().config([4, side, side], 1000, true);
+        Sit::new(config).1.elements()
     }
 
     #[test]
@@ -306,9 +312,7 @@ mod tests {
     #[test]
     fn forward_costs_what_the_papers_say() {
         for (name, gmac) in [("sit-s-2", 6.06), ("sit-b-2", 23.0), ("sit-l-2", 80.7), ("sit-xl-2", 118.6)] {
-            let SitSize { depth, width, heads, patch } = SitSize::preset(name).unwrap();
-            let grid = PatchGrid { channels: 4, height: 32, width: 32, patch };
-            let config = SitConfig { grid, depth, width, heads, classes: 1000, learn_sigma: true };
+            let config = SitSize::preset(name).unwrap().config([4, 32, 32], 1000, true);
             let ours = config.forward_cost(1, 256).flops as f64 / 2e9;
             assert!((ours / gmac - 1.0).abs() < 0.01, "{name}: {ours} GMAC");
         }

@@ -1,9 +1,9 @@
-use super::recipe::{Decay, Precision, Recipe, Times, wrong};
+use super::recipe::{Decay, ModelSection, Recipe, Times, wrong};
 use super::step::Settings;
-use crate::base::{DType, Error, PatchGrid, Result};
+use crate::base::{Error, Result};
 use crate::data::Store;
 use crate::diffusion::{Guidance, Request};
-use crate::nn::sit::SitConfig;
+use crate::nn::sit::{SitConfig, SitSize};
 use crate::ops::noise::{self, Noise};
 use crate::ops::update::AdamW;
 use crate::tape::Keep;
@@ -18,16 +18,10 @@ pub struct Plan {
 
 impl Plan {
     pub fn new(recipe: Recipe, store: &Store) -> Result<Plan> {
-        let [channels, height, width] = store.shape();
-        let size = &recipe.model;
-        let model = SitConfig {
-            grid: PatchGrid { channels, height, width, patch: size.patch },
-            depth: size.depth,
-            width: size.width,
-            heads: size.heads,
-            classes: store.classes(),
-            learn_sigma: size.learn_sigma,
-        };
+        let [channels, ..] = store.shape();
+        let ModelSection { depth, width, heads, patch, learn_sigma, .. } = recipe.model;
+        let size = SitSize { depth, width, heads, patch };
+        let model = size.config(store.shape(), store.classes(), learn_sigma);
         model.check().map_err(|what| Error::Usage(format!("[model]: {what}")))?;
         let sample = &recipe.sample;
         if sample.channels > channels {
@@ -40,14 +34,6 @@ impl Plan {
             return Err(wrong("sample.guidance", sample.guidance, what));
         }
         Ok(Plan { recipe, model })
-    }
-
-    /// The type that matrix products read.
-    pub fn products(&self) -> DType {
-        match self.recipe.train.precision {
-            Precision::F32 => DType::F32,
-            Precision::Bf16 => DType::BF16,
-        }
     }
 
     /// What every step of the run has in common.

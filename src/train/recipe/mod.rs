@@ -10,9 +10,10 @@ mod write;
 pub(super) use check::wrong;
 pub use read::{Change, nearest};
 
-use crate::base::Path;
+use crate::base::{DType, Path};
 use crate::diffusion::Sampler;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// The recipe of a bare `engine train`: a small model on the embedded images, good samples after some minutes.
 pub const FIRST_RUN: &str = include_str!("first_run.toml");
@@ -172,12 +173,31 @@ pub enum Times {
     LogitNormal,
 }
 
-/// `train.precision`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// `train.precision`, and the flag of every verb that has no recipe to say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     F32,
     Bf16,
+}
+
+impl Precision {
+    /// The type that matrix products read.
+    pub fn dtype(self) -> DType {
+        match self {
+            Precision::F32 => DType::F32,
+            Precision::Bf16 => DType::BF16,
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+        })
+    }
 }
 
 /// `optimizer.decay`.
