@@ -2,15 +2,16 @@
 
 mod common;
 
-use engine::base::{Accumulate, DType, PatchGrid};
-use engine::data::tensors::{TensorFile, write_f32};
+use engine::base::{Accumulate, DType, PatchGrid, Path as DiffusionPath};
+use engine::data::tensors::{FileDType, Spec, TensorFile, Writer, write_f32};
 use engine::device::{Cpu, Device};
 use engine::diffusion::predict;
 use engine::nn::ParamStore;
-use engine::nn::sit::{Sit, SitConfig, SitSize};
+use engine::nn::sit::{Sit, SitSize};
 use engine::ops::masked_loss::Target;
 use engine::tape::{Keep, Tape};
 use engine::tensor::Tensor;
+use engine::train::checkpoint::Model;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -35,19 +36,16 @@ impl Case {
         let folder = std::env::temp_dir().join(format!("engine-predict-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let device = Device::cpu(Cpu::new(None, DType::F32).unwrap());
-        let SitSize { depth, width, heads, patch } = SitSize::preset(PRESET).unwrap();
-        let grid = PatchGrid { channels: 2, height: 8, width: 16, patch };
-        let (sit, list) = Sit::new(SitConfig { grid, depth, width, heads, classes: CLASSES, learn_sigma: true });
+        let config = SitSize::preset(PRESET).unwrap().config([2, 8, 16], CLASSES, true);
+        let grid = config.grid;
+        let (sit, list) = Sit::new(config);
         let mut store = ParamStore::new(&device, list, 0).unwrap();
         for i in 0..store.list.trained() {
             let part = store.weights.part_mut(i).f32_mut();
             let values = common::normals(i as u32, part.len(), 0.05);
             part.copy_from_slice(&values);
         }
-        let pieces = store.list.pieces(store.list.iter().count());
-        let tensors: Vec<(&str, &[usize], &[f32])> =
-            pieces.map(|(p, i, range)| (&*p.name, &*p.shape, &store.weights.part(i).f32()[range])).collect();
-        write_f32(&folder.join("bare.safetensors"), &[], &tensors).unwrap();
+        write_model(&folder.join("bare.safetensors"), &store, &[]);
         let z = common::normals(70, BATCH * grid.image(), 1.0);
         let target = common::normals(71, BATCH * grid.image(), 1.0);
         Case { folder, device, sit, store, z, t: vec![0.1, 0.5, 0.875], target, grid }
@@ -57,6 +55,27 @@ impl Case {
         self.folder.join(format!("{name}.safetensors"))
     }
 
+    /// The binary on the model and the inputs of two files.
+    fn predict(&self, model: &Path, given: &Path, out: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
+        command
+            .arg("predict")
+            .arg("--checkpoint")
+            .arg(model)
+            .arg("--inputs")
+            .arg(given)
+            .arg("--out")
+            .arg(self.path(out));
+        command
+    }
+
+    /// The binary on the bare file and what there is to say of it.
+    fn command(&self, given: &Path, out: &str) -> Command {
+        let mut command = self.predict(&self.path("bare"), given, out);
+        command.args(["--preset", PRESET, "--learn-sigma", "--classes"]).arg(CLASSES.to_string());
+        command
+    }
+
     /// Runs the binary on inputs with times `t` and the target; the names of what it writes start with `out`.
     fn run(&self, out: &str, t: &[f32], target: &[f32], time: &str) -> Command {
         let image = [BATCH, self.grid.channels, self.grid.height, self.grid.width];
@@ -64,11 +83,8 @@ impl Case {
         write_f32(&given, &[], &[("z", &image, &self.z), ("t", &[t.len()], t)]).unwrap();
         let wanted = self.path(&format!("{out}-target"));
         write_f32(&wanted, &[], &[("target", &image, target)]).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
-        command.args(["predict", "--preset", PRESET, "--learn-sigma", "--time", time]);
-        command.arg("--classes").arg(CLASSES.to_string());
-        command.arg("--checkpoint").arg(self.path("bare")).arg("--inputs").arg(given);
-        command.arg("--out").arg(self.path(&format!("{out}-out"))).arg("--target").arg(wanted);
+        let mut command = self.command(&given, &format!("{out}-out"));
+        command.args(["--time", time]).arg("--target").arg(wanted);
         command.arg("--grads").arg(self.path(&format!("{out}-grads")));
         command
     }
@@ -82,6 +98,13 @@ impl Drop for Case {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
     }
+}
+
+fn write_model(path: &Path, store: &ParamStore, metadata: &[(&str, &str)]) {
+    let pieces = store.list.pieces(store.list.iter().count());
+    let tensors: Vec<(&str, &[usize], &[f32])> =
+        pieces.map(|(p, i, range)| (&*p.name, &*p.shape, &store.weights.part(i).f32()[range])).collect();
+    write_f32(path, metadata, &tensors).unwrap();
 }
 
 fn read(path: &Path, name: &str) -> Vec<f32> {
@@ -140,25 +163,125 @@ fn a_model_with_the_data_at_one_is_asked_at_the_mirrored_time_and_answers_with_t
     }
 }
 
+fn refused(mut command: Command, code: i32, parts: &[&str]) {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(parts.iter().all(|part| text.contains(part)), "{parts:?}: {text}");
+}
+
 #[test]
 fn inputs_that_do_not_fit_are_refused_with_what_was_given_and_wanted() {
-    let case = Case::new("refused");
-    let fails = |mut command: Command, code: i32, parts: &[&str]| {
-        let output = command.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{text}");
-        assert!(parts.iter().all(|part| text.contains(part)), "{text}");
+    let case = Case::new("inputs");
+    type Floats<'a> = (&'a str, &'a [usize], &'a [f32]);
+    let tensors = |name: &str, floats: &[Floats], y: Option<&[i64]>| {
+        let path = case.path(name);
+        let spec = |&(name, shape, _): &Floats<'_>| (name.to_owned(), FileDType::F32, shape.to_vec());
+        let labels = y.map(|y| ("y".to_owned(), FileDType::I64, vec![y.len()]));
+        let owned: Vec<_> = floats.iter().map(spec).chain(labels).collect();
+        let specs: Vec<Spec> = owned.iter().map(|(name, dtype, shape)| Spec { name, dtype: *dtype, shape }).collect();
+        let mut writer = Writer::new(Vec::new(), &path, &[], &specs).unwrap();
+        floats.iter().for_each(|(_, _, values)| writer.put(bytemuck::cast_slice(values)).unwrap());
+        writer.put(bytemuck::cast_slice(y.unwrap_or_default())).unwrap();
+        std::fs::write(&path, writer.finish()).unwrap();
+        path
     };
-    fails(case.run("short", &case.t[..2], &case.target, "data-at-0"), 3, &["tensor \"t\"", "[2]", "[3]"]);
-    fails(case.run("late", &[0.5, 1.5, 0.0], &case.target, "data-at-0"), 3, &["t[1] is 1.5; give a time from 0 to 1"]);
-    fails(case.run("nan", &[0.5, 0.5, f32::NAN], &case.target, "data-at-0"), 3, &["t[2] is NaN"]);
-    let bare = |preset: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
-        command.arg("predict").arg("--checkpoint").arg(case.path("bare")).arg("--inputs").arg(case.path("short-in"));
-        command.arg("--out").arg(case.path("x")).args(preset);
+    let image = [BATCH, case.grid.channels, case.grid.height, case.grid.width];
+    let mut nan = case.z.clone();
+    nan[5] = f32::NAN;
+    let z: Floats = ("z", &image, &case.z);
+    let t: Floats = ("t", &[BATCH], &case.t);
+    let lost: Floats = ("z", &image, &nan);
+    let time = |t: &'static [f32; BATCH]| -> Floats<'static> { ("t", &[BATCH], t) };
+    for (floats, y, parts) in [
+        (vec![t], None, &["in.safetensors: has no tensor \"z\""][..]),
+        (vec![z], None, &["in.safetensors: has no tensor \"t\""]),
+        (vec![("z", &image[..3], &case.z[..BATCH * 16]), t], None, &["z has shape [3, 2, 8]; give (B, C, H, W)"]),
+        (vec![("z", &[0, 2, 8, 16], &[]), t], None, &["z has shape [0, 2, 8, 16]; give (B, C, H, W), none of them 0"]),
+        (vec![z, ("t", &[2], &case.t[..2])], None, &["tensor \"t\"", "[2]", "[3]"]),
+        (vec![z, time(&[0.5, 1.5, 0.0])], None, &["t[1] is 1.5; give a time from 0 to 1"]),
+        (vec![z, time(&[0.5, -0.1, 0.0])], None, &["t[1] is -0.1; give a time from 0 to 1"]),
+        (vec![z, time(&[0.5, 0.5, f32::NAN])], None, &["value 2 of t is NaN; give finite numbers"]),
+        (vec![lost, t], None, &["value 5 of z is NaN; give finite numbers"]),
+        (vec![z, t], Some(&[0, 1][..]), &["y has 2 labels for 3 images; give one each"]),
+        (vec![z, t], Some(&[0, 5, 1]), &["y[1] is 5; give 0 to 3, or 4 for no label"]),
+        (vec![z, t], Some(&[0, 4, -1]), &["y[2] is -1; give 0 to 3, or 4 for no label"]),
+        (vec![z, t, ("y", &[3], &case.t)], None, &["tensor \"y\" holds F32"]),
+    ] {
+        let given = tensors("in", &floats, y);
+        refused(case.command(&given, "out"), 3, parts);
+    }
+    let given = tensors("good", &[z, t], None);
+    for (floats, parts) in [
+        (vec![z], &["has no tensor \"target\""][..]),
+        (vec![("target", &image[..3], &case.z[..BATCH * 16])], &["tensor \"target\"", "[3, 2, 8]", "[3, 2, 8, 16]"]),
+        (vec![("target", &image, &nan)], &["value 5 of target is NaN; give finite numbers"]),
+    ] {
+        let mut command = case.command(&given, "out");
+        command.arg("--target").arg(tensors("target", &floats, None));
+        refused(command, 3, parts);
+    }
+    let classless = SitSize::preset(PRESET).unwrap().config([2, 8, 16], 0, true);
+    write_model(&case.path("classless"), &ParamStore::new(&case.device, Sit::new(classless).1, 0).unwrap(), &[]);
+    let mut command = case.predict(&case.path("classless"), &tensors("labels", &[z, t], Some(&[0, 1, 2])), "out");
+    command.args(["--preset", PRESET, "--learn-sigma"]);
+    refused(command, 3, &["has labels y, and the model has no classes"]);
+    assert!(!case.path("out").exists());
+}
+
+#[test]
+fn flags_that_do_not_fit_are_refused_before_anything_is_written() {
+    let case = Case::new("flags");
+    succeed(case.run("good", &case.t, &case.target, "data-at-0"));
+    let given = case.path("good-in");
+    let with = |flags: &[&str]| {
+        let mut command = case.predict(&case.path("bare"), &given, "out");
+        command.args(flags);
         command
     };
-    fails(bare(&[]), 3, &["does not say which model", "--preset"]);
-    fails(bare(&["--preset", "sit-s-3"]), 2, &["--preset sit-s-3: no such preset", "sit-s-2"]);
-    fails(bare(&["--preset", "sit-s-2"]), 3, &["bare.safetensors", "[128, 256]", "[384, 256]"]);
+    refused(
+        with(&[]),
+        3,
+        &["bare.safetensors: its header does not say which model it is; give it to engine predict, with --preset"],
+    );
+    refused(with(&["--preset", "sit-s-3"]), 2, &["--preset sit-s-3: no such preset", "sit-s-2"]);
+    refused(with(&["--preset", "sit-s-8"]), 3, &["bare.safetensors", "[128, 256]", "[384, 256]"]);
+    refused(
+        with(&["--preset", "sit-xs-8", "--learn-sigma"]),
+        3,
+        &["its tensor \"y_embedder.embedding_table.weight\" is no part of this model; check --preset, --classes"],
+    );
+    refused(
+        with(&["--preset", "sit-xs-2", "--classes", "99999999"]),
+        3,
+        &["the number of classes plus one is 100000000"],
+    );
+    for flag in [&["--classes", "4"][..], &["--learn-sigma"], &["--time", "data-at-1"]] {
+        refused(with(flag), 2, &["--preset <PRESET>"]);
+    }
+    refused(with(&["--grads", "g.safetensors"]), 2, &["--target <TARGET>"]);
+    refused(with(&["--time", "data-at-2"]), 2, &["data-at-0, data-at-1"]);
+    let mut command = with(&["--grads", "absent/g.safetensors", "--target"]);
+    command.arg(case.path("good-target"));
+    refused(command, 2, &["--grads absent/g.safetensors: its folder does not exist"]);
+    refused(case.predict(&case.path("bare"), &given, "absent/out"), 2, &["--out ", "its folder does not exist"]);
+    refused(case.predict(&case.path("absent"), &given, "out"), 3, &["absent.safetensors: no such file"]);
+    refused(case.predict(&case.path("bare"), &case.path("absent"), "out"), 3, &["absent.safetensors: no such file"]);
+
+    let itself = serde_json::to_string(&Model::new(case.sit.config, DiffusionPath::Linear)).unwrap();
+    write_model(&case.path("itself"), &case.store, &[("engine.model", &itself)]);
+    let ask = |flags: &[&str]| {
+        let mut command = case.predict(&case.path("itself"), &given, "out");
+        command.args(flags);
+        command
+    };
+    refused(ask(&["--preset", PRESET]), 2, &["itself.safetensors: says itself which model it is; leave out --preset"]);
+    let other = case.path("other-in");
+    let image = [1, case.grid.channels, 16, 16];
+    write_f32(&other, &[], &[("z", &image, &[0.5; 512]), ("t", &[1], &[0.5])]).unwrap();
+    let parts = ["z holds images of [2, 16, 16], the model is for [2, 8, 16]; give such images"];
+    refused(case.predict(&case.path("itself"), &other, "out"), 3, &parts);
+    assert!(!case.path("out").exists());
+    succeed(ask(&[]));
+    assert_eq!(read(&case.path("out"), "prediction"), read(&case.path("good-out"), "prediction"));
 }

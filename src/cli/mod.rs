@@ -9,11 +9,13 @@ mod sample;
 mod train;
 
 use crate::base::{Error, Result};
+use crate::data::atomic::AtomicFile;
 use crate::nn::sit::SitSize;
 use clap::Parser;
 use std::any::Any;
 use std::io::Write;
 use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// Train and sample diffusion transformers with hand-written kernels.
@@ -76,6 +78,11 @@ fn refuse(error: &clap::Error) -> ! {
 fn preset(name: &str) -> Result<SitSize> {
     let unknown = || format!("--preset {name}: no such preset; there are {}", SitSize::presets().join(", "));
     SitSize::preset(name).ok_or_else(|| Error::Usage(unknown()))
+}
+
+/// Finds out that a flag's file cannot be written before there is something to write.
+fn check_out(flag: &str, path: &Path) -> Result<()> {
+    AtomicFile::create(path).map(drop).map_err(|error| Error::Usage(format!("{flag} {error}")))
 }
 
 enum Failure {

@@ -1,5 +1,5 @@
 use super::machine::{Machine, Products};
-use super::preset;
+use super::{check_out, preset};
 use crate::base::{Accumulate, Path as DiffusionPath, Result};
 use crate::data::tensors::{TensorFile, write_f32};
 use crate::device::Device;
@@ -46,14 +46,14 @@ struct Given {
     #[arg(long)]
     preset: Option<String>,
     /// Classes of the model in a bare file
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, requires = "preset")]
     classes: usize,
     /// The bare file's final layer has a second half of channels for a learned sigma
-    #[arg(long)]
+    #[arg(long, requires = "preset")]
     learn_sigma: bool,
     /// The end of time at which the bare file's model has the data: 1 for SiT's published weights, which are then fed
     /// 1 - t and whose velocity is negated
-    #[arg(long, default_value = "data-at-0")]
+    #[arg(long, default_value = "data-at-0", requires = "preset")]
     time: TimeName,
 }
 
@@ -86,6 +86,8 @@ struct Inputs {
 
 impl Predict {
     pub fn run(self) -> Result<()> {
+        check_out("--out", &self.out)?;
+        self.grads.as_deref().map_or(Ok(()), |path| check_out("--grads", path))?;
         let device = self.machine.open(self.products.precision)?;
         let file = TensorFile::open(&self.inputs)?;
         let shape = image_shape(&file)?;
@@ -166,9 +168,6 @@ fn inputs(device: &Device, file: &TensorFile, shape: [usize; 4], opened: &Opened
     if let Some(row) = t.iter().position(|t| !(0.0..=1.0).contains(t)) {
         return Err(file.source().error(format_args!("t[{row}] is {}; give a time from 0 to 1", t[row])));
     }
-    if let Some(at) = z.iter().position(|z| !z.is_finite()) {
-        return Err(file.source().error(format_args!("value {at} of z is not finite; give finite images")));
-    }
     if classes == 0 && file.find("y").is_some() {
         return Err(file.source().error("has labels y, and the model has no classes; leave them out"));
     }
@@ -198,11 +197,16 @@ fn inputs(device: &Device, file: &TensorFile, shape: [usize; 4], opened: &Opened
     })
 }
 
-/// A tensor of floats that must have `shape`.
+/// A tensor of finite floats that must have `shape`.
 fn read(file: &TensorFile, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
     // Before so much memory is asked for.
     file.expect_shape(file.entry(name)?, shape)?;
     let mut values = vec![0.0; shape.iter().product()];
     file.read_f32(name, shape, &mut values)?;
-    Ok(values)
+    match values.iter().position(|value| !value.is_finite()) {
+        None => Ok(values),
+        Some(at) => {
+            Err(file.source().error(format_args!("value {at} of {name} is {}; give finite numbers", values[at])))
+        }
+    }
 }

@@ -31,7 +31,11 @@ impl AtomicFile {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let partial = folder_of(path).join(format!("{STRAY_START}{}-{count}{STRAY_END}", std::process::id()));
         let file = File::options().write(true).create_new(true).open(&partial);
-        let file = BufWriter::with_capacity(1 << 18, file.map_err(|error| Error::file(path, error))?);
+        let file = file.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::file(path, "its folder does not exist; make it, or give another path"),
+            _ => Error::file(path, error),
+        });
+        let file = BufWriter::with_capacity(1 << 18, file?);
         Ok(AtomicFile { path: path.to_owned(), partial, file, committed: false })
     }
 
@@ -184,6 +188,6 @@ mod tests {
     #[test]
     fn a_missing_folder_is_named() {
         let message = write(Path::new("absent/state"), b"x").unwrap_err().to_string();
-        assert!(message.starts_with("absent/state: "), "{message}");
+        assert_eq!(message, "absent/state: its folder does not exist; make it, or give another path");
     }
 }

@@ -154,6 +154,10 @@ fn write(folder: &Path, state: &State, step: &Step) -> Result<()> {
 /// The state of a checkpoint after every byte of it was checked.
 pub(super) fn verified_state(folder: &Path) -> Result<State> {
     Manifest::verify(folder)?;
+    read_state(folder)
+}
+
+pub(super) fn read_state(folder: &Path) -> Result<State> {
     let path = folder.join(STATE);
     let text = fs::read_to_string(&path).map_err(|error| Error::file(&path, error))?;
     serde_json::from_str(&text).map_err(|error| {

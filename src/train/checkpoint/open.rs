@@ -1,11 +1,12 @@
-use super::folder::{sampled, verified_state};
+use super::folder::{read_state, sampled, verified_state};
 use super::manifest::Manifest;
-use super::{Checkpoints, MANIFEST, MODEL, MODEL_KEY, Model, tensors};
+use super::{Checkpoints, MANIFEST, MODEL, MODEL_KEY, Model, STATE, State, tensors};
 use crate::base::{Error, Result};
 use crate::data::tensors::TensorFile;
 use crate::device::Device;
 use crate::nn::ParamStore;
 use crate::nn::sit::Sit;
+use crate::train::Recipe;
 use std::path::{Path, PathBuf};
 
 /// Which weights of a checkpoint.
@@ -22,6 +23,8 @@ pub struct Opened {
     pub model: Model,
     pub sit: Sit,
     pub params: ParamStore,
+    /// The recipe of its run; `None` where the file lies outside of a checkpoint.
+    pub recipe: Option<Recipe>,
     /// The file that the weights came from.
     pub file: PathBuf,
 }
@@ -37,14 +40,19 @@ pub fn open(
     given: Option<Model>,
     warn: impl FnMut(String),
 ) -> Result<Opened> {
-    let file = file_of(path, weights, warn)?;
+    let (file, state) = file_of(path, weights, warn)?;
     let tensors = TensorFile::open(&file)?;
     let model = match (tensors.metadata().get(MODEL_KEY), given) {
         (None, Some(given)) => given,
-        (Some(text), _) => serde_json::from_str(text)
+        (Some(text), None) => serde_json::from_str(text)
             .map_err(|error| Error::file(&file, format_args!("{MODEL_KEY} in its header: {error}")))?,
+        (Some(_), Some(_)) => {
+            let what = "says itself which model it is; leave out --preset, --classes, --learn-sigma and --time";
+            return Err(Error::Usage(format!("{}: {what}", file.display())));
+        }
         (None, None) => {
-            let what = "its header does not say which model it is; give --preset, --classes and the size of the images";
+            let what =
+                "its header does not say which model it is; give it to engine predict, with --preset and --classes";
             return Err(Error::file(&file, what));
         }
     };
@@ -54,27 +62,36 @@ pub fn open(
     for (piece, ..) in list.pieces(list.trained()) {
         tensors.expect_shape(tensors.entry(&piece.name)?, &piece.shape)?;
     }
+    // A model that is described with fewer parts than the file has would predict without them.
+    let known = |name: &str| list.pieces(list.iter().count()).any(|(piece, ..)| piece.name == name);
+    if let Some(entry) = tensors.entries().iter().find(|entry| !known(&entry.name)) {
+        let what = "is no part of this model; check --preset, --classes and --learn-sigma";
+        return Err(Error::file(&file, format_args!("its tensor {:?} {what}", entry.name)));
+    }
     let mut params = ParamStore::new(device, list, 0)?;
     let list = params.list.clone();
     tensors::read(&tensors, &list, list.iter().count(), "", &mut params.weights)?;
-    Ok(Opened { model, sit, params, file })
+    Ok(Opened { model, sit, params, recipe: state.map(|state| state.config), file })
 }
 
-fn file_of(path: &Path, weights: Weights, warn: impl FnMut(String)) -> Result<PathBuf> {
+/// The file of the weights, and the state of the checkpoint that it belongs to.
+fn file_of(path: &Path, weights: Weights, warn: impl FnMut(String)) -> Result<(PathBuf, Option<State>)> {
     let choose = |folder: &Path| match weights {
         Weights::Trained => folder.join(MODEL),
         Weights::Sampled => sampled(folder),
     };
     if !path.is_dir() {
         Manifest::verify_file(path)?;
-        return Ok(path.to_owned());
+        let folder = path.parent().filter(|folder| folder.join(MANIFEST).exists());
+        let state = folder.map(|folder| Manifest::verify_file(&folder.join(STATE)).and_then(|()| read_state(folder)));
+        return Ok((path.to_owned(), state.transpose()?));
     }
     if path.join(MANIFEST).exists() {
-        verified_state(path)?;
-        return Ok(choose(path));
+        let state = verified_state(path)?;
+        return Ok((choose(path), Some(state)));
     }
     match Checkpoints::of(path).newest(warn)? {
-        Some((folder, _)) => Ok(choose(&folder)),
+        Some((folder, state)) => Ok((choose(&folder), Some(state))),
         None => {
             let what = "is neither a checkpoint nor a run that has one; give a run directory of `engine train`";
             Err(Error::Checkpoint(format!("{}: {what}", path.display())))
