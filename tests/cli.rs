@@ -327,17 +327,79 @@ fn samples_of_a_run_do_not_depend_on_the_batch_and_bad_requests_are_refused() {
         ("c.npy", ["--count", "99999999999"], 2, "--count 99999999999: is out of range; give 1 to 16777216"),
         ("c.npy", ["--count", "18446744073709551615"], 2, "is out of range"),
         ("c.jpg", ["--count", "1"], 2, "name a .png or a .npy file"),
-        ("absent/c.npy", ["--count", "1"], 3, "absent/c.npy: "),
+        ("absent/c.npy", ["--count", "1"], 2, "absent/c.npy: its folder does not exist; make it, or give another path"),
     ] {
         let refused = draw(name, &more);
         assert_eq!(code(&refused), exit, "{more:?}: {}", stderr(&refused));
         assert!(stderr(&refused).contains(expected), "{more:?}: {}", stderr(&refused));
         assert!(!scratch.path(name).exists(), "{more:?}");
     }
+    let one = draw("one.png", &["--count", "1"]);
+    assert!(stdout(&one).contains("one.png: 1 image, 3 evaluations each, from "), "{}", stdout(&one));
     fs::remove_dir_all(run.join("checkpoints")).unwrap();
     let refused = draw("c.npy", &[]);
     assert_eq!(code(&refused), 4, "{}", stderr(&refused));
     assert!(stderr(&refused).contains("is neither a checkpoint nor a run that has one"), "{}", stderr(&refused));
+}
+
+#[test]
+fn samples_are_drawn_as_the_recipe_says_where_no_flag_does() {
+    let scratch = Scratch::new();
+    let run = scratch.path("run");
+    let recipe = ["sample.every=10", "sample.count=3", "sample.steps=4", "sample.sampler=euler", "sample.guidance=2.5"];
+    let sets: Vec<&str> = recipe.iter().flat_map(|set| ["--set", set]).chain(["--seed", "7"]).collect();
+    assert_eq!(code(&train(&scratch, &run, &sets).output().unwrap()), 0);
+    let draw = |from: &[&str], name: &str, more: &[&str]| {
+        let mut command = engine(&[&["sample"], from].concat());
+        let drawn = command.arg("--out").arg(scratch.path(name)).args(more).output().unwrap();
+        assert_eq!(code(&drawn), 0, "{}", stderr(&drawn));
+        (stdout(&drawn), fs::read(scratch.path(name)).unwrap())
+    };
+    let from = ["--run", run.to_str().unwrap()];
+    let (text, picture) = draw(&from, "drawn.png", &[]);
+    assert!(text.contains("drawn.png: 3 images, 4 evaluations each, from "), "{text}");
+    assert!(picture == fs::read(run.join("samples/step_00000010.png")).unwrap(), "the run drew another picture");
+    let file = run.join("checkpoints/step_00000010/ema.safetensors");
+    let of_file = |file: &Path, more: &[&str]| draw(&["--checkpoint", file.to_str().unwrap()], "file.png", more);
+    assert!(of_file(&file, &[]).1 == picture);
+    let flags = ["--seed", "7", "--count", "3", "--steps", "4", "--sampler", "euler", "--guidance", "2.5"];
+    let alone = scratch.path("alone.safetensors");
+    fs::copy(&file, &alone).unwrap();
+    assert!(of_file(&alone, &flags).1 == picture);
+    assert!(of_file(&alone, &["--steps", "1"]).0.contains("64 images, 1 evaluations"));
+    let values = draw(&from, "values.npy", &[]).1;
+    for other in [["--seed", "1"], ["--guidance", "1.5"], ["--sampler", "heun"], ["--steps", "5"], ["--count", "4"]] {
+        assert!(draw(&from, "other.npy", &other).1 != values, "{other:?}");
+    }
+}
+
+#[test]
+fn a_model_that_cannot_be_guided_is_not() {
+    let scratch = Scratch::new();
+    let (run, out) = (scratch.path("run"), scratch.path("c.npy"));
+    let draw =
+        |more: &[&str]| engine(&["sample", "--run"]).arg(&run).arg("--out").arg(&out).args(more).output().unwrap();
+    let labels = scratch.path("tiny-labels-idx1-ubyte");
+    scratch.store();
+    fs::remove_file(labels).unwrap();
+    let bare = scratch.path("bare.store");
+    engine::data::ingest::ingest(&scratch.path("tiny-images-idx3-ubyte"), None, &bare, &mut |_, _| {}).unwrap();
+    for (set, expected) in [
+        (
+            ["--data", bare.to_str().unwrap()],
+            "--guidance 2: the model has no classes to be guided to; leave the flag out",
+        ),
+        (["--set", "diffusion.label_dropout=0"], "and knows no image without a label; leave the flag out"),
+    ] {
+        let trained = train(&scratch, &run, &set).output().unwrap();
+        assert_eq!(code(&trained), 0, "{}", stderr(&trained));
+        let drawn = |more: &[&str]| (code(&draw(&[&["--steps", "1"], more].concat())), fs::read(&out).unwrap());
+        assert!(drawn(&[]) == drawn(&["--guidance", "1"]), "{set:?}");
+        let refused = draw(&["--guidance", "2"]);
+        assert_eq!(code(&refused), 2, "{}", stderr(&refused));
+        assert!(stderr(&refused).contains(expected), "{}", stderr(&refused));
+        fs::remove_dir_all(&run).unwrap();
+    }
 }
 
 /// A run that goes on until somebody ends it, after its first saved step.

@@ -1,7 +1,9 @@
+use super::check_out;
 use super::machine::{Machine, Products};
 use crate::base::{Error, Result};
 use crate::data::{npy, png};
 use crate::diffusion::{Guidance, Request, Sampler, sample};
+use crate::train::Plan;
 use crate::train::checkpoint::{Time, Weights, open};
 use clap::{ArgGroup, Args};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -12,6 +14,9 @@ use std::path::PathBuf;
 const MOST: usize = 1 << 24;
 
 /// Draw samples from a trained run
+///
+/// The run's recipe decides what no flag does: its section [sample], and train.seed. A file that was taken out of its
+/// checkpoint has no recipe; there the defaults of `engine train --help` do.
 #[derive(Args)]
 #[command(group(ArgGroup::new("source").required(true).args(["run", "checkpoint"])))]
 pub struct Sample {
@@ -21,30 +26,30 @@ pub struct Sample {
     /// One checkpoint of a run
     #[arg(long)]
     checkpoint: Option<PathBuf>,
-    /// How many images to draw
-    #[arg(long, default_value = "64")]
-    count: NonZero<usize>,
+    /// How many images to draw [default: sample.count]
+    #[arg(long)]
+    count: Option<NonZero<usize>>,
     /// The class of every image; without it image i has class i modulo the number of classes
     #[arg(long)]
     class: Option<u32>,
-    /// Solver: euler or heun
-    #[arg(long, default_value_t = Sampler::Heun)]
-    sampler: Sampler,
-    /// Solver steps from t = 1 (noise) to t = 0 (data)
-    #[arg(long, default_value = "25")]
-    steps: NonZero<usize>,
-    /// Weight of classifier-free guidance; 1 is the conditional model
-    #[arg(long, default_value_t = 3.0)]
-    guidance: f32,
-    /// Guide only the first channels; 0, or none given, guides all
+    /// Solver: euler or heun [default: sample.sampler]
+    #[arg(long)]
+    sampler: Option<Sampler>,
+    /// Solver steps from t = 1 (noise) to t = 0 (data) [default: sample.steps]
+    #[arg(long)]
+    steps: Option<NonZero<usize>>,
+    /// Weight of classifier-free guidance; 1 is the conditional model [default: sample.guidance]
+    #[arg(long)]
+    guidance: Option<f32>,
+    /// Guide only the first channels; 0 guides all [default: sample.channels]
     #[arg(long)]
     guidance_channels: Option<usize>,
-    /// Guide only between two times
-    #[arg(long, num_args = 2, value_names = ["LOW", "HIGH"], default_values_t = [0.0, 1.0])]
-    guidance_interval: Vec<f64>,
-    /// Image i is a function of the seed and i
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
+    /// Guide only between two times [default: sample.interval]
+    #[arg(long, num_args = 2, value_names = ["LOW", "HIGH"])]
+    guidance_interval: Option<Vec<f64>>,
+    /// Image i is a function of the seed and i [default: train.seed]
+    #[arg(long)]
+    seed: Option<u64>,
     /// Images computed at once: speed and memory, not the images
     #[arg(long, default_value = "64")]
     batch: NonZero<usize>,
@@ -64,6 +69,7 @@ impl Sample {
             Some("npy") => false,
             _ => return Err(Error::Usage(format!("--out {}: name a .png or a .npy file", self.out.display()))),
         };
+        check_out("--out", &self.out)?;
         let device = self.machine.open(self.products.precision)?;
         let path = self.run.as_ref().or(self.checkpoint.as_ref()).expect("clap asks for one of the two");
         let warn = |text: String| eprintln!("warning: {text}");
@@ -80,17 +86,8 @@ impl Sample {
                 self.out.display()
             )));
         }
-        let labels = self.labels(config.classes)?;
-        let guidance = self.guidance(grid.channels)?;
-        let count = labels.len();
-        let request = Request {
-            labels,
-            sampler: self.sampler,
-            steps: self.steps.get(),
-            guidance,
-            seed: self.seed,
-            batch: self.batch.get(),
-        };
+        let request = self.request(&Plan { recipe: opened.recipe.unwrap_or_default(), model: config })?;
+        let count = request.labels.len();
         let template = ProgressStyle::with_template("{bar:40} {pos}/{len} images  {eta}").expect("a valid template");
         let bar = ProgressBar::new(count as u64).with_style(template);
         let (images, evaluations) =
@@ -105,15 +102,29 @@ impl Sample {
             npy::write(&self.out, &shape, &images)?;
         }
         println!(
-            "{}: {count} images, {evaluations} evaluations each, from {}",
+            "{}: {count} {}, {evaluations} evaluations each, from {}",
             self.out.display(),
+            if count == 1 { "image" } else { "images" },
             opened.file.display()
         );
         Ok(())
     }
 
-    fn labels(&self, classes: usize) -> Result<Vec<u32>> {
-        let count = self.count.get();
+    /// What the flags ask for, and the recipe where they are silent.
+    fn request(&self, plan: &Plan) -> Result<Request> {
+        let drawn = plan.samples();
+        let count = self.count.map_or(drawn.labels.len(), NonZero::get);
+        Ok(Request {
+            labels: self.labels(count, plan.model.classes)?,
+            sampler: self.sampler.unwrap_or(drawn.sampler),
+            steps: self.steps.map_or(drawn.steps, NonZero::get),
+            guidance: self.guidance(drawn.guidance, plan)?,
+            seed: self.seed.unwrap_or(drawn.seed),
+            batch: self.batch.get(),
+        })
+    }
+
+    fn labels(&self, count: usize, classes: usize) -> Result<Vec<u32>> {
         if count > MOST {
             return Err(Error::Usage(format!("--count {count}: is out of range; give 1 to {MOST}")));
         }
@@ -130,25 +141,33 @@ impl Sample {
         }
     }
 
-    fn guidance(&self, channels: usize) -> Result<Guidance> {
-        let [low, high] = self.guidance_interval[..] else { unreachable!("clap asks for two times") };
-        if !self.guidance.is_finite() {
-            return Err(Error::Usage(format!("--guidance {}: give a finite weight, 1 for none", self.guidance)));
+    fn guidance(&self, drawn: Guidance, plan: &Plan) -> Result<Guidance> {
+        let refused = |flag: String, what: &str| Err(Error::Usage(format!("{flag}: {what}")));
+        let weight = self.guidance.unwrap_or(drawn.weight);
+        let flag = || format!("--guidance {weight}");
+        if !weight.is_finite() {
+            return refused(flag(), "give a finite weight, 1 for none");
         }
+        if weight != 1.0 && plan.model.classes == 0 {
+            return refused(flag(), "the model has no classes to be guided to; leave the flag out");
+        }
+        if weight != 1.0 && !plan.can_guide() {
+            let what = "the model was trained with diffusion.label_dropout = 0 and knows no image without a label";
+            return refused(flag(), &format!("{what}; leave the flag out"));
+        }
+        let interval = self.guidance_interval.as_ref().map_or(drawn.interval, |given| [given[0], given[1]]);
+        let [low, high] = interval;
         if !(0.0 <= low && low <= high && high <= 1.0) {
-            return Err(Error::Usage(format!(
-                "--guidance-interval {low} {high}: give two times, 0 <= LOW <= HIGH <= 1"
-            )));
+            return refused(format!("--guidance-interval {low} {high}"), "give two times, 0 <= LOW <= HIGH <= 1");
         }
-        if let Some(guided) = self.guidance_channels
-            && guided > channels
-        {
-            return Err(Error::Usage(format!("--guidance-channels {guided}: the model has {channels}; give fewer")));
-        }
-        Ok(Guidance {
-            weight: self.guidance,
-            channels: self.guidance_channels.filter(|&guided| guided > 0),
-            interval: [low, high],
-        })
+        let most = plan.model.grid.channels;
+        let channels = match self.guidance_channels {
+            Some(guided) if guided > most => {
+                return refused(format!("--guidance-channels {guided}"), &format!("the model has {most}; give fewer"));
+            }
+            Some(guided) => (guided > 0).then_some(guided),
+            None => drawn.channels,
+        };
+        Ok(Guidance { weight, channels, interval })
     }
 }

@@ -23,17 +23,23 @@ impl Plan {
         let size = SitSize { depth, width, heads, patch };
         let model = size.config(store.shape(), store.classes(), learn_sigma);
         model.check().map_err(|what| Error::Usage(format!("[model]: {what}")))?;
-        let sample = &recipe.sample;
-        if sample.channels > channels {
+        if recipe.sample.channels > channels {
             let what = format_args!("the data has {channels} channels; give at most as many");
-            return Err(wrong("sample.channels", sample.channels, what));
+            return Err(wrong("sample.channels", recipe.sample.channels, what));
         }
-        if sample.every > 0 && sample.guidance != 1.0 && model.classes > 0 && recipe.diffusion.label_dropout == 0.0 {
+        let plan = Plan { recipe, model };
+        let sample = &plan.recipe.sample;
+        if sample.every > 0 && sample.guidance != 1.0 && model.classes > 0 && !plan.can_guide() {
             let what =
                 "guidance needs a network that saw no label at times; give diffusion.label_dropout = 0.1, or 1 here";
             return Err(wrong("sample.guidance", sample.guidance, what));
         }
-        Ok(Plan { recipe, model })
+        Ok(plan)
+    }
+
+    /// Whether the network knows images with a label and without.
+    pub fn can_guide(&self) -> bool {
+        self.model.classes > 0 && self.recipe.diffusion.label_dropout > 0.0
     }
 
     /// What every step of the run has in common.
@@ -95,7 +101,7 @@ impl Plan {
             sampler: sample.sampler,
             steps: sample.steps,
             guidance: Guidance {
-                weight: sample.guidance as f32,
+                weight: if self.can_guide() { sample.guidance as f32 } else { 1.0 },
                 channels: (sample.channels > 0).then_some(sample.channels),
                 interval: sample.interval,
             },
