@@ -14,7 +14,7 @@ pub mod packed;
 pub use {compare::Compare, convert::Convert, float::Float, int::Int, packed::Packed};
 
 use crate::{
-    regs::{Regs, Slot},
+    regs::{Halves, Regs, Slot},
     types::Ty,
 };
 use half::{bf16, f16};
@@ -36,7 +36,7 @@ macro_rules! typed {
 }
 
 typed!(bool: Pred, u8: U8, i8: S8, u16: U16, i16: S16, f16: F16, bf16: Bf16);
-typed!(u32: U32, i32: S32, f32: F32, u64: U64, i64: S64, f64: F64);
+typed!(u32: U32, i32: S32, f32: F32, u64: U64, i64: S64, f64: F64, Halves: U64);
 
 /// A family of lane-wise operations; see the module's documentation.
 macro_rules! operations {
@@ -74,16 +74,17 @@ macro_rules! operations {
                 use $crate::regs::Lane;
                 match self {
                     $(Self::$op => {
-                        let mut result = [<$out>::default(); $crate::regs::LANES];
+                        let mut rows = <$out as Lane>::rows();
                         {
                             let mut slots = args.iter();
                             $(let $arg = <$ty as Lane>::view(regs, *slots.next().expect("at most four operands"));)*
                             for lane in 0..$crate::regs::LANES {
                                 $(let $arg = <$ty as Lane>::at(&$arg, lane);)*
-                                result[lane] = $body;
+                                let result: $out = $body;
+                                result.keep(&mut rows, lane);
                             }
                         }
-                        <$out as Lane>::put(regs, out, active, &result);
+                        <$out as Lane>::put_rows(regs, out, active, &rows);
                     })*
                 }
             }

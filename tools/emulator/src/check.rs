@@ -1,8 +1,12 @@
 //! What a run can be accused of.
 
+mod clock;
 mod race;
 
-pub use race::{Actor, Clocks, Event, Knowledge, Proxy, Races, report};
+pub use {
+    clock::{Actor, Clocks, Knowledge, Who},
+    race::{Event, Proxy, Races, Touch, judge},
+};
 
 use crate::parse::Loc;
 use std::fmt;

@@ -165,7 +165,9 @@ pub fn wavefronts(addresses: &[u32; 32], active: u32, size: u32) -> (u64, u64) {
     let (mut fronts, mut ideal) = (0, 0);
     for first in (0..32).step_by(group as usize) {
         let lanes = active & (u32::MAX >> (32 - group)) << first;
-        if lanes != 0 {
+        if lanes != 0 && apart(addresses, lanes, words) {
+            (fronts, ideal) = (fronts + 1, ideal + 1);
+        } else if lanes != 0 {
             let all = crate::regs::lanes(lanes).flat_map(|l| (0..words).map(move |w| addresses[l] / 4 + w));
             let (busiest, distinct) = busiest_bank(all);
             fronts += busiest;
@@ -173,6 +175,17 @@ pub fn wavefronts(addresses: &[u32; 32], active: u32, size: u32) -> (u64, u64) {
         }
     }
     (fronts, ideal)
+}
+
+/// Whether no two lanes share a bank. Each takes `words` neighbouring banks, aligned to as many.
+fn apart(addresses: &[u32; 32], lanes: u32, words: u32) -> bool {
+    let (mut seen, mut shared) = (0u32, 0);
+    for lane in crate::regs::lanes(lanes) {
+        let banks = (u32::MAX >> (32 - words)) << (addresses[lane] / 4 % 32);
+        shared |= seen & banks;
+        seen |= banks;
+    }
+    shared == 0
 }
 
 /// The most distinct words in one bank, and the number of distinct words.

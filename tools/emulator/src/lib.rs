@@ -1,6 +1,7 @@
 //! Runs the PTX that nvcc emits, on the CPU: strict, deterministic, checked and counted.
 
 #![deny(unsafe_code)]
+#![allow(clippy::needless_range_loop, reason = "a lane is an index into rows of several registers")]
 #![allow(clippy::precedence, reason = "shifts before masks before exclusive ors, as everywhere in bit manipulation")]
 
 mod alu;

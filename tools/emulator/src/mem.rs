@@ -3,8 +3,14 @@
 mod bits;
 mod global;
 mod shared;
+mod touched;
 
-pub use {bits::Bits, global::Global, shared::Shared};
+pub use {
+    bits::Bits,
+    global::{Allocation, Global},
+    shared::Shared,
+    touched::SECTOR,
+};
 
 /// Fills fresh memory and registers: nothing is zero by accident, and as a float it is about -4.3e8.
 pub const POISON: u8 = 0xcd;

@@ -90,6 +90,20 @@ pub trait Lane: Copy + Default {
     fn view(regs: &Regs, slot: Slot) -> Self::View<'_>;
     fn at(view: &Self::View<'_>, lane: usize) -> Self;
     fn put(regs: &mut Regs, slot: Slot, active: u32, value: &[Self; LANES]);
+
+    /// Results as registers hold them, so that no loop has to turn an array of values into rows.
+    type Rows;
+    fn rows() -> Self::Rows;
+    fn keep(self, rows: &mut Self::Rows, lane: usize);
+    fn put_rows(regs: &mut Regs, slot: Slot, active: u32, rows: &Self::Rows);
+}
+
+/// A 64-bit value as its two words. What needs no carry across words, or a simple one, fills vector registers better
+/// this way than as a u64.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Halves {
+    pub low: u32,
+    pub high: u32,
 }
 
 /// Lanes that live in the low bits of one row.
@@ -109,6 +123,19 @@ macro_rules! narrow {
             fn put(regs: &mut Regs, slot: Slot, active: u32, value: &[Self; LANES]) {
                 let row = each(|lane| $to(value[lane]));
                 regs.set_row(slot, active, &row);
+            }
+            type Rows = [u32; LANES];
+            #[inline(always)]
+            fn rows() -> Self::Rows {
+                [0; LANES]
+            }
+            #[inline(always)]
+            fn keep(self, rows: &mut Self::Rows, lane: usize) {
+                rows[lane] = $to(self);
+            }
+            #[inline(always)]
+            fn put_rows(regs: &mut Regs, slot: Slot, active: u32, rows: &Self::Rows) {
+                regs.set_row(slot, active, rows);
             }
         }
     )*};
@@ -137,23 +164,50 @@ macro_rules! wide {
             }
             #[inline(always)]
             fn at(view: &Self::View<'_>, lane: usize) -> Self {
-                $from(u64::from(view.0[lane]) | u64::from(view.1[lane]) << 32)
+                $from(Halves { low: view.0[lane], high: view.1[lane] })
             }
             #[inline(always)]
             fn put(regs: &mut Regs, slot: Slot, active: u32, value: &[Self; LANES]) {
-                let low = each(|lane| $to(value[lane]) as u32);
-                let high = each(|lane| ($to(value[lane]) >> 32) as u32);
-                regs.set_row(slot, active, &low);
-                regs.set_row(slot.high(), active, &high);
+                let mut rows = Self::rows();
+                (0..LANES).for_each(|lane| value[lane].keep(&mut rows, lane));
+                Self::put_rows(regs, slot, active, &rows);
+            }
+            type Rows = [[u32; LANES]; 2];
+            #[inline(always)]
+            fn rows() -> Self::Rows {
+                [[0; LANES]; 2]
+            }
+            #[inline(always)]
+            fn keep(self, rows: &mut Self::Rows, lane: usize) {
+                let Halves { low, high } = $to(self);
+                (rows[0][lane], rows[1][lane]) = (low, high);
+            }
+            #[inline(always)]
+            fn put_rows(regs: &mut Regs, slot: Slot, active: u32, rows: &Self::Rows) {
+                regs.set_row(slot, active, &rows[0]);
+                regs.set_row(slot.high(), active, &rows[1]);
             }
         }
     )*};
 }
 
 wide! {
-    u64: |w| w, |v: u64| v;
-    i64: |w| w as i64, |v: i64| v as u64;
-    f64: f64::from_bits, f64::to_bits;
+    Halves: |h| h, |v| v;
+    u64: |h: Halves| h.whole(), Halves::of;
+    i64: |h: Halves| h.whole() as i64, |v| Halves::of(v as u64);
+    f64: |h: Halves| f64::from_bits(h.whole()), |v: f64| Halves::of(v.to_bits());
+}
+
+impl Halves {
+    #[inline(always)]
+    fn of(value: u64) -> Self {
+        Self { low: value as u32, high: (value >> 32) as u32 }
+    }
+
+    #[inline(always)]
+    fn whole(self) -> u64 {
+        u64::from(self.low) | u64::from(self.high) << 32
+    }
 }
 
 /// Predicates.
@@ -171,6 +225,19 @@ impl Lane for bool {
     fn put(regs: &mut Regs, slot: Slot, active: u32, value: &[bool; LANES]) {
         let mask = value.iter().enumerate().fold(0, |mask, (lane, bit)| mask | u32::from(*bit) << lane);
         regs.set_mask(slot, active, mask);
+    }
+    type Rows = [bool; LANES];
+    #[inline(always)]
+    fn rows() -> Self::Rows {
+        [false; LANES]
+    }
+    #[inline(always)]
+    fn keep(self, rows: &mut Self::Rows, lane: usize) {
+        rows[lane] = self;
+    }
+    #[inline(always)]
+    fn put_rows(regs: &mut Regs, slot: Slot, active: u32, rows: &Self::Rows) {
+        Self::put(regs, slot, active, rows);
     }
 }
 

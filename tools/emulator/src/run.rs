@@ -9,18 +9,22 @@ mod barrier;
 mod bulk;
 mod cluster;
 mod copy;
+mod global;
 mod interpret;
 mod lanes;
 mod matrix;
 mod mbarrier;
 mod print;
+mod shared;
+mod special;
 mod warp;
 mod wgmma;
+mod words;
 
 use crate::{
-    check::{Checked, Checks, Clocks, Event, Fault, Kind, Proxy, Races, Trouble, report, source},
+    check::{Checks, Clocks, Fault, Kind, Races, Trouble, source},
     count::Counts,
-    ir::{Kernel, LaneMask, Special},
+    ir::Kernel,
     mem::{Global, Shared},
     regs::{LANES, Regs},
 };
@@ -133,7 +137,16 @@ impl<'a> World<'a> {
         for slot in &kernel.truths {
             regs.masks[slot.0 as usize] = u32::MAX;
         }
-        let warp = |_| Some(Box::new(Warp::new(regs.clone(), kernel.local as usize)));
+        let warp = |index: usize| {
+            let (cta, number) = (index / warps_per_cta, (index % warps_per_cta) as u32);
+            let mut regs = regs.clone();
+            for (slot, special) in &kernel.specials {
+                if let Some(row) = launch.of_warp(*special, number) {
+                    *regs.row_mut(*slot) = row;
+                }
+            }
+            Some(Box::new(Warp::new(regs, kernel.local as usize, index, cta, number)))
+        };
         let cta = |rank: u32| Cta {
             id: [0; 3],
             shared: Shared::new(shared),
@@ -164,9 +177,9 @@ impl<'a> World<'a> {
 
     /// Sets up the cluster at an index of the grid of clusters.
     fn start(&mut self, cluster: [u32; 3]) {
-        let Launch { grid, block, cluster: shape, .. } = self.launch;
+        let Launch { block, cluster: shape, .. } = self.launch;
         let threads: u32 = block.iter().product();
-        self.clocks = Clocks::default();
+        self.clocks.restart(self.ctas.len() as u32, threads.div_ceil(LANES as u32));
         self.cluster_barrier = Default::default();
         self.mbarriers.clear();
         self.landings.clear();
@@ -182,50 +195,16 @@ impl<'a> World<'a> {
             cta.barriers = Default::default();
             cta.warpgroups = (0..cta.warps.len() / 4).map(|_| Warpgroup::default()).collect();
             for (number, index) in cta.warps.clone().enumerate() {
-                let number = number as u32;
                 let warp = self.warps[index].as_mut().expect("no warp runs between clusters");
-                (warp.index, warp.cta, warp.number) = (index, rank, number);
-                warp.start(u32::MAX >> (32 - (threads - number * 32).min(32)));
+                warp.start(u32::MAX >> (32 - (threads - number as u32 * 32).min(32)));
                 for slot in &self.kernel.poisoned {
                     *warp.regs.row_mut(*slot) = [u32::from_le_bytes([crate::mem::POISON; 4]); LANES];
                 }
-                let axis = |values: [u32; 3], axis: u8| values[axis as usize];
                 for (slot, special) in &self.kernel.specials {
-                    let row = warp.regs.row_mut(*slot);
-                    for lane in 0..LANES as u32 {
-                        let thread = number * 32 + lane;
-                        row[lane as usize] = match *special {
-                            Special::Tid(0) => thread % block[0],
-                            Special::Tid(1) => thread / block[0] % block[1],
-                            Special::Tid(_) => thread / (block[0] * block[1]),
-                            Special::Ntid(k) => axis(block, k),
-                            Special::Ctaid(k) => axis(id, k),
-                            Special::Nctaid(k) => axis(grid, k),
-                            Special::LaneId => lane,
-                            Special::WarpId => number,
-                            Special::NumWarps => threads.div_ceil(32),
-                            Special::LaneMask(LaneMask::Eq) => 1 << lane,
-                            Special::LaneMask(LaneMask::Lt) => (1 << lane) - 1,
-                            Special::LaneMask(LaneMask::Le) => u32::MAX >> (31 - lane),
-                            Special::LaneMask(LaneMask::Ge) => u32::MAX << lane,
-                            Special::LaneMask(LaneMask::Gt) => !(u32::MAX >> (31 - lane)),
-                            Special::ClusterId(k) => axis(cluster, k),
-                            Special::NumClusters(k) => axis(grid, k) / axis(shape, k),
-                            Special::ClusterCtaid(k) => axis(within, k),
-                            Special::ClusterNctaid(k) => axis(shape, k),
-                            Special::ClusterCtarank => r,
-                            Special::ClusterNctarank => shape.iter().product(),
-                            Special::DynamicShared => self.launch.dynamic_shared,
-                            Special::Zero => 0,
-                        };
+                    if let Some(value) = self.launch.of_cta(*special, cluster, within) {
+                        *warp.regs.row_mut(*slot) = [value; LANES];
                     }
                 }
-                let name = if self.launch.cluster == [1; 3] {
-                    format!("warp {number}")
-                } else {
-                    format!("warp {number} of the CTA with rank {rank}")
-                };
-                self.clocks.add(name);
             }
         }
     }
@@ -321,33 +300,4 @@ impl<'a> World<'a> {
         fault.message = format!("no warp can go on: {}", lines.join("; "));
         fault
     }
-
-    /// Records an access of a warp to shared memory.
-    #[inline]
-    fn touch_shared(&mut self, warp: &Warp, at: Touch, write: bool, strong: bool) -> Checked {
-        let Some(races) = &mut self.ctas[at.cta].races else {
-            return Ok(());
-        };
-        let actor = warp.actor();
-        let known = self.clocks.of(actor);
-        let time = known.seen.get(actor);
-        let event = Event { actor, time, proxy: Proxy::Generic, strong, lanes: at.lanes, known, pc: warp.split.pc };
-        let result = if write { races.write(at.offset, at.size, event) } else { races.read(at.offset, at.size, event) };
-        result.or_else(|conflict| {
-            let address = at.offset as u32 + crate::window::SHARED_BASE;
-            let what = format!("shared address {address:#x}");
-            report(&conflict, &self.clocks, |pc| self.kernel.code[pc as usize].line, &what, Some(at.lane))
-        })
-    }
-}
-
-/// Bytes of a CTA's shared memory that a lane accesses.
-#[derive(Clone, Copy)]
-struct Touch {
-    cta: usize,
-    offset: usize,
-    size: usize,
-    lane: usize,
-    /// The lanes it is done for: this one, or all of them in a collective instruction.
-    lanes: u32,
 }

@@ -7,23 +7,19 @@ pub mod descriptor;
 pub mod fragment;
 pub mod swizzle;
 
-use crate::{
-    alu::packed::f16_nearest,
-    ir::Element,
-    regs::{LANES, each},
-};
+use crate::{alu::packed::f16_nearest, ir::Element};
 use half::f16;
 
 /// What matrix elements are computed with: f32, or i32 for 8-bit integers.
 pub trait Number: Copy + Default {
-    /// The elements of a row of registers, the lowest bits of each first. Registers hold 4 / size elements.
-    fn unpack(element: Element, words: &[u32; LANES]) -> [[Self; LANES]; 4];
+    /// The elements of eight registers, the lowest bits of each first. Registers hold 4 / size elements.
+    fn unpack(element: Element, words: &[u32; 8]) -> [[Self; 8]; 4];
 
     /// Elements that lie next to each other in memory.
     fn read(element: Element, bytes: &[u8], negate: bool, each: impl FnMut(Self));
 
-    /// C += A B for C of `columns` columns, a multiple of 8, and A of `k`: rows of all three are contiguous.
-    fn accumulate(c: &mut [Self], a: &[Self], b: &[Self], columns: usize, k: usize);
+    /// self * b + c: with one rounding, or wrapping.
+    fn multiply_add(self, b: Self, c: Self) -> Self;
 
     fn negated(self) -> Self;
 
@@ -34,6 +30,66 @@ pub trait Number: Copy + Default {
     fn to_half(self) -> u16;
 }
 
+/// C += A B for C of `rows` rows of `columns`, A as K rows of `rows` and B as K rows of `columns`. Both extents are
+/// multiples of 8.
+#[inline(always)]
+pub fn accumulate<T: Number>(c: &mut [T], a: &[T], b: &[T], rows: usize, columns: usize) {
+    // Eight vectors of eight sums stay in registers for all of K: enough to hide the latency of a multiply-add.
+    let wide = columns / 16 * 16;
+    for row in (0..rows).step_by(4) {
+        for column in (0..wide).step_by(16) {
+            block::<T, 4, 2>(c, a, b, (row, rows), (column, columns));
+        }
+    }
+    if wide < columns {
+        for row in (0..rows).step_by(8) {
+            block::<T, 8, 1>(c, a, b, (row, rows), (wide, columns));
+        }
+    }
+}
+
+/// The sums of R rows by 8 V columns.
+#[inline(always)]
+fn block<T: Number, const R: usize, const V: usize>(
+    c: &mut [T],
+    a: &[T],
+    b: &[T],
+    (row, rows): (usize, usize),
+    (column, columns): (usize, usize),
+) {
+    let mut sums = [[[T::default(); 8]; V]; R];
+    for r in 0..R {
+        for v in 0..V {
+            sums[r][v].copy_from_slice(&c[(row + r) * columns + column + 8 * v..][..8]);
+        }
+    }
+    for (a, b) in a.chunks_exact(rows).zip(b.chunks_exact(columns)) {
+        let (a, b) = (&a[row..][..R], &b[column..][..8 * V]);
+        for r in 0..R {
+            for v in 0..V {
+                for lane in 0..8 {
+                    sums[r][v][lane] = a[r].multiply_add(b[8 * v + lane], sums[r][v][lane]);
+                }
+            }
+        }
+    }
+    for r in 0..R {
+        for v in 0..V {
+            c[(row + r) * columns + column + 8 * v..][..8].copy_from_slice(&sums[r][v]);
+        }
+    }
+}
+
+/// A value for each of eight registers; always inlined, as `regs::each` is.
+#[inline(always)]
+fn each<T: Copy + Default>(f: impl Fn(usize) -> T) -> [T; 8] {
+    let mut out = [T::default(); 8];
+    for (register, value) in out.iter_mut().enumerate() {
+        *value = f(register);
+    }
+    out
+}
+
 /// tf32 ignores the 13 low bits of an f32.
 fn tf32(bits: u32) -> f32 {
     f32::from_bits(bits & !0x1fff)
@@ -41,8 +97,8 @@ fn tf32(bits: u32) -> f32 {
 
 impl Number for f32 {
     #[inline(always)]
-    fn unpack(element: Element, words: &[u32; LANES]) -> [[f32; LANES]; 4] {
-        let none = [0.0; LANES];
+    fn unpack(element: Element, words: &[u32; 8]) -> [[f32; 8]; 4] {
+        let none = [0.0; 8];
         match element {
             Element::Bf16 => {
                 let low = each(|l| f32::from_bits(words[l] << 16));
@@ -71,28 +127,8 @@ impl Number for f32 {
     }
 
     #[inline(always)]
-    fn accumulate(c: &mut [f32], a: &[f32], b: &[f32], columns: usize, k: usize) {
-        // Four rows by eight columns stay in vector registers for all of K.
-        for (c, a) in c.chunks_exact_mut(4 * columns).zip(a.chunks_exact(4 * k)) {
-            for column in (0..columns).step_by(8) {
-                let mut sums = [[0f32; 8]; 4];
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    sums.copy_from_slice(&c[row * columns + column..][..8]);
-                }
-                for at in 0..k {
-                    let b: &[f32; 8] = b[at * columns + column..][..8].try_into().expect("8 columns");
-                    for (row, sums) in sums.iter_mut().enumerate() {
-                        let a = a[row * k + at];
-                        for (sum, b) in sums.iter_mut().zip(b) {
-                            *sum = a.mul_add(*b, *sum);
-                        }
-                    }
-                }
-                for (row, sums) in sums.iter().enumerate() {
-                    c[row * columns + column..][..8].copy_from_slice(sums);
-                }
-            }
-        }
+    fn multiply_add(self, b: f32, c: f32) -> f32 {
+        self.mul_add(b, c)
     }
 
     #[inline(always)]
@@ -119,7 +155,7 @@ impl Number for f32 {
 
 impl Number for i32 {
     #[inline(always)]
-    fn unpack(element: Element, words: &[u32; LANES]) -> [[i32; LANES]; 4] {
+    fn unpack(element: Element, words: &[u32; 8]) -> [[i32; 8]; 4] {
         let part = |shift: u32| {
             if element == Element::S8 {
                 each(|l| i32::from((words[l] >> shift) as i8))
@@ -135,16 +171,9 @@ impl Number for i32 {
         bytes.iter().for_each(|b| each(if element == Element::S8 { (*b as i8).into() } else { (*b).into() }));
     }
 
-    /// Sums wrap.
     #[inline(always)]
-    fn accumulate(c: &mut [i32], a: &[i32], b: &[i32], columns: usize, k: usize) {
-        for (c, a) in c.chunks_exact_mut(columns).zip(a.chunks_exact(k)) {
-            for (a, b) in a.iter().zip(b.chunks_exact(columns)) {
-                for (sum, b) in c.iter_mut().zip(b) {
-                    *sum = sum.wrapping_add(a.wrapping_mul(*b));
-                }
-            }
-        }
+    fn multiply_add(self, b: i32, c: i32) -> i32 {
+        c.wrapping_add(self.wrapping_mul(b))
     }
 
     fn negated(self) -> i32 {

@@ -5,6 +5,7 @@ use super::{
     float::{CANONICAL_NAN, ftz},
     packed,
 };
+use crate::regs::Halves;
 use half::{bf16, f16};
 
 super::operations! {
@@ -28,9 +29,9 @@ super::operations! {
     S64S16 ["cvt.s64.s16", "cvt.u64.s16"] (a: i16) -> i64 { a.into() }
     U16U32 ["cvt.u16.u32", "cvt.u16.s32", "cvt.s16.s32", "cvt.s16.u32"] (a: u32) -> u16 { a as u16 }
     U16U64 ["cvt.u16.u64", "cvt.u16.s64", "cvt.s16.s64", "cvt.s16.u64"] (a: u64) -> u16 { a as u16 }
-    U64U32 ["cvt.u64.u32", "cvt.s64.u32"] (a: u32) -> u64 { a.into() }
-    S64S32 ["cvt.s64.s32", "cvt.u64.s32"] (a: i32) -> i64 { a.into() }
-    U32U64 ["cvt.u32.u64", "cvt.u32.s64", "cvt.s32.s64", "cvt.s32.u64"] (a: u64) -> u32 { a as u32 }
+    U64U32 ["cvt.u64.u32", "cvt.s64.u32"] (a: u32) -> Halves { Halves { low: a, high: 0 } }
+    S64S32 ["cvt.s64.s32", "cvt.u64.s32"] (a: i32) -> Halves { Halves { low: a as u32, high: (a >> 31) as u32 } }
+    U32U64 ["cvt.u32.u64", "cvt.u32.s64", "cvt.s32.s64", "cvt.s32.u64"] (a: Halves) -> u32 { a.low }
     SatS8S32 ["cvt.sat.s8.s32"] (a: i32) -> i8 { a.clamp(-128, 127) as i8 }
     SatU8S32 ["cvt.sat.u8.s32"] (a: i32) -> u8 { a.clamp(0, 255) as u8 }
     F32U8 ["cvt.rn.f32.u8"] (a: u8) -> f32 { a.into() }

@@ -1,19 +1,21 @@
 //! Integers, bits and predicates. Shifts clamp their amount to the width; division by zero gives all ones.
 
+use crate::regs::Halves;
+
 super::operations! {
     /// Integer, bit and predicate operations.
     Int
     Mov16 ["mov.b16", "mov.u16", "mov.s16"] (a: u16) -> u16 { a }
     Mov32 ["mov.b32", "mov.u32", "mov.s32", "mov.f32"] (a: u32) -> u32 { a }
-    Mov64 ["mov.b64", "mov.u64", "mov.s64", "mov.f64"] (a: u64) -> u64 { a }
+    Mov64 ["mov.b64", "mov.u64", "mov.s64", "mov.f64"] (a: Halves) -> Halves { a }
     MovPred ["mov.pred"] (a: bool) -> bool { a }
     Add16 ["add.s16", "add.u16"] (a: u16, b: u16) -> u16 { a.wrapping_add(b) }
     Add32 ["add.s32", "add.u32"] (a: u32, b: u32) -> u32 { a.wrapping_add(b) }
-    Add64 ["add.s64", "add.u64"] (a: u64, b: u64) -> u64 { a.wrapping_add(b) }
+    Add64 ["add.s64", "add.u64"] (a: Halves, b: Halves) -> Halves { add(a, b) }
     AddSat32 ["add.sat.s32"] (a: i32, b: i32) -> i32 { a.saturating_add(b) }
     Sub16 ["sub.s16", "sub.u16"] (a: u16, b: u16) -> u16 { a.wrapping_sub(b) }
     Sub32 ["sub.s32", "sub.u32"] (a: u32, b: u32) -> u32 { a.wrapping_sub(b) }
-    Sub64 ["sub.s64", "sub.u64"] (a: u64, b: u64) -> u64 { a.wrapping_sub(b) }
+    Sub64 ["sub.s64", "sub.u64"] (a: Halves, b: Halves) -> Halves { sub(a, b) }
     SubSat32 ["sub.sat.s32"] (a: i32, b: i32) -> i32 { a.saturating_sub(b) }
     MulLo16 ["mul.lo.s16", "mul.lo.u16"] (a: u16, b: u16) -> u16 { a.wrapping_mul(b) }
     MulLo32 ["mul.lo.s32", "mul.lo.u32"] (a: u32, b: u32) -> u32 { a.wrapping_mul(b) }
@@ -24,8 +26,12 @@ super::operations! {
     MulHiS64 ["mul.hi.s64"] (a: i64, b: i64) -> i64 { (i128::from(a) * i128::from(b) >> 64) as i64 }
     MulWideU16 ["mul.wide.u16"] (a: u16, b: u16) -> u32 { u32::from(a) * u32::from(b) }
     MulWideS16 ["mul.wide.s16"] (a: i16, b: i16) -> i32 { i32::from(a) * i32::from(b) }
-    MulWideU32 ["mul.wide.u32"] (a: u32, b: u32) -> u64 { u64::from(a) * u64::from(b) }
-    MulWideS32 ["mul.wide.s32"] (a: i32, b: i32) -> i64 { i64::from(a) * i64::from(b) }
+    MulWideU32 ["mul.wide.u32"] (a: u32, b: u32) -> Halves {
+        Halves { low: a.wrapping_mul(b), high: (u64::from(a) * u64::from(b) >> 32) as u32 }
+    }
+    MulWideS32 ["mul.wide.s32"] (a: i32, b: i32) -> Halves {
+        Halves { low: a.wrapping_mul(b) as u32, high: (i64::from(a) * i64::from(b) >> 32) as u32 }
+    }
     MadLo16 ["mad.lo.s16", "mad.lo.u16"] (a: u16, b: u16, c: u16) -> u16 { a.wrapping_mul(b).wrapping_add(c) }
     MadLo32 ["mad.lo.s32", "mad.lo.u32"] (a: u32, b: u32, c: u32) -> u32 { a.wrapping_mul(b).wrapping_add(c) }
     MadLo64 ["mad.lo.s64", "mad.lo.u64"] (a: u64, b: u64, c: u64) -> u64 { a.wrapping_mul(b).wrapping_add(c) }
@@ -67,26 +73,26 @@ super::operations! {
     SadU32 ["sad.u32"] (a: u32, b: u32, c: u32) -> u32 { a.abs_diff(b).wrapping_add(c) }
     And16 ["and.b16"] (a: u16, b: u16) -> u16 { a & b }
     And32 ["and.b32"] (a: u32, b: u32) -> u32 { a & b }
-    And64 ["and.b64"] (a: u64, b: u64) -> u64 { a & b }
+    And64 ["and.b64"] (a: Halves, b: Halves) -> Halves { both(a, b, |a, b| a & b) }
     AndPred ["and.pred"] (a: bool, b: bool) -> bool { a & b }
     Or16 ["or.b16"] (a: u16, b: u16) -> u16 { a | b }
     Or32 ["or.b32"] (a: u32, b: u32) -> u32 { a | b }
-    Or64 ["or.b64"] (a: u64, b: u64) -> u64 { a | b }
+    Or64 ["or.b64"] (a: Halves, b: Halves) -> Halves { both(a, b, |a, b| a | b) }
     OrPred ["or.pred"] (a: bool, b: bool) -> bool { a | b }
     Xor16 ["xor.b16"] (a: u16, b: u16) -> u16 { a ^ b }
     Xor32 ["xor.b32"] (a: u32, b: u32) -> u32 { a ^ b }
-    Xor64 ["xor.b64"] (a: u64, b: u64) -> u64 { a ^ b }
+    Xor64 ["xor.b64"] (a: Halves, b: Halves) -> Halves { both(a, b, |a, b| a ^ b) }
     XorPred ["xor.pred"] (a: bool, b: bool) -> bool { a ^ b }
     Not16 ["not.b16"] (a: u16) -> u16 { !a }
     Not32 ["not.b32"] (a: u32) -> u32 { !a }
-    Not64 ["not.b64"] (a: u64) -> u64 { !a }
+    Not64 ["not.b64"] (a: Halves) -> Halves { not(a) }
     NotPred ["not.pred"] (a: bool) -> bool { !a }
     Shl16 ["shl.b16"] (a: u16, n: u32) -> u16 { a.checked_shl(n).unwrap_or(0) }
-    Shl32 ["shl.b32"] (a: u32, n: u32) -> u32 { if n < 32 { a << n } else { 0 } }
-    Shl64 ["shl.b64"] (a: u64, n: u32) -> u64 { if n < 64 { a << n } else { 0 } }
+    Shl32 ["shl.b32"] (a: u32, n: u32) -> u32 { shl32(a, n) }
+    Shl64 ["shl.b64"] (a: Halves, n: u32) -> Halves { shl(a, n) }
     ShrU16 ["shr.u16", "shr.b16"] (a: u16, n: u32) -> u16 { a.checked_shr(n).unwrap_or(0) }
-    ShrU32 ["shr.u32", "shr.b32"] (a: u32, n: u32) -> u32 { if n < 32 { a >> n } else { 0 } }
-    ShrU64 ["shr.u64", "shr.b64"] (a: u64, n: u32) -> u64 { if n < 64 { a >> n } else { 0 } }
+    ShrU32 ["shr.u32", "shr.b32"] (a: u32, n: u32) -> u32 { shr32(a, n) }
+    ShrU64 ["shr.u64", "shr.b64"] (a: Halves, n: u32) -> Halves { shr(a, n) }
     ShrS16 ["shr.s16"] (a: i16, n: u32) -> i16 { a >> n.min(15) }
     ShrS32 ["shr.s32"] (a: i32, n: u32) -> i32 { a >> n.min(31) }
     ShrS64 ["shr.s64"] (a: i64, n: u32) -> i64 { a >> n.min(63) }
@@ -96,7 +102,9 @@ super::operations! {
     ShfRClamp ["shf.r.clamp.b32"] (a: u32, b: u32, n: u32) -> u32 { (pair(a, b) >> n.min(32)) as u32 }
     Selp16 ["selp.b16", "selp.u16", "selp.s16"] (a: u16, b: u16, p: bool) -> u16 { if p { a } else { b } }
     Selp32 ["selp.b32", "selp.u32", "selp.s32", "selp.f32"] (a: u32, b: u32, p: bool) -> u32 { if p { a } else { b } }
-    Selp64 ["selp.b64", "selp.u64", "selp.s64", "selp.f64"] (a: u64, b: u64, p: bool) -> u64 { if p { a } else { b } }
+    Selp64 ["selp.b64", "selp.u64", "selp.s64", "selp.f64"] (a: Halves, b: Halves, p: bool) -> Halves {
+        both(a, b, |a, b| if p { a } else { b })
+    }
     Popc32 ["popc.b32"] (a: u32) -> u32 { a.count_ones() }
     Popc64 ["popc.b64"] (a: u64) -> u32 { a.count_ones() }
     Clz32 ["clz.b32"] (a: u32) -> u32 { a.leading_zeros() }
@@ -152,6 +160,51 @@ super::operations! {
         let product = |k: usize| u32::from(a.to_le_bytes()[k]) * u32::from(b.to_le_bytes()[k]);
         c.wrapping_add(product(0) + product(1) + product(2) + product(3))
     }
+}
+
+#[inline(always)]
+fn add(a: Halves, b: Halves) -> Halves {
+    let low = a.low.wrapping_add(b.low);
+    Halves { low, high: a.high.wrapping_add(b.high).wrapping_add(u32::from(low < b.low)) }
+}
+
+#[inline(always)]
+fn sub(a: Halves, b: Halves) -> Halves {
+    let high = a.high.wrapping_sub(b.high).wrapping_sub(u32::from(a.low < b.low));
+    Halves { low: a.low.wrapping_sub(b.low), high }
+}
+
+#[inline(always)]
+fn both(a: Halves, b: Halves, f: impl Fn(u32, u32) -> u32) -> Halves {
+    Halves { low: f(a.low, b.low), high: f(a.high, b.high) }
+}
+
+#[inline(always)]
+fn not(a: Halves) -> Halves {
+    Halves { low: !a.low, high: !a.high }
+}
+
+#[inline(always)]
+fn shl32(a: u32, n: u32) -> u32 {
+    if n < 32 { a << n } else { 0 }
+}
+
+#[inline(always)]
+fn shr32(a: u32, n: u32) -> u32 {
+    if n < 32 { a >> n } else { 0 }
+}
+
+/// Of the three parts of the high word, those out of range are zero: differences below zero wrap.
+#[inline(always)]
+fn shl(a: Halves, n: u32) -> Halves {
+    let crossing = shr32(a.low, 32u32.wrapping_sub(n)) | shl32(a.low, n.wrapping_sub(32));
+    Halves { low: shl32(a.low, n), high: shl32(a.high, n) | crossing }
+}
+
+#[inline(always)]
+fn shr(a: Halves, n: u32) -> Halves {
+    let crossing = shl32(a.high, 32u32.wrapping_sub(n)) | shr32(a.high, n.wrapping_sub(32));
+    Halves { low: shr32(a.low, n) | crossing, high: shr32(a.high, n) }
 }
 
 fn pair(low: u32, high: u32) -> u64 {

@@ -1,127 +1,16 @@
 //! Happens-before for shared memory, by vector clocks (FastTrack, Flanagan and Freund, 2009).
 //!
-//! An actor is a warp, or one stream of asynchronous work: the copies that one mbarrier counts, the copies or products
-//! that one warp or warpgroup commits in groups. Each actor counts its own events, and knows up to which event of every
-//! other actor it has been synchronised with. An access is a race when the last conflicting event is not among them.
+//! An access is a race when the last conflicting event is not among those that its actor knows of; see `clock`.
 //!
 //! Asynchronous copies and products go through another proxy, which sees a generic write only after
 //! `fence.proxy.async`. So a second clock holds what such a fence has already passed on; it travels with the first
 //! through every barrier, and an asynchronous access is checked against it.
 
-use super::{Checked, Kind, accuse};
-/// Index of an actor; the warps of a cluster come first.
-pub type Actor = u32;
-
-/// For each actor, the last of its events that is known. Missing entries are 0.
-#[derive(Debug, Clone, Default)]
-pub struct Clock(Vec<u32>);
-
-impl Clock {
-    #[inline]
-    pub fn get(&self, actor: Actor) -> u32 {
-        self.0.get(actor as usize).copied().unwrap_or(0)
-    }
-
-    pub fn set(&mut self, actor: Actor, time: u32) {
-        if self.0.len() <= actor as usize {
-            self.0.resize(actor as usize + 1, 0);
-        }
-        self.0[actor as usize] = time;
-    }
-
-    fn meet(&mut self, other: &Clock) {
-        self.0.truncate(other.0.len());
-        self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| *mine = (*mine).min(*theirs));
-    }
-
-    fn join(&mut self, other: &Clock) {
-        if self.0.len() < other.0.len() {
-            self.0.resize(other.0.len(), 0);
-        }
-        self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| *mine = (*mine).max(*theirs));
-    }
-}
-
-/// What an actor knows: the events ordered before it, and those of them that the asynchronous proxy sees.
-#[derive(Debug, Clone, Default)]
-pub struct Knowledge {
-    pub seen: Clock,
-    pub proxied: Clock,
-}
-
-impl Knowledge {
-    /// Keeps only what both know.
-    pub fn meet(&mut self, other: &Knowledge) {
-        self.seen.meet(&other.seen);
-        self.proxied.meet(&other.proxied);
-    }
-
-    pub fn join(&mut self, other: &Knowledge) {
-        self.seen.join(&other.seen);
-        self.proxied.join(&other.proxied);
-    }
-}
-
-/// The knowledge of every actor of a running cluster.
-#[derive(Debug, Default)]
-pub struct Clocks {
-    actors: Vec<(Knowledge, String)>,
-}
-
-impl Clocks {
-    pub fn add(&mut self, name: String) -> Actor {
-        let actor = self.actors.len() as Actor;
-        let mut knowledge = Knowledge::default();
-        knowledge.seen.set(actor, 1);
-        self.actors.push((knowledge, name));
-        actor
-    }
-
-    pub fn of(&self, actor: Actor) -> &Knowledge {
-        &self.actors[actor as usize].0
-    }
-
-    pub fn name(&self, actor: Actor) -> &str {
-        &self.actors[actor as usize].1
-    }
-
-    /// The actor's current time.
-    #[inline]
-    pub fn now(&self, actor: Actor) -> u32 {
-        self.of(actor).seen.get(actor)
-    }
-
-    /// Starts a new event of an actor, such as one copy of a stream of copies, and returns its time.
-    pub fn tick(&mut self, actor: Actor) -> u32 {
-        let time = self.now(actor) + 1;
-        self.actors[actor as usize].0.seen.set(actor, time);
-        time
-    }
-
-    /// What the actor knows, for others to acquire; its later events are not part of it.
-    pub fn release(&mut self, actor: Actor) -> Knowledge {
-        let knowledge = self.of(actor).clone();
-        self.tick(actor);
-        knowledge
-    }
-
-    pub fn acquire(&mut self, actor: Actor, knowledge: &Knowledge) {
-        self.actors[actor as usize].0.join(knowledge);
-    }
-
-    /// Learns of one event of another actor.
-    pub fn learn(&mut self, actor: Actor, other: Actor, time: u32) {
-        let seen = &mut self.actors[actor as usize].0.seen;
-        seen.set(other, seen.get(other).max(time));
-    }
-
-    /// `fence.proxy.async`: all that is known becomes visible to the asynchronous proxy.
-    pub fn fence_proxy(&mut self, actor: Actor) {
-        let knowledge = &mut self.actors[actor as usize].0;
-        knowledge.proxied.join(&knowledge.seen);
-        self.tick(actor);
-    }
-}
+use super::{
+    Checked, Kind, accuse,
+    clock::{Actor, Clocks, Knowledge},
+};
+use crate::window::SHARED_BASE;
 
 /// The path an access takes to shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -175,22 +64,22 @@ impl Stamp {
     }
 }
 
-/// History of one word, or of one byte of a word that is accessed in parts.
+/// History of 16 bytes, or of one word or byte of them once they are accessed in parts.
 #[derive(Debug, Clone, Copy, Default)]
 struct Cell {
     write: Stamp,
     read: Stamp,
     /// Index + 1 of further concurrent reads.
     reads: u32,
-    /// Index + 1 of the four cells of the word's bytes.
+    /// Index + 1 of the four cells of its parts.
     split: u32,
 }
 
 /// The history of a CTA's shared memory.
 #[derive(Debug, Default)]
 pub struct Races {
-    words: Vec<Cell>,
-    bytes: Vec<[Cell; 4]>,
+    chunks: Vec<Cell>,
+    parts: Vec<[Cell; 4]>,
     reads: Lists,
 }
 
@@ -251,85 +140,122 @@ pub enum Why {
 
 impl Races {
     pub fn new(bytes: usize) -> Self {
-        Self { words: vec![Cell::default(); bytes.div_ceil(4)], ..Self::default() }
+        Self { chunks: vec![Cell::default(); bytes.div_ceil(16)], ..Self::default() }
     }
 
     pub fn clear(&mut self) {
-        self.words.fill(Cell::default());
-        self.bytes.clear();
+        self.chunks.fill(Cell::default());
+        self.parts.clear();
         self.reads = Lists::default();
     }
 
     /// Records a read of `size` bytes at an offset, or names what it races with.
+    #[inline]
     pub fn read(&mut self, at: usize, size: usize, event: Event) -> Result<(), Conflict> {
-        self.visit(at, size, |cell, reads| {
-            conflict_with_write(cell, event)?;
-            if cell.write.by_other_lanes(&event) {
-                return Err(cell.write.conflict(true, Why::Unsynchronised));
-            }
-            let stamp = event.stamp();
-            if cell.read.same_moment(&event) {
-                cell.read.lanes |= event.lanes;
-                return Ok(());
-            }
-            if cell.read.time == 0 || cell.read.actor == event.actor || known(cell.read, event) {
-                cell.read = stamp;
-                return Ok(());
-            }
-            reads.add(cell, stamp);
-            Ok(())
-        })
+        self.visit(at, size, |cell, reads| cell.read(reads, event))
     }
 
     /// Records a write, or names what it races with.
+    #[inline]
     pub fn write(&mut self, at: usize, size: usize, event: Event) -> Result<(), Conflict> {
-        self.visit(at, size, |cell, reads| {
-            conflict_with_write(cell, event)?;
-            // Lanes of one instruction may write the same place: one of them wins.
-            if cell.write.pc != event.pc && cell.write.by_other_lanes(&event) {
-                return Err(cell.write.conflict(true, Why::Unsynchronised));
-            }
-            for read in std::iter::once(&cell.read).chain(reads.of(cell)) {
-                if read.time > 0 && !known(*read, event) && !(read.strong && event.strong) {
-                    return Err(read.conflict(false, Why::Unordered));
-                }
-                if read.pc != event.pc && read.by_other_lanes(&event) {
-                    return Err(read.conflict(false, Why::Unsynchronised));
-                }
-            }
-            reads.drop_of(cell);
-            *cell = Cell { write: event.stamp(), ..Cell::default() };
-            Ok(())
-        })
+        self.visit(at, size, |cell, reads| cell.write(reads, event))
     }
 
+    #[inline(always)]
     fn visit(
         &mut self,
         at: usize,
         size: usize,
-        mut f: impl FnMut(&mut Cell, &mut Lists) -> Result<(), Conflict>,
+        f: impl Fn(&mut Cell, &mut Lists) -> Result<(), Conflict>,
     ) -> Result<(), Conflict> {
-        let mut from = at;
-        while from < at + size {
-            let (word, to) = (from / 4, (at + size).min((from / 4 + 1) * 4));
-            let cell = &mut self.words[word];
-            if cell.split == 0 && to - from == 4 {
+        let (mut from, end) = (at, at + size);
+        while from < end {
+            let to = end.min((from / 16 + 1) * 16);
+            let cell = &mut self.chunks[from / 16];
+            if cell.split == 0 && to - from == 16 {
                 f(cell, &mut self.reads)?;
             } else {
-                if cell.split == 0 {
-                    let mut bytes = [Cell { reads: 0, ..*cell }; 4];
-                    for stamp in self.reads.of(cell).to_vec() {
-                        bytes.iter_mut().for_each(|byte| self.reads.add(byte, stamp));
-                    }
-                    self.bytes.push(bytes);
-                    cell.split = self.bytes.len() as u32;
-                }
-                for byte in &mut self.bytes[cell.split as usize - 1][from % 4..][..to - from] {
+                let words = split(cell, &mut self.parts, &mut self.reads);
+                self.visit_words(words, from, to, &f)?;
+            }
+            from = to;
+        }
+        Ok(())
+    }
+
+    /// The bytes from one offset to another of a chunk whose words have cells of their own.
+    fn visit_words(
+        &mut self,
+        words: usize,
+        mut from: usize,
+        end: usize,
+        f: impl Fn(&mut Cell, &mut Lists) -> Result<(), Conflict>,
+    ) -> Result<(), Conflict> {
+        while from < end {
+            let to = end.min((from / 4 + 1) * 4);
+            let mut cell = self.parts[words][from / 4 % 4];
+            if cell.split == 0 && to - from == 4 {
+                f(&mut self.parts[words][from / 4 % 4], &mut self.reads)?;
+            } else {
+                let bytes = split(&mut cell, &mut self.parts, &mut self.reads);
+                self.parts[words][from / 4 % 4] = cell;
+                for byte in &mut self.parts[bytes][from % 4..][..to - from] {
                     f(byte, &mut self.reads)?;
                 }
             }
             from = to;
         }
+        Ok(())
+    }
+}
+
+/// The index of the four parts of a cell, each with the history of the whole.
+fn split(cell: &mut Cell, parts: &mut Vec<[Cell; 4]>, reads: &mut Lists) -> usize {
+    if cell.split == 0 {
+        let mut quarters = [Cell { reads: 0, ..*cell }; 4];
+        for stamp in reads.of(cell).to_vec() {
+            quarters.iter_mut().for_each(|quarter| reads.add(quarter, stamp));
+        }
+        parts.push(quarters);
+        cell.split = parts.len() as u32;
+    }
+    cell.split as usize - 1
+}
+
+impl Cell {
+    #[inline(always)]
+    fn read(&mut self, reads: &mut Lists, event: Event) -> Result<(), Conflict> {
+        conflict_with_write(self, event)?;
+        if self.write.by_other_lanes(&event) {
+            return Err(self.write.conflict(true, Why::Unsynchronised));
+        }
+        if self.read.same_moment(&event) {
+            self.read.lanes |= event.lanes;
+        } else if self.read.time == 0 || self.read.actor == event.actor || known(self.read, event) {
+            self.read = event.stamp();
+        } else {
+            reads.add(self, event.stamp());
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn write(&mut self, reads: &mut Lists, event: Event) -> Result<(), Conflict> {
+        conflict_with_write(self, event)?;
+        // Lanes of one instruction may write the same place: one of them wins.
+        if self.write.pc != event.pc && self.write.by_other_lanes(&event) {
+            return Err(self.write.conflict(true, Why::Unsynchronised));
+        }
+        for read in std::iter::once(&self.read).chain(reads.of(self)) {
+            if read.time > 0 && !known(*read, event) && !(read.strong && event.strong) {
+                return Err(read.conflict(false, Why::Unordered));
+            }
+            if read.pc != event.pc && read.by_other_lanes(&event) {
+                return Err(read.conflict(false, Why::Unsynchronised));
+            }
+        }
+        reads.drop_of(self);
+        *self = Cell { write: event.stamp(), ..Cell::default() };
         Ok(())
     }
 }
@@ -368,14 +294,46 @@ fn conflict_with_write(cell: &Cell, event: Event) -> Result<(), Conflict> {
     Ok(())
 }
 
-/// A conflict as an accusation. `line_of` gives the PTX line of an instruction.
-pub fn report<T>(
+/// Bytes of shared memory that a lane accesses, or none in particular.
+#[derive(Debug, Clone, Copy)]
+pub struct Touch {
+    pub offset: usize,
+    pub size: usize,
+    pub lane: Option<usize>,
+    /// The lanes it is done for; see `Event`.
+    pub lanes: u32,
+}
+
+/// Records what an instruction does in several places; accuses it of the first conflict. `line_of` gives the PTX line of
+/// an instruction.
+#[inline(always)]
+pub fn judge(
+    races: &mut Races,
+    clocks: &Clocks,
+    line_of: impl Fn(u32) -> u32,
+    event: Event,
+    write: bool,
+    places: impl IntoIterator<Item = Touch>,
+) -> Checked {
+    for Touch { offset, size, lane, lanes } in places {
+        let event = Event { lanes, ..event };
+        let result = if write { races.write(offset, size, event) } else { races.read(offset, size, event) };
+        if let Err(conflict) = result {
+            return report(&conflict, clocks, line_of, offset, lane);
+        }
+    }
+    Ok(())
+}
+
+#[cold]
+fn report(
     conflict: &Conflict,
     clocks: &Clocks,
     line_of: impl Fn(u32) -> u32,
-    what: &str,
+    offset: usize,
     lane: Option<usize>,
-) -> Checked<T> {
+) -> Checked {
+    let what = format!("shared address {:#x}", offset as u32 + SHARED_BASE);
     let (verb, name, line) =
         (if conflict.wrote { "written" } else { "read" }, clocks.name(conflict.actor), line_of(conflict.pc));
     let why = match conflict.why {
@@ -396,8 +354,7 @@ mod tests {
 
     fn two() -> (Clocks, Races) {
         let mut clocks = Clocks::default();
-        clocks.add("warp 0".into());
-        clocks.add("warp 1".into());
+        clocks.restart(1, 2);
         (clocks, Races::new(64))
     }
 

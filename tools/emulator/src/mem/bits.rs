@@ -28,10 +28,6 @@ impl Bits {
     pub fn all(&self, from: usize, length: usize) -> bool {
         pieces(from, length, |word, mask| self.words[word] & mask == mask)
     }
-
-    pub fn count(&self) -> u64 {
-        self.words.iter().map(|w| u64::from(w.count_ones())).sum()
-    }
 }
 
 /// Visits the words of a range with the bits of the range in each; stops where `visit` says false.
@@ -59,6 +55,5 @@ mod tests {
         let mut bits = Bits::new(200);
         bits.set(60, 70);
         assert!(bits.all(60, 70) && !bits.all(59, 2) && !bits.all(129, 2));
-        assert_eq!(bits.count(), 70);
     }
 }

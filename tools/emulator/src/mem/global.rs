@@ -1,12 +1,13 @@
 //! Global memory: named allocations with a gap behind each, so that one cannot run over into the next.
 
-use super::{Bits, Block};
+use super::{
+    Block,
+    touched::{SECTOR, Touched},
+};
 use crate::window;
 
 /// Addresses between the end of one allocation and the start of the next.
 const GAP: u64 = 64 << 10;
-/// Bytes of the unit in which device memory moves.
-pub const SECTOR: usize = 32;
 
 #[derive(Debug)]
 pub struct Allocation {
@@ -14,8 +15,8 @@ pub struct Allocation {
     pub base: u64,
     pub block: Block,
     pub freed: bool,
-    /// 32-byte sectors that this launch has read or written.
-    pub touched: Bits,
+    /// Sectors that this launch has read or written.
+    pub touched: Touched,
 }
 
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Global {
             base,
             block: Block::new(size),
             freed: false,
-            touched: Bits::new(size.div_ceil(SECTOR)),
+            touched: Touched::new(size),
         });
         base
     }
@@ -75,7 +76,7 @@ impl Global {
             Some(allocation) => {
                 allocation.freed = true;
                 allocation.block = Block::new(0);
-                allocation.touched = Bits::default();
+                allocation.touched = Touched::default();
                 true
             }
             None => false,
@@ -84,12 +85,7 @@ impl Global {
 
     /// Bytes of the sectors touched since the last call.
     pub fn take_touched(&mut self) -> u64 {
-        let mut sectors = 0;
-        for allocation in &mut self.allocations {
-            sectors += allocation.touched.count();
-            allocation.touched.clear();
-        }
-        sectors * SECTOR as u64
+        self.allocations.iter_mut().map(|a| a.touched.take()).sum::<u64>() * SECTOR as u64
     }
 }
 

@@ -1,9 +1,12 @@
 //! Atomics: the lanes of a warp one after another.
 
 use super::{
-    Touch, World,
-    access::{self, Access, Place, addresses, aligned},
+    World,
+    access::{Access, addresses},
+    global::outside,
+    shared::Place,
     warp::Warp,
+    words::write_back,
 };
 use crate::{
     alu::packed,
@@ -17,9 +20,9 @@ use half::{bf16, f16};
 impl World<'_> {
     pub(super) fn atomic(&mut self, warp: &mut Warp, atomic: &Atomic, active: u32) -> Checked {
         let size = atomic.ty.size() as usize;
-        let mut access = Access { addresses: addresses(&warp.regs, atomic.address), active, size, strong: true };
+        let mut access = Access::new(addresses(&warp.regs, atomic.address), active, size, true);
         let space = self.resolve(atomic.space, &mut access.addresses, active)?;
-        aligned(&access)?;
+        access.aligned()?;
         let values = self.operand(warp, atomic.ty, atomic.value);
         let swaps = atomic.swap.map(|slot| self.operand(warp, atomic.ty, slot));
         let mut old = [[0; LANES]; 4];
@@ -56,7 +59,7 @@ impl World<'_> {
         }
         if let Some(out) = atomic.out {
             let to = Elements { slots: Box::new([Some(out)]), ty: atomic.ty, rows: atomic.ty.size().div_ceil(4) };
-            access::write_back(&mut warp.regs, &to, active, &old);
+            write_back(&mut warp.regs, &to, active, &old);
         }
         Ok(())
     }
@@ -72,7 +75,7 @@ impl World<'_> {
     fn atomic_global(&mut self, access: &Access, lane: usize) -> Checked<u64> {
         let (address, init) = (access.addresses[lane], self.settings.checks.init);
         let Some((allocation, at)) = self.global.find(address, access.size) else {
-            return access::outside(self.global, address, access.size, lane);
+            return outside(self.global, address, access.size, lane);
         };
         if init && !allocation.block.written.all(at, access.size) {
             let message = format!("{}, offset {at:#x}: atomic on memory that is not written", allocation.name);
@@ -83,8 +86,9 @@ impl World<'_> {
 
     fn atomic_shared(&mut self, warp: &Warp, access: &Access, lane: usize) -> Checked<u64> {
         let Place { cta, offset } = self.shared_place(warp, access, lane)?;
-        self.shared_readable(warp, cta, offset, access, lane)?;
-        self.touch_shared(warp, Touch { cta, offset, size: access.size, lane, lanes: 1 << lane }, true, true)?;
+        let touch = access.touch(offset, lane);
+        self.shared_readable(warp, cta, touch, true)?;
+        self.touch_shared(warp, cta, [touch], true, true)?;
         Ok(word(&self.ctas[cta].shared.block.bytes[offset..offset + access.size]))
     }
 }

@@ -6,15 +6,17 @@
 
 use super::{
     Policy, World,
-    access::{Access, Place, addresses, aligned, outside},
+    access::{Access, addresses},
+    global::{outside, unwritten},
     interpret::Flow,
     warp::Warp,
+    words::{self, Words, take},
 };
 use crate::{
-    check::{Actor, Checked, Event, Kind, Proxy, accuse, report},
+    check::{Actor, Checked, Event, Kind, Proxy, Touch, Who, accuse, judge},
     ir::{Address, LaneCopy, Mbarrier, MbarrierOp},
-    regs::lanes,
-    types::Space,
+    regs::{LANES, lanes},
+    types::{Space, Ty},
     window,
 };
 
@@ -27,70 +29,105 @@ pub struct Copies {
     waited: u32,
     /// Lanes with copies that no group holds yet.
     open: u32,
-    /// What has not landed: group, CTA, offset, bytes.
-    pending: Vec<(u32, usize, usize, Vec<u8>)>,
+    /// What has not landed, oldest first.
+    pending: Vec<Flight>,
+}
+
+/// What one instruction copies, on its way to an extent of shared memory that begins at `at`.
+#[derive(Debug)]
+struct Flight {
+    group: u32,
+    at: usize,
+    to: Access,
+    words: Words,
 }
 
 impl World<'_> {
     pub(super) fn copy(&mut self, warp: &mut Warp, copy: &LaneCopy, active: u32) -> Checked {
         let size = copy.size as usize;
-        let from = Access { addresses: addresses(&warp.regs, copy.from), active, size, strong: false };
-        let mut to = Access { addresses: addresses(&warp.regs, copy.to), ..from };
-        aligned(&from)?;
-        aligned(&to)?;
+        let mut to = Access::new(addresses(&warp.regs, copy.to), active, size, false);
+        to.aligned()?;
         if copy.to.wide && to.addresses[active.trailing_zeros() as usize] >= window::SHARED {
             self.resolve(Space::Generic, &mut to.addresses, active)?;
         }
-        let reads = copy.read.map(|slot| *warp.regs.row(slot));
-        let ignored =
-            copy.ignore.map_or(0, |(slot, negated)| warp.regs.mask(slot) ^ if negated { u32::MAX } else { 0 });
+        let words = self.copied_words(warp, copy, active)?;
         let actor = match warp.copies.actor {
             Some(actor) => actor,
-            None => {
-                let name = format!("a cp.async of {}", self.clocks.name(warp.actor()));
-                *warp.copies.actor.insert(self.clocks.add(name))
-            }
+            None => *warp.copies.actor.insert(self.clocks.add(Who::LaneCopies { of: warp.actor() })),
         };
-        for lane in lanes(active) {
-            let read = if ignored >> lane & 1 != 0 { 0 } else { reads.map_or(copy.size, |r| r[lane]) as usize as u32 };
-            if read > copy.size {
-                return accuse(Kind::Memory, lane, format!("source size {read}: more than the {size} bytes copied"));
-            }
-            let mut bytes = vec![0; size];
-            if read > 0 {
-                let (address, read) = (from.addresses[lane], read as usize);
-                let Some((allocation, at)) = self.global.find(address, read) else {
-                    return outside(self.global, address, read, lane);
-                };
-                if self.settings.checks.init && !allocation.block.written.all(at, read) {
-                    let message = format!("{}, offset {at:#x}: copied before it is written", allocation.name);
-                    return accuse(Kind::Init, lane, message);
-                }
-                bytes[..read].copy_from_slice(&allocation.block.bytes[at..at + read]);
-            }
-            let Place { cta, offset } = self.shared_place(warp, &to, lane)?;
-            if let Some(races) = &mut self.ctas[cta].races {
-                let known = self.clocks.of(warp.actor());
-                // Time of a group: its number from 1; an actor's own clock starts there.
-                let time = warp.copies.committed + 1;
-                let event =
-                    Event { actor, time, proxy: Proxy::Generic, strong: false, lanes: 0, known, pc: warp.split.pc };
-                races.write(offset, size, event).or_else(|conflict| {
-                    let what = format!("shared address {:#x}", offset as u32 + window::SHARED_BASE);
-                    report(&conflict, &self.clocks, |pc| self.kernel.code[pc as usize].line, &what, Some(lane))
-                })?;
-            }
-            match self.settings.policy {
-                Policy::Eager => self.ctas[cta].shared.block.write(offset, &bytes),
-                Policy::Lazy => warp.copies.pending.push((warp.copies.committed, cta, offset, bytes)),
-            }
-        }
-        warp.copies.open |= active;
-        self.count_global(warp, &from);
         self.count_shared(warp, &to);
         let moved = u64::from(active.count_ones()) * size as u64;
         self.counts.by_instruction[warp.split.pc as usize].async_bytes += moved;
+        let (low, span) = to.extent();
+        let Some(at) = self.own_shared(warp, low, span) else {
+            let lane = lanes(active).find(|l| self.own_shared(warp, to.addresses[*l], size).is_none());
+            let lane = lane.unwrap_or(active.trailing_zeros() as usize);
+            let message = format!("address {:#x}: not in the CTA's shared memory", to.addresses[lane]);
+            return accuse(Kind::Memory, lane, message);
+        };
+        let Self { ctas, clocks, kernel, settings, .. } = self;
+        let cta = &mut ctas[warp.cta];
+        if let Some(races) = &mut cta.races {
+            let known = clocks.of(warp.actor());
+            // Time of a group: its number from 1; an actor's own clock starts there.
+            let time = warp.copies.committed + 1;
+            let event = Event { actor, time, proxy: Proxy::Generic, strong: false, lanes: 0, known, pc: warp.split.pc };
+            let place = |lane: usize| Touch {
+                offset: at + (to.addresses[lane] - low) as usize,
+                size,
+                lane: Some(lane),
+                lanes: 0,
+            };
+            judge(races, clocks, |pc| kernel.code[pc as usize].line, event, true, lanes(active).map(place))?;
+        }
+        match settings.policy {
+            Policy::Eager => words::write(&mut cta.shared.block, at, &to, Ty::B32, &words),
+            Policy::Lazy => {
+                let group = warp.copies.committed;
+                warp.copies.pending.push(Flight { group, at, to, words });
+            }
+        }
+        warp.copies.open |= active;
         Ok(())
+    }
+
+    /// What the lanes copy: their bytes in global memory, and zeros behind those or instead of them.
+    #[inline(always)]
+    fn copied_words(&mut self, warp: &Warp, copy: &LaneCopy, active: u32) -> Checked<Words> {
+        let size = copy.size as usize;
+        let from = addresses(&warp.regs, copy.from);
+        let ignored =
+            copy.ignore.map_or(0, |(slot, negated)| warp.regs.mask(slot) ^ if negated { u32::MAX } else { 0 });
+        let reads = copy.read.map_or([copy.size; LANES], |slot| *warp.regs.row(slot));
+        let among = |lanes_where: &dyn Fn(u32) -> bool| {
+            lanes(active & !ignored).filter(|l| lanes_where(reads[*l])).fold(0, |mask, lane| mask | 1 << lane)
+        };
+        let (whole, part) = (among(&|read| read == copy.size), among(&|read| read != 0 && read != copy.size));
+        Access::new(from, active, size, false).aligned()?;
+        let mut words = [[0; LANES]; 4];
+        if whole | part != 0 {
+            self.count_global(warp, &Access::new(from, whole | part, size, false));
+        }
+        if whole != 0 {
+            self.fetch_global(&Access::new(from, whole, size, false), Ty::B32, &mut words)?;
+        }
+        for lane in lanes(part) {
+            let read = reads[lane] as usize;
+            if read > size {
+                return accuse(Kind::Memory, lane, format!("source size {read}: more than the {size} bytes copied"));
+            }
+            let Some((allocation, at)) = self.global.find(from[lane], read) else {
+                return outside(self.global, from[lane], read, lane);
+            };
+            if self.settings.checks.init && !allocation.block.written.all(at, read) {
+                return unwritten(allocation, at, lane);
+            }
+            let mut bytes = [0; 16];
+            bytes[..read].copy_from_slice(&allocation.block.bytes[at..at + read]);
+            take(&bytes[..size], Ty::B32, &mut words, lane);
+            self.counts.by_instruction[warp.split.pc as usize].global_bytes -= (size - read) as u64;
+        }
+        Ok(words)
     }
 
     pub(super) fn copy_commit(&mut self, warp: &mut Warp, active: u32) -> Checked {
@@ -131,8 +168,8 @@ impl World<'_> {
             return;
         }
         warp.copies.waited = done;
-        for (_, cta, offset, bytes) in warp.copies.pending.extract_if(.., |(group, ..)| *group < done) {
-            self.ctas[cta].shared.block.write(offset, &bytes);
+        for flight in warp.copies.pending.extract_if(.., |f| f.group < done) {
+            words::write(&mut self.ctas[warp.cta].shared.block, flight.at, &flight.to, Ty::B32, &flight.words);
         }
         if let Some(actor) = warp.copies.actor {
             self.clocks.learn(warp.actor(), actor, done);

@@ -38,7 +38,7 @@ impl World<'_> {
                 let guard = warp.regs.mask(slot);
                 active &= if negated { !guard } else { guard };
             }
-            if !warp.products.owned.is_empty() {
+            if warp.products.under_way() {
                 self.check_owned(warp, pc)?;
             }
             let count = &mut self.counts.by_instruction[pc];

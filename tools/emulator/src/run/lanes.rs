@@ -25,28 +25,33 @@ impl World<'_> {
         Ok(members)
     }
 
+    #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt"))]
     pub(super) fn shuffle(&mut self, warp: &mut Warp, shuffle: &Shuffle, active: u32) -> Checked {
         self.members(warp, shuffle.members, active)?;
-        let (values, sources, clamps) =
+        let (values, by, clamps) =
             (*warp.regs.row(shuffle.value), *warp.regs.row(shuffle.lane), *warp.regs.row(shuffle.clamp));
-        let (mut out, mut valid) = (values, 0);
-        for lane in lanes(active) {
-            let (own, by) = (lane as u32, sources[lane] & 31);
+        let mut source = [0; LANES];
+        let mut inside = [false; LANES];
+        for lane in 0..LANES {
+            let (own, by) = (lane as u32, by[lane] & 31);
             let (clamp, segment) = (clamps[lane] & 31, clamps[lane] >> 8 & 31);
             let (last, first) = ((own & segment) | (clamp & !segment), own & segment);
-            let (source, inside) = match shuffle.mode {
+            (source[lane], inside[lane]) = match shuffle.mode {
                 ShuffleMode::Up => (own.wrapping_sub(by), own as i32 - by as i32 >= last as i32),
                 ShuffleMode::Down => (own + by, own + by <= last),
                 ShuffleMode::Butterfly => (own ^ by, own ^ by <= last),
                 ShuffleMode::Index => (first | (by & !segment), (first | (by & !segment)) <= last),
             };
-            let source = if inside { source & 31 } else { own };
+        }
+        let (mut out, mut valid) = (values, 0);
+        for lane in lanes(active) {
+            let source = if inside[lane] { source[lane] as usize % LANES } else { lane };
             if active >> source & 1 == 0 {
                 let message = format!("lane {source} is read and does not take part");
                 return accuse(Kind::Sync, lane, message);
             }
-            out[lane] = values[source as usize];
-            valid |= u32::from(inside) << lane;
+            out[lane] = values[source];
+            valid |= u32::from(inside[lane]) << lane;
         }
         warp.regs.set_row(shuffle.out, active, &out);
         if let Some(slot) = shuffle.valid {

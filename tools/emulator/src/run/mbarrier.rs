@@ -7,7 +7,7 @@ use super::{
     warp::{Wait, Warp},
 };
 use crate::{
-    check::{Actor, Checked, Kind, Knowledge, accuse},
+    check::{Actor, Checked, Kind, Knowledge, Who, accuse},
     ir::{Mbarrier, MbarrierOp, Phase},
     regs::{LANES, lanes},
     types::Space,
@@ -54,7 +54,7 @@ impl State {
 
 impl World<'_> {
     pub(super) fn mbarrier(&mut self, warp: &mut Warp, ins: &Mbarrier, active: u32) -> Checked<Flow> {
-        let mut access = Access { addresses: addresses(&warp.regs, ins.address), active, size: 8, strong: true };
+        let mut access = Access::new(addresses(&warp.regs, ins.address), active, 8, true);
         if ins.address.wide {
             let shared = access.addresses[active.trailing_zeros() as usize] < crate::window::LOCAL;
             let space = if shared { Space::Shared } else { Space::Generic };
@@ -62,7 +62,7 @@ impl World<'_> {
                 return accuse(Kind::Memory, None, "an mbarrier outside shared memory");
             }
         }
-        super::access::aligned(&access)?;
+        access.aligned()?;
         if let MbarrierOp::Wait { out, phase, suspends, ignored } = ins.op {
             if ignored {
                 let message = "nothing reads the result: a wait that ends early passes for a phase that has ended";
@@ -116,7 +116,7 @@ impl World<'_> {
             return accuse(Kind::Sync, lane, "an mbarrier that is in use is initialised again");
         }
         let address = key.1 as u32 + crate::window::SHARED_BASE;
-        let copies = self.clocks.add(format!("a bulk copy that completes on the mbarrier at {address:#x}"));
+        let copies = self.clocks.add(Who::BulkLoads { mbarrier: address });
         let actor = warp.actor();
         let initialised = (actor, self.clocks.now(actor));
         self.mbarriers.insert(

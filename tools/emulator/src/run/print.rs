@@ -37,7 +37,7 @@ impl World<'_> {
                     bytes.push(allocation.block.bytes[offset]);
                 }
                 Some(_) => return Ok(String::from_utf8_lossy(&bytes).into_owned()),
-                None => return super::access::outside(self.global, address + at, 1, None),
+                None => return super::global::outside(self.global, address + at, 1, None),
             }
         }
         accuse(Kind::Memory, None, format!("a text of more than {LONGEST} bytes"))
@@ -100,7 +100,7 @@ impl World<'_> {
             }
             _ => match self.global.find(address, size) {
                 Some((allocation, at)) => word[..size].copy_from_slice(&allocation.block.bytes[at..at + size]),
-                None => return super::access::outside(self.global, address, size, lane),
+                None => return super::global::outside(self.global, address, size, lane),
             },
         }
         Ok(u64::from_le_bytes(word))

@@ -75,11 +75,11 @@ pub struct Warp {
 }
 
 impl Warp {
-    pub fn new(regs: Regs, local: usize) -> Self {
+    pub fn new(regs: Regs, local: usize, index: usize, cta: usize, number: u32) -> Self {
         Self {
-            index: 0,
-            cta: 0,
-            number: 0,
+            index,
+            cta,
+            number,
             regs,
             local: Block::new(local * LANES),
             live: 0,
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
 
     fn warp(lanes: u32) -> Warp {
-        let mut warp = Warp::new(Regs::new(0, 0), 0);
+        let mut warp = Warp::new(Regs::new(0, 0), 0, 0, 0, 0);
         warp.start(lanes);
         warp
     }

@@ -10,10 +10,10 @@ use super::{
     warp::{Wait, Warp},
 };
 use crate::{
-    check::{Actor, Checked, Event, Kind, Proxy, accuse, report},
+    check::{Actor, Checked, Event, Kind, Proxy, Touch, Who, accuse, judge},
     ir::{Accumulator, Element, Op, Wgmma, WgmmaA},
     regs::{LANES, Slot},
-    tensor::{Number, descriptor::Descriptor, fragment},
+    tensor::{Number, accumulate, descriptor::Descriptor, fragment},
     window,
 };
 
@@ -46,8 +46,31 @@ pub struct Products {
     committed: u32,
     /// Group and instruction of products that have not been waited for.
     flying: Vec<(u32, u32)>,
-    /// Rows of registers that they own.
-    pub owned: Vec<Slot>,
+    /// Rows of registers that they own, a bit each.
+    owned: Vec<u64>,
+}
+
+impl Products {
+    #[inline]
+    pub fn under_way(&self) -> bool {
+        !self.flying.is_empty()
+    }
+
+    fn own(&mut self, wgmma: &Wgmma) {
+        let a = match &wgmma.a {
+            WgmmaA::Registers(slots) => &slots[..],
+            WgmmaA::Descriptor(_) => &[],
+        };
+        for Slot(row) in wgmma.d.iter().chain(a) {
+            let (word, bit) = (*row as usize / 64, row % 64);
+            self.owned.resize(self.owned.len().max(word + 1), 0);
+            self.owned[word] |= 1 << bit;
+        }
+    }
+
+    fn owns(&self, Slot(row): Slot) -> bool {
+        self.owned.get(row as usize / 64).is_some_and(|word| word >> (row % 64) & 1 != 0)
+    }
 }
 
 /// The sixteen bytes of a matrix that a chunk holds: from this line and place along K.
@@ -136,10 +159,7 @@ impl World<'_> {
         for index in members {
             let warp = self.member(warp, index);
             warp.products.flying.push((issue.group, issue.pc));
-            warp.products.owned.extend_from_slice(&wgmma.d);
-            if let WgmmaA::Registers(slots) = wgmma.a {
-                warp.products.owned.extend_from_slice(&slots);
-            }
+            warp.products.own(wgmma);
             warp.splits().filter(|s| s.wait == Some(Wait::Warpgroup)).for_each(|s| s.wait = None);
         }
         let count = &mut self.counts.by_instruction[issue.pc as usize];
@@ -178,13 +198,9 @@ impl World<'_> {
         let (cta, group) = (running.cta, running.number as usize / 4);
         let actor = match self.ctas[cta].warpgroups[group].actor {
             Some(actor) => actor,
-            None => {
-                let name = format!("a wgmma of warpgroup {group}");
-                *self.ctas[cta].warpgroups[group].actor.insert(self.clocks.add(name))
-            }
+            None => *self.ctas[cta].warpgroups[group].actor.insert(self.clocks.add(Who::Products { warpgroup: group })),
         };
         let init = self.settings.checks.init;
-        let race = self.settings.checks.race;
         // Each of the four must know of the writes that it reads.
         let mut known = self.clocks.of(members[0] as Actor).clone();
         members[1..].iter().for_each(|member| known.meet(self.clocks.of(*member as Actor)));
@@ -192,25 +208,22 @@ impl World<'_> {
             if let Some(why) = matrix.descriptor.refusal() {
                 return accuse(Kind::Memory, None, format!("matrix descriptor: {why}"));
             }
+            let mut places = vec![];
             for chunk in matrix.chunks() {
                 let offset = self.shared_at(cta, chunk.address.into(), 16, None)?.offset;
+                places.push(Touch { offset, size: 16, lane: None, lanes: 0 });
                 let shared = &self.ctas[cta].shared.block;
                 if init && !shared.written.all(offset, 16) {
                     let message = format!("shared address {:#x}: multiplied before it is written", chunk.address);
                     return accuse(Kind::Init, None, message);
                 }
-                if !race {
-                    continue;
-                }
-                // Time of a group: its number from 1.
-                let (time, proxy) = (issue.group + 1, Proxy::Async);
-                let event = Event { actor, time, proxy, strong: false, lanes: 0, known: &known, pc: issue.pc };
-                let races = self.ctas[cta].races.as_mut().expect("racecheck is on");
-                races.read(offset, 16, event).or_else(|conflict| {
-                    let what = format!("shared address {:#x}", offset as u32 + window::SHARED_BASE);
-                    report(&conflict, &self.clocks, |pc| self.kernel.code[pc as usize].line, &what, None)
-                })?;
             }
+            let Self { ctas, clocks, kernel, .. } = self;
+            let Some(races) = &mut ctas[cta].races else { continue };
+            // Time of a group: its number from 1.
+            let (time, proxy) = (issue.group + 1, Proxy::Async);
+            let event = Event { actor, time, proxy, strong: false, lanes: 0, known: &known, pc: issue.pc };
+            judge(races, clocks, |pc| kernel.code[pc as usize].line, event, false, places)?;
         }
         Ok(())
     }
@@ -254,13 +267,10 @@ impl World<'_> {
             }
         }
         warp.products.flying.retain(|(group, _)| *group >= done);
-        warp.products.owned.clear();
-        for (_, pc) in &warp.products.flying {
-            if let Op::Wgmma(wgmma) = &self.kernel.code[*pc as usize].op {
-                warp.products.owned.extend_from_slice(&wgmma.d);
-                if let WgmmaA::Registers(slots) = wgmma.a {
-                    warp.products.owned.extend_from_slice(&slots);
-                }
+        warp.products.owned.fill(0);
+        for (_, pc) in warp.products.flying.clone() {
+            if let Op::Wgmma(wgmma) = &self.kernel.code[pc as usize].op {
+                warp.products.own(wgmma);
             }
         }
         Ok(())
@@ -271,7 +281,7 @@ impl World<'_> {
         if matches!(self.kernel.code[pc].op, Op::Wgmma(_)) {
             return Ok(());
         }
-        if self.kernel.touches[pc].iter().any(|slot| warp.products.owned.contains(slot)) {
+        if self.kernel.touches[pc].iter().any(|slot| warp.products.owns(*slot)) {
             let (_, product) = warp.products.flying[0];
             let line = self.kernel.code[product as usize].line;
             let message = format!("a register of the wgmma at PTX line {line} or after it, which is not waited for");
@@ -303,22 +313,20 @@ fn k_of(wgmma: &Wgmma) -> usize {
     32 / wgmma.a_type.size()
 }
 
-/// B as K rows of N, and A as 64 rows of K when it lies in shared memory.
+/// B as K rows of N, and A as K rows of 64 when it lies in shared memory.
 #[inline(always)]
 fn dense_operands<T: Number>(bytes: &[u8], wgmma: &Wgmma, matrices: &[Matrix]) -> (Vec<T>, Option<Vec<T>>) {
-    let b = dense(bytes, &matrices[0], wgmma.n, 1, wgmma.negate_b);
-    let a = matrices.get(1).map(|matrix| dense(bytes, matrix, 1, k_of(wgmma), wgmma.negate_a));
-    (b, a)
+    (dense(bytes, &matrices[0], wgmma.negate_b), matrices.get(1).map(|matrix| dense(bytes, matrix, wgmma.negate_a)))
 }
 
-/// A matrix as numbers; `along_k` and `along_line` are the distances of neighbours.
+/// A matrix as K rows of its lines.
 #[inline(always)]
-fn dense<T: Number>(bytes: &[u8], matrix: &Matrix, along_k: usize, along_line: usize, negate: bool) -> Vec<T> {
+fn dense<T: Number>(bytes: &[u8], matrix: &Matrix, negate: bool) -> Vec<T> {
     let mut out = vec![T::default(); matrix.lines * (32 / matrix.element.size())];
-    let step = if matrix.transposed { along_line } else { along_k };
+    let step = if matrix.transposed { 1 } else { matrix.lines };
     for chunk in matrix.chunks() {
         let from = (chunk.address - window::SHARED_BASE) as usize;
-        let mut at = chunk.line * along_line + chunk.k * along_k;
+        let mut at = chunk.line + chunk.k * matrix.lines;
         T::read(matrix.element, &bytes[from..from + 16], negate, |value| {
             out[at] = value;
             at += step;
@@ -340,23 +348,25 @@ fn multiply<T: Number>(
     let packed = wgmma.accumulator == Accumulator::F16;
     let mut c = vec![T::default(); 16 * n];
     if issue.scale_d {
-        for (register, slot) in wgmma.d.iter().enumerate() {
-            fragment::gather(warp.regs.row(*slot), register, packed, n, &mut c);
+        fragment::gather(&warp.regs, &wgmma.d, packed, n, &mut c);
+    }
+    let mut own = vec![T::default(); 16 * k];
+    match (&wgmma.a, a) {
+        (WgmmaA::Registers(slots), _) => {
+            for (register, slot) in slots.iter().enumerate() {
+                fragment::gather_a(warp.regs.row(*slot), register, wgmma.a_type, &mut own);
+            }
+            if wgmma.negate_a {
+                own.iter_mut().for_each(|x| *x = x.negated());
+            }
+        }
+        (WgmmaA::Descriptor(_), a) => {
+            let all = a.as_ref().expect("A lies in shared memory");
+            for (own, all) in own.chunks_exact_mut(16).zip(all.chunks_exact(64)) {
+                own.copy_from_slice(&all[16 * quarter..][..16]);
+            }
         }
     }
-    let mut own = vec![];
-    if let WgmmaA::Registers(slots) = &wgmma.a {
-        own = vec![T::default(); 16 * k];
-        for (register, slot) in slots.iter().enumerate() {
-            fragment::gather_a(warp.regs.row(*slot), register, wgmma.a_type, k, &mut own);
-        }
-        if wgmma.negate_a {
-            own.iter_mut().for_each(|x| *x = x.negated());
-        }
-    }
-    let a = a.as_ref().map_or(own.as_slice(), |a| &a[16 * quarter * k..][..16 * k]);
-    T::accumulate(&mut c, a, b, n, k);
-    for (register, slot) in wgmma.d.iter().enumerate() {
-        *warp.regs.row_mut(*slot) = fragment::scatter(&c, register, packed, n);
-    }
+    accumulate(&mut c, &own, b, 16, n);
+    fragment::scatter(&c, packed, n, &wgmma.d, &mut warp.regs);
 }

@@ -1,0 +1,116 @@
+//! Loads and stores of global memory.
+
+use super::{
+    World,
+    access::{Access, Spread},
+    warp::Warp,
+    words::{self, Words, give, take},
+};
+use crate::{
+    check::{Checked, Kind, accuse},
+    count,
+    mem::{Allocation, Global, SECTOR},
+    regs::lanes,
+    types::Ty,
+};
+
+impl World<'_> {
+    #[inline(always)]
+    pub(super) fn load_global(&mut self, warp: &Warp, access: &Access, ty: Ty, words: &mut Words) -> Checked {
+        self.count_global(warp, access);
+        self.fetch_global(access, ty, words)
+    }
+
+    /// Reads without counting.
+    #[inline(always)]
+    pub(super) fn fetch_global(&mut self, access: &Access, ty: Ty, words: &mut Words) -> Checked {
+        let init = self.settings.checks.init;
+        let (low, span) = access.extent();
+        if let Some((allocation, at)) = self.global.find(low, span) {
+            return words::read(&allocation.block, at, access, ty, init, words).or_else(|lane| {
+                let at = at + (access.addresses[lane] - low) as usize;
+                unwritten(allocation, at, lane)
+            });
+        }
+        for lane in lanes(access.active) {
+            let (allocation, at) = self.global_place(access, lane)?;
+            if init && !allocation.block.written.all(at, access.size) {
+                return unwritten(allocation, at, lane);
+            }
+            take(&allocation.block.bytes[at..at + access.size], ty, words, lane);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    pub(super) fn store_global(&mut self, warp: &Warp, access: &Access, ty: Ty, words: &Words) -> Checked {
+        self.count_global(warp, access);
+        let (low, span) = access.extent();
+        if let Some((allocation, at)) = self.global.find(low, span) {
+            words::write(&mut allocation.block, at, access, ty, words);
+            return Ok(());
+        }
+        for lane in lanes(access.active) {
+            let (allocation, at) = self.global_place(access, lane)?;
+            allocation.block.write(at, &give(ty, words, lane)[..access.size]);
+        }
+        Ok(())
+    }
+
+    /// The allocation that a lane reaches, and the offset in it.
+    fn global_place(&mut self, access: &Access, lane: usize) -> Checked<(&mut Allocation, usize)> {
+        let address = access.addresses[lane];
+        if self.global.find(address, access.size).is_none() {
+            return outside(self.global, address, access.size, lane);
+        }
+        Ok(self.global.find(address, access.size).expect("found above"))
+    }
+
+    #[inline(always)]
+    pub(super) fn count_global(&mut self, warp: &Warp, access: &Access) {
+        let global = &mut *self.global;
+        let sectors = if access.spread == Spread::Apart {
+            let (low, span) = access.extent();
+            match global.find(low, span) {
+                Some((allocation, at)) => count::sectors(&access.addresses, access.active, |sector| {
+                    allocation.touched.touch(at + (sector.max(low) - low) as usize, 1);
+                }),
+                None => count::sectors(&access.addresses, access.active, |sector| {
+                    if let Some((allocation, at)) = global.find(sector, 1) {
+                        allocation.touched.touch(at, 1);
+                    }
+                }),
+            }
+        } else {
+            let (low, span) = access.extent();
+            if let Some((allocation, at)) = global.find(low, span) {
+                allocation.touched.touch(at, span);
+            }
+            (low + span as u64 - 1) / SECTOR as u64 - low / SECTOR as u64 + 1
+        };
+        let count = &mut self.counts.by_instruction[warp.split.pc as usize];
+        count.global_requests += 1;
+        count.global_bytes += u64::from(access.active.count_ones()) * access.size as u64;
+        count.global_sectors += sectors;
+    }
+}
+
+pub(super) fn unwritten<T>(allocation: &Allocation, at: usize, lane: usize) -> Checked<T> {
+    let message = format!("{}, offset {at:#x}: read before it is written", allocation.name);
+    accuse(Kind::Init, lane, message)
+}
+
+/// An access outside every allocation, told by the nearest.
+pub(super) fn outside<T>(global: &Global, address: u64, size: usize, lane: impl Into<Option<usize>>) -> Checked<T> {
+    let message = match global.nearest(address) {
+        Some(a) if a.freed => format!("address {address:#x}, {size} bytes: {} was there and is freed", a.name),
+        Some(a) => format!(
+            "address {address:#x}, {size} bytes: offset {:#x} of {}, which has {:#x} bytes",
+            address - a.base,
+            a.name,
+            a.block.bytes.len()
+        ),
+        None => format!("address {address:#x}, {size} bytes: in no allocation"),
+    };
+    accuse(Kind::Memory, lane, message)
+}
