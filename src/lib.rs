@@ -7,6 +7,7 @@ pub mod device;
 pub mod tensor;
 pub mod data;
 pub mod cpu;
+pub mod cuda;
 pub mod tape;
 pub mod ops;
 pub mod nn;

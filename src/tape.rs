@@ -5,6 +5,7 @@
 
 use crate::base::{Accumulate, DType, Shape};
 use crate::cpu;
+use crate::cuda;
 use crate::device::Device;
 use crate::tensor::{Slab, Tensor};
 
@@ -104,7 +105,7 @@ impl<'p> Tape<'p> {
         Tape { device: device.clone(), params, grads: None, nodes: vec![], entries: vec![], keep: Keep::Nothing }
     }
 
-    /// A tape whose backward writes the gradient of parameter `i` into part `i` of `grads`.
+    /// A tape whose backward writes the gradient of parameter `i` into part `i` of `grads`, in f32.
     ///
     /// `grads` may have fewer parts than `params`: the parameters beyond them are constants. With `Accumulate::Add` the
     /// gradients of this tape are added to what `grads` holds.
@@ -127,12 +128,17 @@ impl<'p> Tape<'p> {
 
     /// Memory for an output of `shape`, not yet written.
     pub fn output(&self, shape: impl Into<Shape>) -> Tensor {
+        Tensor::new(&self.device, "activations", shape, self.device.activations())
+    }
+
+    /// Memory for f32 numbers that forward leaves to backward, not yet written.
+    pub fn statistics(&self, shape: impl Into<Shape>) -> Tensor {
         Tensor::new(&self.device, "activations", shape, DType::F32)
     }
 
     /// Memory for a gradient of `shape`, not yet written.
     pub fn gradient(&self, shape: impl Into<Shape>) -> Tensor {
-        Tensor::new(&self.device, "gradients", shape, DType::F32)
+        Tensor::new(&self.device, "gradients", shape, self.device.activations())
     }
 
     pub fn value(&self, var: Var) -> &Tensor {
@@ -225,9 +231,7 @@ impl<'p> Tape<'p> {
     pub fn open_zeroed(&mut self, var: Var) -> Tensor {
         let (mut grad, accumulate) = self.open(var);
         if accumulate == Accumulate::Set {
-            match &self.device {
-                Device::Cpu(_) => grad.f32_mut().fill(0.0),
-            }
+            grad.zero();
         }
         grad
     }
@@ -251,6 +255,7 @@ impl<'p> Tape<'p> {
             slot @ Grad::Empty => *slot = Grad::Ready(grad),
             Grad::Ready(sum) => match &self.device {
                 Device::Cpu(cpu) => cpu::add(cpu, sum.f32_mut(), grad.f32()),
+                Device::Cuda(card) => cuda::add(card, sum, &grad),
             },
             Grad::Open => panic!("{var:?} is two inputs of one operation: its gradient would be lost"),
         }
@@ -263,9 +268,7 @@ impl<'p> Tape<'p> {
         let Some(grads) = &mut self.grads else { panic!("an inference tape has no backward") };
         for (i, written) in grads.written.iter().enumerate() {
             if !written {
-                match &self.device {
-                    Device::Cpu(_) => grads.slab.part_mut(i).f32_mut().fill(0.0),
-                }
+                grads.slab.part_mut(i).zero();
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Contiguous device memory with a shape and an element type, and one owner; and slabs that are cut into tensors.
 
 use crate::base::{DType, Element, Result, Shape};
+use crate::device::cuda::{Argument, Cuda};
 use crate::device::{Buffer, Device};
 use std::fmt;
 
@@ -35,6 +36,20 @@ impl Tensor {
         let mut tensor = Tensor::new(device, label, shape, T::DTYPE);
         tensor.write(values);
         tensor
+    }
+
+    /// Memory that a kernel of a card writes and another reads.
+    pub fn workspace(card: &Cuda, shape: impl Into<Shape>, dtype: DType) -> Tensor {
+        let shape = shape.into();
+        let buffer = card.alloc("workspace", shape.len() * dtype.size());
+        Tensor { buffer: buffer.unwrap_or_else(|error| std::panic::panic_any(error)), shape, dtype }
+    }
+
+    /// A second tensor with the same elements.
+    pub fn copied(&self, device: &Device, label: &'static str) -> Tensor {
+        let mut copy = Tensor::new(device, label, self.shape, self.dtype);
+        copy.buffer.copy(&self.buffer);
+        copy
     }
 
     pub fn shape(&self) -> &Shape {
@@ -89,6 +104,11 @@ impl Tensor {
         self.buffer.write(start, values);
     }
 
+    /// Sets every element to zero.
+    pub fn zero(&mut self) {
+        self.buffer.zero();
+    }
+
     /// The elements, on the processor.
     pub fn slice<T: Element>(&self) -> &[T] {
         self.check::<T>();
@@ -118,15 +138,33 @@ impl Tensor {
     }
 }
 
+impl From<&Tensor> for Argument {
+    fn from(tensor: &Tensor) -> Argument {
+        Argument::Pointer(tensor.buffer.address())
+    }
+}
+
+impl From<&mut Tensor> for Argument {
+    fn from(tensor: &mut Tensor) -> Argument {
+        Argument::from(&*tensor)
+    }
+}
+
+impl From<Option<&Tensor>> for Argument {
+    fn from(tensor: Option<&Tensor>) -> Argument {
+        tensor.map_or(Argument::NULL, Argument::from)
+    }
+}
+
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Tensor {:?} {:?}", self.dtype, self.shape)
     }
 }
 
-/// One allocation of f32 cut into tensors, so that an update, a checkpoint or an all-reduce touches it as one array.
+/// One allocation cut into tensors, so that an update, a checkpoint or an all-reduce touches it as one array.
 ///
-/// Every part starts on a 256-byte boundary; the gaps between parts are zero and stay zero.
+/// Every part starts on a multiple of 64 elements; the gaps between parts are zero and stay zero.
 pub struct Slab {
     /// `None` while a kernel has the part out to write it.
     parts: Vec<Option<Tensor>>,
@@ -136,15 +174,20 @@ impl Slab {
     /// Elements to which the start of each part is rounded up.
     const ALIGN: usize = 64;
 
-    /// A slab of zeros with one part for each of `shapes`.
+    /// A slab of f32 zeros with one part for each of `shapes`.
     pub fn zeros(device: &Device, label: &'static str, shapes: &[Shape]) -> Result<Slab> {
-        let padded = |shape: &Shape| shape.len().next_multiple_of(Slab::ALIGN) * DType::F32.size();
+        Slab::typed(device, label, shapes, DType::F32)
+    }
+
+    /// A slab of zeros of `dtype`.
+    pub fn typed(device: &Device, label: &'static str, shapes: &[Shape], dtype: DType) -> Result<Slab> {
+        let padded = |shape: &Shape| shape.len().next_multiple_of(Slab::ALIGN) * dtype.size();
         let mut rest = device.alloc(label, shapes.iter().map(padded).sum())?;
-        rest.slice_mut::<f32>().fill(0.0);
+        rest.zero();
         let mut parts = Vec::with_capacity(shapes.len());
         for shape in shapes {
             let (buffer, tail) = rest.cut(padded(shape));
-            parts.push(Some(Tensor { buffer, shape: *shape, dtype: DType::F32 }));
+            parts.push(Some(Tensor { buffer, shape: *shape, dtype }));
             rest = tail;
         }
         Ok(Slab { parts })
@@ -177,7 +220,29 @@ impl Slab {
         assert!(self.parts[i].replace(part).is_none(), "part {i} was never taken");
     }
 
-    /// The first `parts` parts as one array, gaps included.
+    /// The shapes of the parts.
+    pub fn shapes(&self) -> Vec<Shape> {
+        (0..self.count()).map(|i| *self.part(i).shape()).collect()
+    }
+
+    /// The type of the elements; f32 where there is no part.
+    pub fn dtype(&self) -> DType {
+        self.parts.first().map_or(DType::F32, |_| self.part(0).dtype())
+    }
+
+    /// Elements of the first `parts` parts, gaps included.
+    pub fn elements(&self, parts: usize) -> usize {
+        (0..parts).map(|i| self.padded_len(i)).sum()
+    }
+
+    /// Copies every part of a slab of the same shapes and type.
+    pub fn copy(&mut self, from: &Slab) {
+        for i in 0..self.count() {
+            self.part_mut(i).buffer.copy(&from.part(i).buffer);
+        }
+    }
+
+    /// The first `parts` parts as one array, gaps included, on the processor.
     pub fn flat(&self, parts: usize) -> &[f32] {
         Buffer::joined((0..parts).map(|i| &self.part(i).buffer))
     }
@@ -187,6 +252,12 @@ impl Slab {
         Buffer::joined_mut(
             self.parts[..parts].iter_mut().map(|part| &mut part.as_mut().expect("no part is out").buffer),
         )
+    }
+
+    /// All parts as one array, for a kernel of a card.
+    pub fn argument(&self) -> Argument {
+        let span = Buffer::span((0..self.count()).map(|i| &self.part(i).buffer));
+        span.map_or(Argument::NULL, |(first, _)| Argument::Pointer(first.address()))
     }
 }
 

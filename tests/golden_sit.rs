@@ -10,7 +10,7 @@ use engine::device::Device;
 use engine::nn::ParamStore;
 use engine::nn::sit::{Sit, SitConfig};
 use engine::ops::masked_loss::Target;
-use engine::ops::update::{AdamW, Moments, Update, update};
+use engine::ops::update::{AdamW, Moments, Report, Update, Weights, update};
 use engine::tape::{Keep, Tape};
 use engine::tensor::{Slab, Tensor};
 use half::bf16;
@@ -223,7 +223,6 @@ fn train_as_pytorch(fixture: &Fixture) {
         let mut grads = store.zeros(&device, "test").unwrap();
         let mut moments = Moments::new(&device, &store.weights, &trained, &[]).unwrap();
         let adamw = AdamW {
-            lr: 1e-3,
             beta1: 0.9,
             beta2: 0.999,
             epsilon: 1e-8,
@@ -235,10 +234,11 @@ fn train_as_pytorch(fixture: &Fixture) {
             let error = (loss - expected).abs() / expected;
             assert!(error <= 1e-4, "{}, {losses}: step {step} loses {loss}, not {expected}", fixture.golden["config"]);
             let loss = Tensor::from_slice(&device, "test", [1], &[loss]);
-            let undecayed = store.undecayed();
-            let settings = Update { adamw, clip };
-            let done = update(&device, settings, &loss, &mut store.weights, &grads, &mut moments, &undecayed);
-            assert!(done.applied, "a finite step is applied");
+            let rate = Tensor::from_slice(&device, "test", [1], &[1e-3f32]);
+            let (mut report, settings) = (Report::memory(&device), Update { adamw, clip });
+            let weights = Weights { masters: &mut store.weights, working: store.working.as_mut() };
+            update(&device, settings, &rate, &loss, weights, &grads, &mut moments, &mut report);
+            assert!(Report::read(&report).applied, "a finite step is applied");
         }
     }
 }

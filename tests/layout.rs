@@ -4,12 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The floors, lowest first: a module imports only from those before it.
-const FLOORS: [&str; 15] = [
+const FLOORS: [&str; 16] = [
     "base",
     "device",
     "tensor",
     "data",
     "cpu",
+    "cuda",
     "tape",
     "ops",
     "nn",

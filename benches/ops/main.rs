@@ -104,7 +104,7 @@ impl<'a> Clock<'a> {
     /// Times `work`, which finds cold caches.
     pub fn lap<R>(&mut self, work: impl FnOnce() -> R) -> R {
         if let Some(memory) = &mut self.memory {
-            let Device::Cpu(cpu) = self.device;
+            let Device::Cpu(cpu) = self.device else { panic!("benches run on the processor") };
             self.bandwidth = self.bandwidth.max(memory.pass(cpu));
         }
         let start = Instant::now();
@@ -166,7 +166,7 @@ impl Bench {
         group.sampling_mode(SamplingMode::Flat);
         for &products in products {
             let kind = usize::from(products == DType::BF16);
-            let Device::Cpu(cpu) = &self.device[kind];
+            let Device::Cpu(cpu) = &self.device[kind] else { panic!("benches run on the processor") };
             let mut ready = None;
             let row = |(lap, costs): &(&str, &[Cost])| Row {
                 name: format!("{:28} {:14} {products:?}", format!("{op} {lap}"), size.name()),
@@ -211,7 +211,7 @@ impl Bench {
         }
         delays.sort_by(f64::total_cmp);
         if let Some(delay) = delays.get(delays.len() / 2) {
-            let Device::Cpu(cpu) = &self.device[0];
+            let Device::Cpu(cpu) = &self.device[0] else { panic!("benches run on the processor") };
             let [f32, bf16] = self.peak.map(|peak| peak / 1e9);
             println!(
                 "\n{} threads, {}: {:.1} GB/s, {f32:.0} GFLOP/s on f32, {bf16:.0} on bf16; the fastest of the samples, \
@@ -231,7 +231,7 @@ fn verified<F: FnMut(&mut Clock)>(op: &str, device: &Device, fixture: impl Fn(&D
         run(&mut clock);
         clock.outputs
     };
-    let Device::Cpu(cpu) = device;
+    let Device::Cpu(cpu) = device else { panic!("benches run on the processor") };
     let plain = Cpu::new(NonZero::new(1), cpu.products).expect("a device").with_isa(Isa::Portable);
     let plain = Device::cpu(plain);
     let expected = outputs(&plain, &mut fixture(&plain));

@@ -1,20 +1,20 @@
 use crate::{Bench, F32, Size, random};
 use engine::base::Path;
-use engine::ops::noise::{Batch, Draw, Noise, Noised, Times, cost, noise};
+use engine::ops::noise::{Batch, Noise, Noised, Times, cost, noise};
 
 pub fn bench(bench: &mut Bench, size: Size) {
     let (batch, grid) = (size.batch, size.model().grid);
-    let settings = Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.1, null_label: 1000 };
+    let settings = Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.1, null_label: 1000, seed: 1 };
     let costs = [cost(batch * grid.image())];
     bench.run("noise", size, F32, &[("", &costs)], |device| {
         let device = device.clone();
         let mut data = Batch::new(&device, batch, grid);
         data.x = random(&device, 0, &[batch, grid.channels, grid.height, grid.width]);
-        data.y.slice_mut::<u32>().fill(1);
+        data.y.write(&vec![1u32; batch]);
+        data.place.write(&[2u32, 3]);
         let mut noised = Noised::new(&device, batch, grid, grid.tokens());
         move |clock| {
-            let draw = Draw { seed: 1, step: 2, first: 3 };
-            clock.lap(|| noise(&device, settings, draw, &data, grid, &mut noised));
+            clock.lap(|| noise(&device, settings, &data, grid, &mut noised));
             clock.output(noised.z.f32());
             clock.output(noised.target.f32());
         }

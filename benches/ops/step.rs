@@ -16,8 +16,8 @@ pub fn bench(bench: &mut Bench, size: Size) {
         model,
         batch,
         tokens: grid.tokens(),
-        noise: Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.1, null_label: 1000 },
-        adamw: AdamW { lr: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 },
+        noise: Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.1, null_label: 1000, seed: 1 },
+        adamw: AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 },
         clip: None,
         averages: vec![0.999],
         keep: Keep::Everything,
@@ -39,7 +39,7 @@ pub fn bench(bench: &mut Bench, size: Size) {
         move |clock| {
             let report = clock.lap(|| step.run(count, 1e-4, &images, &labels));
             count += 1;
-            clock.output(&[report.loss, report.norm as f32]);
+            clock.output(&[report.loss, report.norm]);
         }
     });
 }

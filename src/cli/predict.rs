@@ -99,7 +99,7 @@ impl Predict {
         let sign = if opened.model.time == Time::DataAt1 { -1.0 } else { 1.0 };
         let extents = shape.as_slice();
         let Some(target) = &self.target else {
-            let prediction = predict(&device, &opened.sit, &opened.params.weights, &inputs.z, &inputs.t, &inputs.y);
+            let prediction = predict(&device, &opened.sit, opened.params.network(), &inputs.z, &inputs.t, &inputs.y);
             return write_f32(&self.out, &[], &[("prediction", extents, &scaled(&prediction, sign))]);
         };
         let mut target = read(&TensorFile::open(target)?, "target", extents)?;
@@ -121,7 +121,7 @@ impl Predict {
     ) -> Result<(Tensor, Tensor)> {
         let Opened { sit, params, .. } = opened;
         let mut gradients = params.zeros(device, "gradients")?;
-        let mut tape = Tape::training(device, &params.weights, &mut gradients, Accumulate::Set, Keep::Everything);
+        let mut tape = Tape::training(device, params.network(), &mut gradients, Accumulate::Set, Keep::Everything);
         let v = sit.forward(&mut tape, &inputs.z, &inputs.t, &inputs.y, None);
         let mut prediction = images(device, "prediction", inputs.t.len(), sit.config.grid);
         unpatchify(device, sit.config.grid, tape.value(v), &mut prediction);

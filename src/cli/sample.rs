@@ -91,7 +91,7 @@ impl Sample {
         let template = ProgressStyle::with_template("{bar:40} {pos}/{len} images  {eta}").expect("a valid template");
         let bar = ProgressBar::new(count as u64).with_style(template);
         let (images, evaluations) =
-            sample(&device, &opened.sit, &opened.params.weights, &request, &|| false, |done| {
+            sample(&device, &opened.sit, opened.params.network(), &request, &|| false, |done| {
                 bar.set_position(done as u64)
             })?;
         bar.finish_and_clear();

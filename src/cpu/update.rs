@@ -11,7 +11,6 @@
 
 use crate::base::AdamW;
 use crate::device::{Chunks, Cpu, Group};
-use std::ops::Range;
 
 /// Elements of one task; fixed, so that the sums of the norm do not depend on the threads.
 const BLOCK: usize = 16 * 1024;
@@ -48,50 +47,31 @@ pub struct State<'a> {
     pub v: &'a mut [f32],
     /// Each moving average with its decay.
     pub averages: Vec<(&'a mut [f32], f32)>,
-    /// Where weight decay does not reach, ascending.
-    pub undecayed: &'a [Range<usize>],
 }
 
-/// Applies update number `applied` (from 1 on) with the gradient scaled by `clip`.
-pub fn adamw(cpu: &Cpu, hyper: AdamW, applied: u64, clip: f32, state: State) {
-    let power = applied.min(i32::MAX as u64) as i32;
+/// Applies update number `applied` (from 1 on) at learning rate `rate`, with the gradient scaled by `clip`.
+pub fn adamw(cpu: &Cpu, hyper: AdamW, rate: f32, applied: u32, clip: f32, state: State) {
+    let power = applied.min(i32::MAX as u32) as i32;
     let first = 1.0 - f64::from(hyper.beta1).powi(power);
     let second = 1.0 - f64::from(hyper.beta2).powi(power);
     let scales = Scales {
         hyper,
         clip,
-        rate: (f64::from(hyper.lr) / first) as f32,
+        rate: (f64::from(rate) / first) as f32,
         second: (1.0 / second.sqrt()) as f32,
-        decay: hyper.lr * hyper.weight_decay,
+        decay: rate * hyper.weight_decay,
     };
     let (averages, decays): (Vec<_>, Vec<_>) =
         state.averages.into_iter().map(|(average, decay)| (Chunks::new(average, BLOCK), decay)).unzip();
     let parts = (Chunks::new(state.weights, BLOCK), Chunks::new(state.m, BLOCK), Chunks::new(state.v, BLOCK));
     cpu.threads.each((parts, Group(averages)), 1, |i, ((w, m, v), averages)| {
-        let start = i * BLOCK;
-        let g = &state.gradient[start..][..w.len()];
+        let g = &state.gradient[i * BLOCK..][..w.len()];
         moments(cpu.isa(), scales, g, m, v);
-        let mut at = start;
-        while at < start + w.len() {
-            let (decayed, end) = stretch(state.undecayed, at, start + w.len());
-            let here = at - start..end - start;
-            let decay = if decayed { scales.decay } else { 0.0 };
-            weights(cpu.isa(), scales, decay, &mut w[here.clone()], &m[here.clone()], &v[here]);
-            at = end;
-        }
+        weights(cpu.isa(), scales, w, m, v);
         for (average, &decay) in averages.into_iter().zip(&decays) {
             follow(cpu.isa(), average, w, decay);
         }
     });
-}
-
-/// Whether weight decay reaches element `at`, and where that ends, `limit` at most.
-fn stretch(undecayed: &[Range<usize>], at: usize, limit: usize) -> (bool, usize) {
-    match undecayed.iter().find(|range| range.end > at) {
-        Some(range) if range.start <= at => (false, range.end.min(limit)),
-        Some(range) => (true, range.start.min(limit)),
-        None => (true, limit),
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -116,9 +96,9 @@ vectorised! {
         }
     }
 
-    fn weights(s: Scales, decay: f32, w: &mut [f32], m: &[f32], v: &[f32]) {
+    fn weights(s: Scales, w: &mut [f32], m: &[f32], v: &[f32]) {
         for ((w, &m), &v) in w.iter_mut().zip(m).zip(v) {
-            *w -= decay * *w + s.rate * m / (v.sqrt() * s.second + s.hyper.epsilon);
+            *w -= s.decay * *w + s.rate * m / (v.sqrt() * s.second + s.hyper.epsilon);
         }
     }
 

@@ -1,5 +1,7 @@
-use crate::base::{Element, Error, Result};
-use memmap2::{MmapOptions, MmapRaw};
+use super::buffer::Buffer;
+use super::cuda::Driver;
+use super::memory::Memory;
+use crate::base::{Error, Result};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -13,15 +15,15 @@ const GUARD_BYTE: u8 = 0xA5;
 
 /// One slab of memory with a deterministic free list: the same calls give the same addresses.
 ///
-/// The slab reserves addresses for the whole physical memory; the operating system provides pages when they are first
-/// touched. The free list is first fit by address, so a step that allocates and frees in the same order as the last one
-/// gets the same addresses, which is what makes a captured step valid.
+/// The free list is first fit by address, so a step that allocates and frees in the same order as the last one gets the
+/// same addresses, which is what makes a captured step valid.
 pub struct Arena {
     slab: Arc<Slab>,
 }
 
-struct Slab {
-    map: MmapRaw,
+/// The memory of an arena and the book of who holds what.
+pub(super) struct Slab {
+    pub memory: Memory,
     capacity: usize,
     poison: bool,
     book: Mutex<Book>,
@@ -44,18 +46,22 @@ pub struct Holding {
 }
 
 impl Arena {
-    pub(super) fn new() -> Result<Arena> {
-        let capacity = physical_memory().next_multiple_of(ALIGN);
-        let map = MmapOptions::new()
-            .len(capacity)
-            .no_reserve_swap()
-            .map_anon()
-            .map_err(|e| Error::Memory(format!("reserving {} of addresses: {e}", Bytes(capacity))))?;
-        // Large pages spare most of the address translation; where the system has none, nothing is lost.
-        #[cfg(target_os = "linux")]
-        let _ = map.advise(memmap2::Advice::HugePage);
+    /// An arena of the host's memory: it reserves addresses for all that this process may have, and the operating system
+    /// provides pages when they are first touched.
+    pub(super) fn host() -> Result<Arena> {
+        let capacity = available_memory().next_multiple_of(ALIGN);
+        Ok(Arena::over(Memory::host(capacity)?, capacity))
+    }
+
+    /// An arena of `bytes` of a card's memory.
+    pub(super) fn cuda(driver: Arc<dyn Driver>, bytes: usize) -> Result<Arena> {
+        let capacity = bytes / ALIGN * ALIGN;
+        Ok(Arena::over(Memory::cuda(driver, capacity)?, capacity))
+    }
+
+    fn over(memory: Memory, capacity: usize) -> Arena {
         let book = Book { free: BTreeMap::from([(0, capacity)]), ..Book::default() };
-        Ok(Arena { slab: Arc::new(Slab { map: map.into(), capacity, poison: false, book: Mutex::new(book) }) })
+        Arena { slab: Arc::new(Slab { memory, capacity, poison: false, book: Mutex::new(book) }) }
     }
 
     pub(super) fn poison(&mut self) {
@@ -78,13 +84,12 @@ impl Arena {
         book.used += size;
         book.peak = book.peak.max(book.used);
         drop(book);
-        let mut buffer = Buffer { region: Arc::new(Region { slab: slab.clone(), offset, bytes }), offset, bytes };
+        slab.memory.occupy(offset, bytes, label);
         if slab.poison {
-            buffer.bytes_mut().fill(0xFF); // every float of all ones is a NaN
-            // SAFETY: the range was reserved above for this buffer, which does not reach into it.
-            unsafe { buffer.pointer().add(bytes).write_bytes(GUARD_BYTE, size - bytes) };
+            slab.memory.fill(offset, 0xFF, bytes); // every float of all ones is a NaN
+            slab.memory.fill(offset + bytes, GUARD_BYTE, size - bytes);
         }
-        Ok(buffer)
+        Ok(Buffer::new(slab.clone(), offset, bytes))
     }
 
     /// Bytes held now.
@@ -110,11 +115,35 @@ impl Slab {
 
     /// What an allocation takes.
     fn size(&self, bytes: usize) -> usize {
-        let guard = if self.poison { GUARD } else { 0 };
+        let guard = if self.poison || self.memory.checks() { GUARD } else { 0 };
         bytes.saturating_add(guard).max(1).next_multiple_of(ALIGN)
     }
 
-    fn release(&self, offset: usize) -> Holding {
+    /// Whether something was written behind an allocation; only a poisoned arena can tell.
+    fn overrun(&self, offset: usize, bytes: usize) -> bool {
+        let mut guard = [GUARD_BYTE; GUARD];
+        if self.poison {
+            self.memory.read(offset + bytes, &mut guard);
+        }
+        guard != [GUARD_BYTE; GUARD]
+    }
+
+    /// Takes the allocation of `bytes` at `offset` back.
+    ///
+    /// # Panics
+    /// If something was written behind it.
+    pub fn release(&self, offset: usize, bytes: usize) {
+        let overrun = self.overrun(offset, bytes);
+        self.memory.vacate(offset);
+        let Holding { label, .. } = self.forget(offset);
+        // A panic on the way of another would end the process and hide the first.
+        assert!(
+            !overrun || std::thread::panicking(),
+            "a kernel wrote behind an allocation of {bytes} bytes for {label}"
+        );
+    }
+
+    fn forget(&self, offset: usize) -> Holding {
         let mut book = self.book();
         let holding = book.live.remove(&offset).expect("a buffer is released once");
         let size = holding.bytes;
@@ -177,125 +206,17 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// Physical memory in bytes, as the system reports it; 16 GiB where it does not.
-fn physical_memory() -> usize {
+/// What this process may have: the physical memory, or what its control group leaves of it; 16 GiB where the system says
+/// neither.
+fn available_memory() -> usize {
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<usize>().ok();
+    let group = number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
     let kib = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
         line.split_whitespace().nth(1)?.parse::<usize>().ok()
     });
-    kib.map_or(16 << 30, |kib| kib * 1024)
-}
-
-/// A range of an arena with one owner; its memory returns to the arena when it is dropped.
-pub struct Buffer {
-    region: Arc<Region>,
-    offset: usize,
-    bytes: usize,
-}
-
-/// One allocation, held by the buffers it was cut into.
-struct Region {
-    slab: Arc<Slab>,
-    offset: usize,
-    bytes: usize,
-}
-
-impl Region {
-    /// Whether something was written behind the allocation; only a poisoned arena can tell.
-    fn overrun(&self) -> bool {
-        let guard = self.slab.size(self.bytes) - self.bytes;
-        // SAFETY: the guard belongs to this allocation, which has not returned yet, and was written when it was made.
-        let guard =
-            unsafe { std::slice::from_raw_parts(self.slab.map.as_mut_ptr().add(self.offset + self.bytes), guard) };
-        guard.iter().any(|&byte| byte != GUARD_BYTE)
-    }
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        let overrun = self.slab.poison && self.overrun();
-        let Holding { label, .. } = self.slab.release(self.offset);
-        // A panic on the way of another would end the process and hide the first.
-        assert!(
-            !overrun || std::thread::panicking(),
-            "a kernel wrote behind an allocation of {} bytes for {label}",
-            self.bytes
-        );
-    }
-}
-
-impl Buffer {
-    fn pointer(&self) -> *mut u8 {
-        // SAFETY: `offset` lies inside the mapping, by construction in `Arena::alloc` and `Buffer::cut`.
-        unsafe { self.region.slab.map.as_mut_ptr().add(self.offset) }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: the range was handed out once and returns only when every part is dropped, so `&mut self` is the only
-        // access to it. Fresh pages of an anonymous mapping are zero, so every byte is initialised memory.
-        unsafe { std::slice::from_raw_parts_mut(self.pointer(), self.bytes) }
-    }
-
-    /// The buffer as elements of `T`.
-    pub fn slice<T: Element>(&self) -> &[T] {
-        // SAFETY: as for `bytes_mut`, with shared access only.
-        bytemuck::cast_slice(unsafe { std::slice::from_raw_parts(self.pointer(), self.bytes) })
-    }
-
-    /// The buffer as elements of `T`, to write.
-    pub fn slice_mut<T: Element>(&mut self) -> &mut [T] {
-        bytemuck::cast_slice_mut(self.bytes_mut())
-    }
-
-    /// Copies its elements from element `start` on to the host's `out`.
-    pub fn read<T: Element>(&self, start: usize, out: &mut [T]) {
-        out.copy_from_slice(&self.slice()[start..start + out.len()]);
-    }
-
-    /// Copies the host's `values` to its elements from element `start` on.
-    pub fn write<T: Element>(&mut self, start: usize, values: &[T]) {
-        self.slice_mut()[start..start + values.len()].copy_from_slice(values);
-    }
-
-    /// Its place in the arena.
-    pub fn offset(&self) -> usize {
-        self.offset
-    }
-
-    /// Cuts the buffer into a head of `bytes` and the rest; the memory is returned once both are dropped.
-    pub fn cut(self, bytes: usize) -> (Buffer, Buffer) {
-        assert!(bytes <= self.bytes, "a buffer of {} bytes is cut at {bytes}", self.bytes);
-        let rest = Buffer { region: self.region.clone(), offset: self.offset + bytes, bytes: self.bytes - bytes };
-        (Buffer { bytes, ..self }, rest)
-    }
-
-    /// The parts of one allocation, in order and without a gap, as one slice.
-    ///
-    /// # Panics
-    /// If a part does not continue the one before it.
-    pub fn joined<'a, T: Element>(parts: impl Iterator<Item = &'a Buffer>) -> &'a [T] {
-        let (start, bytes) = Buffer::span(parts);
-        // SAFETY: every byte of the span belongs to a part that is borrowed for `'a`.
-        bytemuck::cast_slice(unsafe { std::slice::from_raw_parts(start, bytes) })
-    }
-
-    /// As [`Buffer::joined`], to write.
-    pub fn joined_mut<'a, T: Element>(parts: impl Iterator<Item = &'a mut Buffer>) -> &'a mut [T] {
-        let (start, bytes) = Buffer::span(parts.map(|part| &*part));
-        // SAFETY: every byte of the span belongs to a part that is mutably borrowed for `'a`.
-        bytemuck::cast_slice_mut(unsafe { std::slice::from_raw_parts_mut(start, bytes) })
-    }
-
-    fn span<'a>(mut parts: impl Iterator<Item = &'a Buffer>) -> (*mut u8, usize) {
-        let Some(first) = parts.next() else { return (std::ptr::NonNull::<u64>::dangling().as_ptr().cast(), 0) };
-        let mut bytes = first.bytes;
-        for part in parts {
-            let follows = Arc::ptr_eq(&first.region, &part.region) && first.offset + bytes == part.offset;
-            assert!(follows, "the parts of a slab are neighbours in one allocation");
-            bytes += part.bytes;
-        }
-        (first.pointer(), bytes)
-    }
+    let physical = kib.map_or(16 << 30, |kib| kib * 1024);
+    group.map_or(physical, |group| group.min(physical))
 }
 
 #[cfg(test)]
@@ -304,7 +225,7 @@ mod tests {
 
     #[test]
     fn the_same_calls_give_the_same_addresses() {
-        let arena = Arena::new().unwrap();
+        let arena = Arena::host().unwrap();
         let step = || {
             let a = arena.alloc("a", 1000).unwrap();
             let b = arena.alloc("b", 5000).unwrap();
@@ -321,7 +242,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_names_the_holders() {
-        let arena = Arena::new().unwrap();
+        let arena = Arena::host().unwrap();
         let _held = arena.alloc("weights", 1 << 20).unwrap();
         let error = arena.alloc("activations", 1 << 60).err().unwrap().to_string();
         assert!(error.contains("for activations") && error.contains("1.0 MiB  weights"), "{error}");
@@ -329,7 +250,7 @@ mod tests {
 
     #[test]
     fn poison_is_not_a_number() {
-        let mut arena = Arena::new().unwrap();
+        let mut arena = Arena::host().unwrap();
         arena.poison();
         assert!(arena.alloc("a", 64).unwrap().slice::<f32>().iter().all(|x| x.is_nan()));
     }
@@ -337,11 +258,10 @@ mod tests {
     #[test]
     #[should_panic(expected = "wrote behind an allocation of 60 bytes for gradients")]
     fn a_write_behind_an_allocation_is_found_when_it_is_released() {
-        let mut arena = Arena::new().unwrap();
+        let mut arena = Arena::host().unwrap();
         arena.poison();
         drop(arena.alloc("activations", 60).unwrap());
         let buffer = arena.alloc("gradients", 60).unwrap();
-        // SAFETY: the byte belongs to the guard of this allocation.
-        unsafe { buffer.pointer().add(60).write(0) };
+        arena.slab.memory.fill(buffer.offset() + 60, 0, 1);
     }
 }

@@ -18,7 +18,7 @@ impl Cpu {
     pub fn new(threads: Option<NonZero<usize>>, products: DType) -> Result<Cpu> {
         assert!(matches!(products, DType::F32 | DType::BF16), "matrix products read f32 or bf16, not {products:?}");
         let threads = threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZero::get);
-        Ok(Cpu { threads: Threads::new(threads)?, isa: Isa::detect(), products, arena: Arena::new()? })
+        Ok(Cpu { threads: Threads::new(threads)?, isa: Isa::detect(), products, arena: Arena::host()? })
     }
 
     /// The instruction set in use.

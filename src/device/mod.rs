@@ -4,30 +4,41 @@
 //! write disjoint parts of one slice.
 
 mod arena;
+mod buffer;
 mod cpu;
+pub mod cuda;
 mod isa;
+mod memory;
 mod parts;
 mod threads;
 
-pub use arena::{Arena, Buffer, Holding};
+pub use arena::{Arena, Holding};
+pub use buffer::Buffer;
 pub use cpu::Cpu;
 pub use isa::Isa;
 pub use parts::{Chunks, Columns, Group, Panel, Parts, Triples};
 pub use threads::Threads;
 
-use crate::base::Result;
+use crate::base::{DType, Result};
+use cuda::Cuda;
 use std::sync::Arc;
 
 /// A device that runs the engine's operations. It is passed by handle and is never a global: two may live side by side.
 #[derive(Clone)]
 pub enum Device {
     Cpu(Arc<Cpu>),
+    Cuda(Arc<Cuda>),
 }
 
 impl Device {
     /// The processor, with a fixed number of threads.
     pub fn cpu(cpu: Cpu) -> Device {
         Device::Cpu(Arc::new(cpu))
+    }
+
+    /// A CUDA card.
+    pub fn cuda(cuda: Cuda) -> Device {
+        Device::Cuda(Arc::new(cuda))
     }
 
     /// The device in words: what decides the bits, and the speed.
@@ -37,6 +48,7 @@ impl Device {
                 let threads = cpu.threads.count();
                 format!("cpu, {threads} thread{}, {}", if threads == 1 { "" } else { "s" }, cpu.isa())
             }
+            Device::Cuda(cuda) => cuda.card().name.clone(),
         }
     }
 
@@ -44,6 +56,15 @@ impl Device {
     pub fn arena(&self) -> &Arena {
         match self {
             Device::Cpu(cpu) => &cpu.arena,
+            Device::Cuda(cuda) => &cuda.arena,
+        }
+    }
+
+    /// The type of activations and of their gradients.
+    pub fn activations(&self) -> DType {
+        match self {
+            Device::Cpu(_) => DType::F32,
+            Device::Cuda(cuda) => cuda.activations,
         }
     }
 

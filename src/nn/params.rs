@@ -2,6 +2,7 @@ use super::positions::sincos;
 use crate::base::rng::{Purpose, Stream, uniform};
 use crate::base::{Result, Shape};
 use crate::device::Device;
+use crate::ops::update::{cast, working};
 use crate::tape::Var;
 use crate::tensor::Slab;
 use std::ops::Range;
@@ -46,8 +47,6 @@ pub struct Param {
     pub shape: Shape,
     pub pieces: Vec<Piece>,
     pub init: Init,
-    /// Whether weight decay reaches it.
-    pub decay: bool,
 }
 
 impl Param {
@@ -72,7 +71,7 @@ impl ParamList {
     pub fn stack(&mut self, pieces: Vec<Piece>, shape: impl Into<Shape>, init: Init) -> Var {
         let shape = shape.into();
         assert_eq!(pieces.iter().map(Piece::len).sum::<usize>(), shape.len(), "{pieces:?} do not fill {shape:?}");
-        let param = Param { shape, pieces, init, decay: true };
+        let param = Param { shape, pieces, init };
         assert!(
             !param.trained() || self.params.iter().all(Param::trained),
             "constants come last, so that what is trained is one range of the slab"
@@ -116,7 +115,10 @@ impl ParamList {
 /// The parameters of one model on one device.
 pub struct ParamStore {
     pub list: ParamList,
+    /// The weights in f32.
     pub weights: Slab,
+    /// The weights as products read them, where that is another type; [`ParamStore::round`] makes them.
+    pub working: Option<Slab>,
 }
 
 impl ParamStore {
@@ -146,25 +148,26 @@ impl ParamStore {
             }
             weights.part_mut(i).write(&values);
         }
-        Ok(ParamStore { list, weights })
+        let rounded = working(device, &weights)?;
+        let mut store = ParamStore { list, weights, working: rounded };
+        store.round(device);
+        Ok(store)
+    }
+
+    /// What a tape computes with.
+    pub fn network(&self) -> &Slab {
+        self.working.as_ref().unwrap_or(&self.weights)
+    }
+
+    /// Makes the working weights from the weights, after these were written.
+    pub fn round(&mut self, device: &Device) {
+        if let Some(working) = &mut self.working {
+            cast(device, &self.weights, working);
+        }
     }
 
     /// A slab of zeros laid out as the trained parameters: for gradients, moments and averages.
     pub fn zeros(&self, device: &Device, label: &'static str) -> Result<Slab> {
         Slab::zeros(device, label, &self.list.shapes(self.list.trained()))
-    }
-
-    /// The ranges of the flat slab that weight decay does not reach.
-    pub fn undecayed(&self) -> Vec<Range<usize>> {
-        let mut start = 0;
-        let mut ranges = vec![];
-        for (i, param) in self.list.iter().enumerate().take(self.list.trained()) {
-            let end = start + self.weights.padded_len(i);
-            if !param.decay {
-                ranges.push(start..end);
-            }
-            start = end;
-        }
-        ranges
     }
 }

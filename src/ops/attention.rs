@@ -3,6 +3,7 @@
 use crate::base::{Accumulate, Cost};
 use crate::cpu;
 use crate::cpu::attention::Heads;
+use crate::cuda;
 use crate::device::Device;
 use crate::tape::{Backward, Output, Tape, Var};
 use crate::tensor::Tensor;
@@ -25,9 +26,10 @@ impl Tape<'_> {
         let width = columns / 3;
         let heads = Heads { tokens, heads, width: width / heads };
         let mut out = self.output([batch, tokens, width]);
-        let mut lse = self.output([batch, heads.heads, tokens]);
+        let mut lse = self.statistics([batch, heads.heads, tokens]);
         match self.device() {
             Device::Cpu(cpu) => cpu::attention::forward(cpu, heads, input.f32(), out.f32_mut(), lse.f32_mut()),
+            Device::Cuda(_) => cuda::pending("attention"),
         }
         let [out] = self.push([out], Attention { qkv, heads, lse });
         out
@@ -45,6 +47,7 @@ impl Backward for Attention {
                 let qkv = tape.value(qkv).f32();
                 cpu::attention::backward(cpu, heads, qkv, out.f32(), lse.f32(), dout.f32(), dqkv.f32_mut());
             }
+            Device::Cuda(_) => cuda::pending("attention"),
         }
         tape.close(qkv, dqkv);
     }

@@ -3,6 +3,7 @@
 use crate::base::Cost;
 use crate::cpu;
 use crate::cpu::condition::{FEATURES, Params, Saved};
+use crate::cuda;
 use crate::device::Device;
 use crate::tape::{Backward, Output, Tape, Var};
 use crate::tensor::Tensor;
@@ -72,8 +73,9 @@ impl Tape<'_> {
                 };
                 cpu::condition::forward(cpu, t.f32(), y.u32(), &p, &mut saved, modulation.f32_mut());
             }
+            Device::Cuda(_) => cuda::pending("condition"),
         }
-        let labels = Tensor::from_slice(self.device(), "activations", [batch], y.u32());
+        let labels = y.copied(self.device(), "activations");
         let [modulation] = self.push([modulation], Undo { conditioning, labels, saved });
         modulation
     }
@@ -107,6 +109,7 @@ impl Backward for Undo {
                 let dtable = table.as_mut().map(|table| table.f32_mut());
                 cpu::condition::backward(cpu, labels.u32(), &p, &saved, dmodulation.f32(), &mut d, dtable);
             }
+            Device::Cuda(_) => cuda::pending("condition"),
         }
         for (var, grad) in [
             (conditioning.w0, grads.w0.0),

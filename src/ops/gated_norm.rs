@@ -6,6 +6,7 @@
 use crate::base::{Accumulate, Cost};
 use crate::cpu;
 use crate::cpu::gated_norm::Modulation;
+use crate::cuda;
 use crate::device::Device;
 use crate::tape::{Backward, Output, Tape, Var};
 use crate::tensor::Tensor;
@@ -48,7 +49,7 @@ impl Tape<'_> {
         assert_eq!(s.shape(), b.shape(), "gated_norm: the stream is {:?}, the branch {:?}", s.shape(), b.shape());
         let (tokens, width) = extents(s);
         let [mut gated, mut normed] = [self.output(*s.shape()), self.output(*s.shape())];
-        let mut stats = self.output(s.shape().with_width(2));
+        let mut stats = self.statistics(s.shape().with_width(2));
         match self.device() {
             Device::Cpu(cpu) => cpu::gated_norm::gated_norm(
                 cpu,
@@ -62,6 +63,7 @@ impl Tape<'_> {
                 tokens,
                 width,
             ),
+            Device::Cuda(_) => cuda::pending("gated_norm"),
         }
         let branch = Some(Branch { var: branch, gate });
         self.push([gated, normed], GatedNorm { stream, branch, norm, stats })
@@ -72,12 +74,13 @@ impl Tape<'_> {
 fn normed(tape: &Tape, s: &Tensor, norm: Modulated) -> (Tensor, Tensor) {
     let (tokens, width) = extents(s);
     let mut normed = tape.output(*s.shape());
-    let mut stats = tape.output(s.shape().with_width(2));
+    let mut stats = tape.statistics(s.shape().with_width(2));
     match tape.device() {
         Device::Cpu(cpu) => {
             let modulation = norm.on_cpu(tape, width);
             cpu::gated_norm::norm(cpu, s.f32(), modulation, normed.f32_mut(), stats.f32_mut(), tokens, width);
         }
+        Device::Cuda(_) => cuda::pending("gated_norm"),
     }
     (normed, stats)
 }
@@ -137,6 +140,7 @@ impl Backward for GatedNorm {
                 tokens,
                 width,
             ),
+            Device::Cuda(_) => cuda::pending("gated_norm"),
         }
         tape.close(norm.modulation, dmodulation);
         match branch {

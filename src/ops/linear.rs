@@ -3,6 +3,7 @@
 use crate::base::Cost;
 use crate::cpu;
 use crate::cpu::matmul::{Bias, Matrix, product};
+use crate::cuda;
 use crate::device::Device;
 use crate::tape::{Backward, Output, Tape, Var};
 
@@ -24,6 +25,7 @@ impl Tape<'_> {
                 let w = Matrix::new(tw.f32(), width, inner).transposed();
                 product(cpu, Matrix::new(tx.f32(), rows, inner), w, y.f32_mut(), Bias(tb.f32()));
             }
+            Device::Cuda(_) => cuda::pending("linear"),
         }
         let [y] = self.push([y], Linear { x, w, b });
         y
@@ -46,6 +48,7 @@ impl Backward for Linear {
                 product(cpu, dy_rows.transposed(), x, dw.f32_mut(), set_w);
                 cpu::column_sums(cpu, dy.f32(), rows, width, db.f32_mut(), set_b);
             }
+            Device::Cuda(_) => cuda::pending("linear"),
         }
         tape.close(x, dx);
         tape.close(w, dw);

@@ -2,6 +2,7 @@
 
 use crate::base::{Cost, DType, PatchGrid};
 use crate::cpu;
+use crate::cuda;
 use crate::device::Device;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
@@ -43,6 +44,10 @@ impl Tape<'_> {
                     grid,
                     tokens,
                 );
+            }
+            Device::Cuda(card) => {
+                let Target { values, mask, kept, count, grid } = target;
+                cuda::masked_loss(card, &mut gradient, values, mask, kept, count, grid, &mut loss);
             }
         }
         self.close(v, gradient);

@@ -6,6 +6,7 @@
 use crate::base::Cost;
 use crate::cpu;
 use crate::cpu::matmul::{Bias, GeluBackward, Map, Matrix, product};
+use crate::cuda;
 use crate::device::Device;
 use crate::tape::{Backward, Output, Tape, Var};
 use crate::tensor::Tensor;
@@ -47,6 +48,7 @@ impl Tape<'_> {
                 let w2 = Matrix::new(w2.f32(), width, hidden).transposed();
                 product(cpu, active, w2, y.f32_mut(), Bias(b2.f32()));
             }
+            Device::Cuda(_) => cuda::pending("mlp"),
         }
         let [y] = self.push([y], Undo { x, mlp, pre });
         y
@@ -76,6 +78,7 @@ impl Backward for Undo {
                 product(cpu, dpre_rows.transposed(), Matrix::new(x, rows, width), dw1.f32_mut(), set_w1);
                 cpu::column_sums(cpu, dpre.f32(), rows, hidden, db1.f32_mut(), set_b1);
             }
+            Device::Cuda(_) => cuda::pending("mlp"),
         }
         for (var, grad) in [(x, dx), (mlp.w1, dw1), (mlp.b1, db1), (mlp.w2, dw2), (mlp.b2, db2)] {
             tape.close(var, grad);

@@ -1,9 +1,10 @@
 //! The random part of a training step, and the buffers that it fills.
 
 pub use crate::base::Times;
-pub use crate::base::rng::Draw;
+use crate::base::rng::Draw;
 use crate::base::{Cost, DType, PatchGrid, Path};
 use crate::cpu;
+use crate::cuda;
 use crate::device::Device;
 use crate::tensor::Tensor;
 
@@ -16,6 +17,7 @@ pub struct Noise {
     pub label_dropout: f32,
     /// The label that stands for none.
     pub null_label: u32,
+    pub seed: u64,
 }
 
 /// The data of a step, in fixed buffers.
@@ -24,6 +26,8 @@ pub struct Batch {
     pub x: Tensor,
     /// (B) u32
     pub y: Tensor,
+    /// (2) u32, which draws it gets: the number of the step, and the place of its first sample in the global batch
+    pub place: Tensor,
 }
 
 /// What the network sees and what it is compared with, in fixed buffers.
@@ -48,7 +52,15 @@ impl Batch {
         Batch {
             x: Tensor::new(device, "batch", image, DType::F32),
             y: Tensor::new(device, "batch", [batch], DType::U32),
+            place: Tensor::new(device, "batch", [2], DType::U32),
         }
+    }
+
+    /// Takes the images and labels of step number `step`, from sample `first` of the global batch on.
+    pub fn fill(&mut self, images: &[f32], labels: &[u32], step: u32, first: u32) {
+        self.x.write(images);
+        self.y.write(labels);
+        self.place.write(&[step, first]);
     }
 }
 
@@ -69,11 +81,14 @@ impl Noised {
 }
 
 /// Fills `noised` from `batch`.
-pub fn noise(device: &Device, noise: Noise, draw: Draw, batch: &Batch, grid: PatchGrid, noised: &mut Noised) {
+pub fn noise(device: &Device, noise: Noise, batch: &Batch, grid: PatchGrid, noised: &mut Noised) {
     let Noised { t, y, z, target, kept, count } = noised;
     let tokens = kept.as_ref().map_or(grid.tokens(), |kept| kept.shape().width());
+    let supervised = t.len() * tokens * grid.area() * grid.channels;
     match device {
         Device::Cpu(cpu) => {
+            let &[step, first] = batch.place.u32() else { panic!("noise: the place is {:?}", batch.place) };
+            let draw = Draw { seed: noise.seed, step, first };
             let x = batch.x.f32();
             let (z, target) = (z.f32_mut(), target.f32_mut());
             cpu::noise::noise(cpu, draw, noise.path, noise.times, x, t.f32_mut(), z, target);
@@ -83,7 +98,16 @@ pub fn noise(device: &Device, noise: Noise, draw: Draw, batch: &Batch, grid: Pat
             if let Some(kept) = kept {
                 cpu::noise::keep_tokens(cpu, draw, grid.tokens(), tokens, kept.slice_mut());
             }
-            count.f32_mut()[0] = (batch.y.len() * tokens * grid.area() * grid.channels) as f32;
+            count.f32_mut()[0] = supervised as f32;
+        }
+        Device::Cuda(card) => {
+            let Noise { path, times, label_dropout, null_label, seed } = noise;
+            let draws = (seed, &batch.place);
+            cuda::noise::noise(card, draws, path, times, &batch.x, t, z, target, (count, supervised));
+            cuda::noise::drop_labels(card, draws, label_dropout, null_label, &batch.y, y);
+            if let Some(kept) = kept {
+                cuda::noise::keep_tokens(card, draws, grid.tokens(), kept);
+            }
         }
     }
 }

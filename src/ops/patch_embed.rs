@@ -4,6 +4,7 @@
 
 use crate::base::{Cost, PatchGrid};
 use crate::cpu;
+use crate::cuda;
 use crate::device::Device;
 use crate::tape::{Backward, Output, Tape, Var};
 use crate::tensor::Tensor;
@@ -49,6 +50,7 @@ impl Tape<'_> {
                 let (weight, bias, position) = (weight.f32(), bias.f32(), position.f32());
                 cpu::patch_embed::forward(cpu, patches.f32(), weight, bias, position, kept, tokens, x.f32_mut());
             }
+            Device::Cuda(_) => cuda::pending("patch_embed"),
         }
         let [x] = self.push([x], Undo { embed, patches });
         x
@@ -65,6 +67,7 @@ impl Backward for Undo {
                 let (dweight, dbias) = ((dweight.f32_mut(), set_weight), (dbias.f32_mut(), set_bias));
                 cpu::patch_embed::backward(cpu, dx.f32(), patches.f32(), dweight, dbias);
             }
+            Device::Cuda(_) => cuda::pending("patch_embed"),
         }
         tape.close(embed.weight, dweight);
         tape.close(embed.bias, dbias);

@@ -2,6 +2,7 @@
 
 use crate::base::{Cost, PatchGrid};
 use crate::cpu;
+use crate::cuda;
 use crate::device::Device;
 use crate::tensor::Tensor;
 
@@ -10,6 +11,7 @@ pub fn advance(device: &Device, z: &Tensor, v: &Tensor, step: f32, out: &mut Ten
     assert!(z.len() == v.len() && z.len() == out.len(), "advance: z {:?}, v {:?}, out {:?}", z, v, out);
     match device {
         Device::Cpu(cpu) => cpu::solver::advance(cpu, z.f32(), v.f32(), step, out.f32_mut()),
+        Device::Cuda(card) => cuda::advance(card, z, v, step, out),
     }
 }
 
@@ -21,6 +23,7 @@ pub fn guide(device: &Device, v: &mut Tensor, u: &Tensor, weight: f32, channels:
     );
     match device {
         Device::Cpu(cpu) => cpu::solver::guide(cpu, v.f32_mut(), u.f32(), weight, channels, grid),
+        Device::Cuda(card) => cuda::guide(card, v, u, weight, channels, grid),
     }
 }
 

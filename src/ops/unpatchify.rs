@@ -2,6 +2,7 @@
 
 use crate::base::{Cost, DType, PatchGrid};
 use crate::cpu;
+use crate::cuda;
 use crate::device::Device;
 use crate::tensor::Tensor;
 
@@ -15,6 +16,7 @@ pub fn unpatchify(device: &Device, grid: PatchGrid, tokens: &Tensor, out: &mut T
     assert_eq!(out.len(), batch * grid.image(), "unpatchify: the output is {:?}", out.shape());
     match device {
         Device::Cpu(cpu) => cpu::unpatchify::unpatchify(cpu, grid, tokens.f32(), out.f32_mut()),
+        Device::Cuda(card) => cuda::unpatchify(card, grid, tokens, out),
     }
 }
 

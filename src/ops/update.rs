@@ -1,11 +1,11 @@
-//! The update of all parameters from their gradients.
+//! The update of all parameters at the end of a step, unless the step is not finite.
 
 pub use crate::base::AdamW;
-use crate::base::{Cost, Result, Shape};
+use crate::base::{Cost, DType, Result, Shape};
 use crate::cpu;
+use crate::cuda;
 use crate::device::Device;
 use crate::tensor::{Slab, Tensor};
-use std::ops::Range;
 
 /// What the update remembers from step to step.
 pub struct Moments {
@@ -13,8 +13,8 @@ pub struct Moments {
     pub v: Slab,
     /// Moving averages of the weights.
     pub averages: Vec<Average>,
-    /// Updates applied so far; skipped steps do not count.
-    pub applied: u64,
+    /// (2) u32: the updates applied so far, without skipped steps; and zero, for kernels that count their blocks.
+    pub applied: Tensor,
 }
 
 /// An exponential moving average of the weights.
@@ -27,22 +27,21 @@ pub struct Average {
 impl Moments {
     /// Zero moments, and averages that start at `weights`.
     pub fn new(device: &Device, weights: &Slab, trained: &[Shape], decays: &[f32]) -> Result<Moments> {
-        let all: Vec<Shape> = (0..weights.count()).map(|i| *weights.part(i).shape()).collect();
         let averages = decays.iter().map(|&decay| {
-            let mut average = Slab::zeros(device, "ema", &all)?;
-            average.flat_mut(all.len()).copy_from_slice(weights.flat(all.len()));
+            let mut average = Slab::zeros(device, "ema", &weights.shapes())?;
+            average.copy(weights);
             Ok(Average { weights: average, decay })
         });
         Ok(Moments {
             averages: averages.collect::<Result<_>>()?,
             m: Slab::zeros(device, "moments", trained)?,
             v: Slab::zeros(device, "moments", trained)?,
-            applied: 0,
+            applied: Tensor::from_slice(device, "moments", [2], &[0u32, 0]),
         })
     }
 }
 
-/// How one step updates.
+/// How every step updates.
 #[derive(Clone, Copy, Debug)]
 pub struct Update {
     pub adamw: AdamW,
@@ -50,47 +49,99 @@ pub struct Update {
     pub clip: Option<f32>,
 }
 
-/// What an update did.
-#[derive(Clone, Copy, Debug)]
-pub struct Updated {
+/// The weights of a model.
+pub struct Weights<'a> {
+    /// In f32, what is updated.
+    pub masters: &'a mut Slab,
+    /// What products read, where that is another type.
+    pub working: Option<&'a mut Slab>,
+}
+
+/// Memory for the weights as products of `device` read them; `None` where they read f32.
+pub fn working(device: &Device, weights: &Slab) -> Result<Option<Slab>> {
+    match device.activations() {
+        DType::F32 => Ok(None),
+        dtype => Slab::typed(device, "weights", &weights.shapes(), dtype).map(Some),
+    }
+}
+
+/// Rounds every part of `from` to the type of `to`.
+pub fn cast(device: &Device, from: &Slab, to: &mut Slab) {
+    match device {
+        Device::Cpu(_) => unreachable!("the processor computes with f32"),
+        Device::Cuda(card) => cuda::update::cast(card, from, to),
+    }
+}
+
+/// What a step did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Report {
+    pub loss: f32,
     /// The norm of the gradient before clipping.
-    pub norm: f64,
+    pub norm: f32,
     /// False if loss or norm was not finite: then nothing was touched.
     pub applied: bool,
 }
 
-/// Updates the first `gradients.count()` parts of `weights`, unless `loss` or the norm is not finite.
-///
-/// `undecayed` lists the parts that weight decay does not reach.
+impl Report {
+    /// Memory for a report on `device`.
+    pub fn memory(device: &Device) -> Tensor {
+        Tensor::new(device, "loss", [3], DType::F32)
+    }
+
+    /// Reads what an update wrote; waits for it.
+    pub fn read(report: &Tensor) -> Report {
+        let [loss, norm, applied] = <[f32; 3]>::try_from(report.to_vec()).expect("a report has three numbers");
+        Report { loss, norm, applied: applied != 0.0 }
+    }
+}
+
+/// Updates the first `gradients.count()` parts of the weights at learning rate `rate` (1), unless `loss` (1) or the norm is
+/// not finite, and writes the `report`.
 pub fn update(
     device: &Device,
     update: Update,
+    rate: &Tensor,
     loss: &Tensor,
-    weights: &mut Slab,
+    weights: Weights,
     gradients: &Slab,
     moments: &mut Moments,
-    undecayed: &[Range<usize>],
-) -> Updated {
+    report: &mut Tensor,
+) {
     let parts = gradients.count();
     match device {
         Device::Cpu(cpu) => {
             let gradient = gradients.flat(parts);
             let norm = cpu::update::norm(cpu, gradient);
-            if !norm.is_finite() || !loss.f32()[0].is_finite() {
-                return Updated { norm, applied: false };
+            let loss = loss.f32()[0];
+            let applied = (norm as f32).is_finite() && loss.is_finite();
+            report.write(&[loss, norm as f32, f32::from(applied)]);
+            if !applied {
+                return;
             }
             let clip = update.clip.map_or(1.0, |limit| (f64::from(limit) / norm).min(1.0) as f32);
-            moments.applied += 1;
+            let count = moments.applied.u32()[0] + 1;
+            moments.applied.write(&[count, 0]);
             let state = cpu::update::State {
-                weights: weights.flat_mut(parts),
+                weights: weights.masters.flat_mut(parts),
                 gradient,
                 m: moments.m.flat_mut(parts),
                 v: moments.v.flat_mut(parts),
                 averages: moments.averages.iter_mut().map(|a| (a.weights.flat_mut(parts), a.decay)).collect(),
-                undecayed,
             };
-            cpu::update::adamw(cpu, update.adamw, moments.applied, clip, state);
-            Updated { norm, applied: true }
+            cpu::update::adamw(cpu, update.adamw, rate.f32()[0], count, clip, state);
+        }
+        Device::Cuda(card) => {
+            let state = cuda::update::State {
+                weights: weights.masters,
+                working: weights.working,
+                gradients,
+                m: &mut moments.m,
+                v: &mut moments.v,
+                averages: moments.averages.iter_mut().map(|a| (&mut a.weights, a.decay)).collect(),
+                applied: &mut moments.applied,
+            };
+            cuda::update::update(card, update.adamw, update.clip, rate, loss, state, report);
         }
     }
 }

@@ -1,9 +1,9 @@
-use super::step::{Settings, fill, objective};
+use super::step::{Settings, objective};
 use crate::base::Result;
 use crate::data::Store;
 use crate::device::Device;
 use crate::nn::sit::Sit;
-use crate::ops::noise::{Batch, Draw, Noise, Noised, noise};
+use crate::ops::noise::{Batch, Noise, Noised, noise};
 use crate::tape::Tape;
 use crate::tensor::Slab;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ impl HeldOut {
     pub fn new(store: Arc<Store>, held_out: &[u32], settings: &Settings) -> Option<HeldOut> {
         let count = held_out.len().min(MOST_ROWS);
         let rows: Vec<u32> = (0..count).map(|i| held_out[i * held_out.len() / count]).collect();
-        let noise = Noise { label_dropout: 0.0, ..settings.noise };
+        let noise = Noise { label_dropout: 0.0, seed: 0, ..settings.noise };
         (count > 0).then_some(HeldOut { store, rows, noise, batch: settings.batch, tokens: settings.tokens })
     }
 
@@ -45,10 +45,9 @@ impl HeldOut {
             self.store.read(rows, &mut images)?;
             let labels: Vec<u32> = rows.iter().map(|&row| self.store.label(row)).collect();
             let mut batch = Batch::new(device, rows.len(), grid);
-            fill(&mut batch, &images, &labels);
+            batch.fill(&images, &labels, STEP, (i * self.batch) as u32);
             let mut noised = Noised::new(device, rows.len(), grid, self.tokens);
-            let draw = Draw { seed: 0, step: STEP, first: (i * self.batch) as u32 };
-            noise(device, self.noise, draw, &batch, grid, &mut noised);
+            noise(device, self.noise, &batch, grid, &mut noised);
             let mean = objective(&mut Tape::inference(device, weights), sit, &noised).to_vec::<f32>()[0];
             sum += f64::from(mean) * rows.len() as f64;
         }

@@ -19,7 +19,7 @@ pub struct Metrics {
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(untagged)]
 pub enum Line {
-    Step { step: u64, loss: f32, norm: f64, lr: f32, applied: bool, seconds: f64 },
+    Step { step: u64, loss: f32, norm: f32, lr: f32, applied: bool, seconds: f64 },
     HeldOut { step: u64, held_out_loss: f64 },
 }
 

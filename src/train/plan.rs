@@ -60,9 +60,9 @@ impl Plan {
                 },
                 label_dropout: diffusion.label_dropout as f32,
                 null_label: self.model.classes as u32,
+                seed: train.seed,
             },
             adamw: AdamW {
-                lr: optimizer.lr as f32,
                 beta1: optimizer.betas[0] as f32,
                 beta2: optimizer.betas[1] as f32,
                 epsilon: optimizer.epsilon as f32,

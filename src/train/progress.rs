@@ -55,7 +55,7 @@ pub struct Speed {
     pub steps: u64,
     /// Smoothed; `None` until a step was applied.
     pub loss: Option<f64>,
-    pub norm: f64,
+    pub norm: f32,
     pub lr: f32,
     pub images_per_s: f64,
     pub flops_per_s: f64,

@@ -1,13 +1,13 @@
-use crate::base::{Accumulate, Cost, Result, Shape};
+use crate::base::{Accumulate, Cost, DType, Result, Shape};
 use crate::device::Device;
 use crate::nn::ParamStore;
 use crate::nn::sit::{Sit, SitConfig};
 use crate::ops::masked_loss::Target;
-use crate::ops::noise::{Batch, Draw, Noise, Noised, noise};
-use crate::ops::update::{AdamW, Moments, Update, update};
+use crate::ops::noise::{Batch, Noise, Noised, noise};
+pub use crate::ops::update::Report;
+use crate::ops::update::{AdamW, Moments, Update, Weights, cast, update, working};
 use crate::tape::{Keep, Tape};
 use crate::tensor::{Slab, Tensor};
-use std::ops::Range;
 
 /// What every step of a run has in common.
 #[derive(Clone, Debug)]
@@ -18,12 +18,12 @@ pub struct Settings {
     /// Patches of an image that are kept.
     pub tokens: usize,
     pub noise: Noise,
-    /// With the learning rate after the warm-up.
     pub adamw: AdamW,
     pub clip: Option<f32>,
     /// Decays of the moving averages.
     pub averages: Vec<f32>,
     pub keep: Keep,
+    /// Of the initial weights.
     pub seed: u64,
 }
 
@@ -34,16 +34,6 @@ impl Settings {
     }
 }
 
-/// What a step did.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Report {
-    pub loss: f32,
-    /// The norm of the gradient before clipping.
-    pub norm: f64,
-    /// False if loss or norm was not finite: then nothing was touched.
-    pub applied: bool,
-}
-
 /// A training step in fixed buffers: one call noises a batch, runs forward and backward, and updates.
 pub struct Step {
     pub settings: Settings,
@@ -52,9 +42,13 @@ pub struct Step {
     pub moments: Moments,
     device: Device,
     gradients: Slab,
-    undecayed: Vec<Range<usize>>,
     batch: Batch,
     noised: Noised,
+    /// (1), the learning rate
+    rate: Tensor,
+    report: Tensor,
+    /// The weights that samples are drawn from, as products read them, where that is another type.
+    drawn: Option<Slab>,
 }
 
 impl Step {
@@ -67,9 +61,11 @@ impl Step {
         Ok(Step {
             moments: Moments::new(device, &params.weights, &trained, &settings.averages)?,
             gradients: params.zeros(device, "gradients")?,
-            undecayed: params.undecayed(),
             batch: Batch::new(device, settings.batch, grid),
             noised: Noised::new(device, settings.batch, grid, settings.tokens),
+            rate: Tensor::new(device, "batch", [1], DType::F32),
+            report: Report::memory(device),
+            drawn: working(device, &params.weights)?,
             device: device.clone(),
             settings,
             sit,
@@ -81,31 +77,39 @@ impl Step {
         &self.device
     }
 
-    /// The weights that samples are drawn from: the first moving average, or the weights where there is none.
-    pub fn sampled(&self) -> &Slab {
-        self.moments.averages.first().map_or(&self.params.weights, |average| &average.weights)
+    /// The model that samples are drawn from: with the first moving average, or the weights where there is none.
+    pub fn sampled(&mut self) -> (&Device, &Sit, &Slab) {
+        let average = self.moments.averages.first().map(|average| &average.weights);
+        let weights = match (average, &mut self.drawn) {
+            (None, _) => self.params.network(),
+            (Some(average), None) => average,
+            (Some(average), Some(drawn)) => {
+                cast(&self.device, average, drawn);
+                drawn
+            }
+        };
+        (&self.device, &self.sit, weights)
     }
 
     /// Step number `step`, from 0 on, at learning rate `lr`, on `images` (B, C, H, W) under `labels` (B).
     pub fn run(&mut self, step: u64, lr: f32, images: &[f32], labels: &[u32]) -> Report {
-        let Step { settings, sit, params, moments, device, gradients, undecayed, batch, noised } = self;
-        let grid = settings.model.grid;
-        fill(batch, images, labels);
-        let draw = Draw { seed: settings.seed, step: step as u32, first: 0 };
-        noise(device, settings.noise, draw, batch, grid, noised);
-        let mut tape = Tape::training(device, &params.weights, gradients, Accumulate::Set, settings.keep);
+        self.batch.fill(images, labels, step as u32, 0);
+        self.rate.write(&[lr]);
+        self.compute();
+        Report::read(&self.report)
+    }
+
+    /// The step itself: what happens between buffers of the device.
+    fn compute(&mut self) {
+        let Step { settings, sit, params, moments, device, gradients, batch, noised, rate, report, .. } = self;
+        noise(device, settings.noise, batch, settings.model.grid, noised);
+        let mut tape = Tape::training(device, params.network(), gradients, Accumulate::Set, settings.keep);
         let loss = objective(&mut tape, sit, noised);
         tape.backward();
-        let how = Update { adamw: AdamW { lr, ..settings.adamw }, clip: settings.clip };
-        let done = update(device, how, &loss, &mut params.weights, gradients, moments, undecayed);
-        Report { loss: loss.to_vec()[0], norm: done.norm, applied: done.applied }
+        let how = Update { adamw: settings.adamw, clip: settings.clip };
+        let weights = Weights { masters: &mut params.weights, working: params.working.as_mut() };
+        update(device, how, rate, &loss, weights, gradients, moments, report);
     }
-}
-
-/// Copies a batch of the loader into the buffers of a step.
-pub(super) fn fill(batch: &mut Batch, images: &[f32], labels: &[u32]) {
-    batch.x.write(images);
-    batch.y.write(labels);
 }
 
 /// The loss of the model on what it sees, as the last operation of the tape.
@@ -119,7 +123,7 @@ pub(super) fn objective(tape: &mut Tape, sit: &Sit, noised: &Noised) -> Tensor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{DType, PatchGrid, Path};
+    use crate::base::{PatchGrid, Path};
     use crate::device::Cpu;
     use crate::ops::noise::Times;
 
@@ -129,8 +133,8 @@ mod tests {
             model: SitConfig { grid, depth: 1, width: 8, heads: 2, classes: 2, learn_sigma: false },
             batch: 2,
             tokens: 3,
-            noise: Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.5, null_label: 2 },
-            adamw: AdamW { lr: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 },
+            noise: Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.5, null_label: 2, seed: 3 },
+            adamw: AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 },
             clip: Some(1.0),
             averages: vec![0.5],
             keep: Keep::Everything,
@@ -143,7 +147,7 @@ mod tests {
         let Moments { m, v, averages, applied } = &step.moments;
         let slabs = [&step.params.weights, m, v, &averages[0].weights];
         let parts = slabs.iter().flat_map(|slab| (0..slab.count()).map(|i| slab.part(i)));
-        parts.flat_map(|part| part.to_vec::<f32>()).map(f32::to_bits).chain([*applied as u32]).collect()
+        parts.flat_map(|part| part.to_vec::<f32>()).map(f32::to_bits).chain(applied.to_vec::<u32>()).collect()
     }
 
     #[test]

@@ -112,7 +112,8 @@ impl Trainer {
             let stopped = || done < steps && stop.requested();
             if due
                 && let Some(held_out) = &self.held_out
-                && let Some(loss) = held_out.loss(self.step.device(), &self.step.sit, self.step.sampled(), &stopped)?
+                && let (device, sit, weights) = self.step.sampled()
+                && let Some(loss) = held_out.loss(device, sit, weights, &stopped)?
             {
                 self.metrics.add(Line::HeldOut { step: done, held_out_loss: loss });
                 progress.event(&Event::HeldOut { step: done, loss });
@@ -148,7 +149,7 @@ impl Trainer {
 
         let Report { loss, norm, applied } = report;
         self.state.step += 1;
-        self.state.applied = self.step.moments.applied;
+        self.state.applied += u64::from(applied);
         self.state.skipped_in_a_row = if applied { 0 } else { self.state.skipped_in_a_row + 1 };
         let (step, skipped) = (self.state.step, self.state.skipped_in_a_row);
         self.metrics.add(Line::Step { step, loss, norm, lr, applied, seconds });
@@ -172,7 +173,7 @@ impl Trainer {
 
     /// Draws the picture of this step where one is due and missing. A run does not end for want of a picture, and none
     /// keeps it from stopping.
-    fn draw(&self, progress: &mut Progress, stop: &Stop) {
+    fn draw(&mut self, progress: &mut Progress, stop: &Stop) {
         let (recipe, step) = (&self.run.plan.recipe, self.state.step);
         let every = recipe.sample.every;
         let due = every > 0 && step > 0 && (step.is_multiple_of(every) || step >= recipe.train.steps);
@@ -182,7 +183,8 @@ impl Trainer {
         }
         let request = self.run.plan.samples();
         let stopped = || stop.requested();
-        let drawn = sample(self.step.device(), &self.step.sit, self.step.sampled(), &request, &stopped, |_| {});
+        let (device, sit, weights) = self.step.sampled();
+        let drawn = sample(device, sit, weights, &request, &stopped, |_| {});
         let grid = self.run.plan.model.grid;
         let shape = [request.labels.len(), grid.channels, grid.height, grid.width];
         match drawn.and_then(|(images, _)| write_images(&path, &images, shape)) {

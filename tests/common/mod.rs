@@ -3,18 +3,23 @@
 #![allow(dead_code)] // each test crate uses its own part
 
 mod dual;
+mod emulated;
 
 pub use dual::{Bf16Factors, Dual, Float};
 
+use emulated::Emulated;
+use emulator::Policy;
 use engine::base::rng::{Purpose, Stream};
 use engine::base::{Accumulate, DType, Shape};
+use engine::device::cuda::{Cuda, MODULES};
 use engine::device::{Cpu, Device, Isa};
 use engine::tape::{Backward, Keep, Output, Tape, Var};
-use engine::tensor::Slab;
+use engine::tensor::{Slab, Tensor};
+use half::bf16;
 use std::fmt;
 use std::io::Write;
 use std::num::NonZero;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 /// Standard normals scaled by `scale`; `name` picks the stream.
 pub fn normals(name: u32, len: usize, scale: f32) -> Vec<f32> {
@@ -46,6 +51,49 @@ pub fn cpus(products: DType) -> Vec<(String, Device)> {
         }
     });
     devices
+}
+
+/// Every emulated card with activations of this type; none where the engine was built without nvcc.
+///
+/// Asynchronous work happens as early as it may on one of them, and as late on another.
+pub fn cards(activations: DType) -> Vec<(String, Device)> {
+    static SAID: Once = Once::new();
+    if MODULES.is_empty() {
+        SAID.call_once(|| {
+            let _ = writeln!(std::io::stderr(), "not tested, since the engine was built without nvcc: CUDA kernels");
+        });
+        return vec![];
+    }
+    let kinds: &[_] = match activations {
+        DType::F32 => &[((8, 0), Policy::Lazy)],
+        _ => &[((8, 0), Policy::Eager), ((9, 0), Policy::Lazy)],
+    };
+    let card = |&(capability, policy)| {
+        let cuda = Cuda::new(Arc::new(Emulated::new(capability, policy)), activations).unwrap();
+        (format!("{}, {activations:?}", cuda.card().name), Device::cuda(cuda))
+    };
+    kinds.iter().map(card).collect()
+}
+
+/// Every device that computes with f32 activations.
+pub fn devices() -> Vec<(String, Device)> {
+    cpus(DType::F32).into_iter().chain(cards(DType::F32)).collect()
+}
+
+/// Writes numbers to a tensor of either type of activations.
+pub fn put(tensor: &mut Tensor, values: &[f32]) {
+    match tensor.dtype() {
+        DType::BF16 => tensor.write(&values.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>()),
+        _ => tensor.write(values),
+    }
+}
+
+/// The numbers of a tensor of either type of activations.
+pub fn get(tensor: &Tensor) -> Vec<f32> {
+    match tensor.dtype() {
+        DType::BF16 => tensor.to_vec::<bf16>().into_iter().map(bf16::to_f32).collect(),
+        _ => tensor.to_vec(),
+    }
 }
 
 /// The fastest device, for tests of whole systems.
@@ -130,6 +178,8 @@ pub trait Oracle {
 
 /// Checks an operation on every device against its oracle.
 ///
+/// The devices are the processor with every instruction set, and emulated cards with activations of either type.
+///
 /// - Forward against the oracle in f64; backward, under a random gradient of every output, against the oracle's exact
 ///   derivative (forward-mode dual numbers in f64): along single coordinates, the corners of every array among them, and
 ///   along one direction of random signs, which every coordinate takes part in.
@@ -138,16 +188,20 @@ pub trait Oracle {
 /// - Outputs are NaN before they are written; gradients are checked as first and as later writer; a second run must be the
 ///   same bits, and so must every number of threads.
 pub fn check(oracle: &impl Oracle, inputs: Vec<Input>, graph: impl Fn(&mut Tape, &[Var]) -> Vec<Var>) {
-    let expected = Expected::new(oracle, inputs);
-    expected.check::<f32>(oracle, DType::F32, &graph);
+    let mut expected = Expected::new(oracle, inputs);
+    expected.check::<f32>(oracle, devices(), DType::F32, &graph);
+    expected = expected.rounded(oracle);
+    expected.check::<Bf16Factors>(oracle, cards(DType::BF16), DType::BF16, &graph);
 }
 
 /// As [`check`], for an operation made of products: on devices that multiply in bf16 as well, where the naive operation is
 /// the oracle whose multiplications round their factors to bf16.
 pub fn check_products(oracle: &impl Oracle, inputs: Vec<Input>, graph: impl Fn(&mut Tape, &[Var]) -> Vec<Var>) {
-    let expected = Expected::new(oracle, inputs);
-    expected.check::<f32>(oracle, DType::F32, &graph);
-    expected.check::<Bf16Factors>(oracle, DType::BF16, &graph);
+    let mut expected = Expected::new(oracle, inputs);
+    expected.check::<f32>(oracle, devices(), DType::F32, &graph);
+    expected.check::<Bf16Factors>(oracle, cpus(DType::BF16), DType::BF16, &graph);
+    expected = expected.rounded(oracle);
+    expected.check::<Bf16Factors>(oracle, cards(DType::BF16), DType::BF16, &graph);
 }
 
 /// The inputs of an operation, and what the oracle makes of them in f64.
@@ -166,14 +220,33 @@ impl Expected {
             input.values = normals(i as u32, input.len(), input.scale);
         }
         let outputs = oracle.run::<f64>(&cast(&inputs));
-        let upstream: Vec<_> = (0..).zip(&outputs).map(|(i, out)| normals(100 + i, out.len(), 1.0)).collect();
+        let upstream = (0..).zip(&outputs).map(|(i, out)| normals(100 + i, out.len(), 1.0)).collect();
+        Expected::of(oracle, inputs, upstream)
+    }
+
+    /// The same with every input and every gradient that arrives rounded to bf16, which is how such a device is given them.
+    fn rounded(self, oracle: &impl Oracle) -> Expected {
+        let Expected { mut inputs, mut upstream, .. } = self;
+        let values = inputs.iter_mut().map(|input| &mut input.values).chain(&mut upstream).flatten();
+        values.for_each(|x| *x = bf16::from_f32(*x).to_f32());
+        Expected::of(oracle, inputs, upstream)
+    }
+
+    fn of(oracle: &impl Oracle, inputs: Vec<Input>, upstream: Vec<Vec<f32>>) -> Expected {
+        let outputs = oracle.run::<f64>(&cast(&inputs));
         let probes: Vec<_> = inputs.iter().enumerate().map(|(i, input)| probes(i, input)).collect();
         let derivatives = derivatives::<f64>(oracle, &inputs, &upstream, &probes);
         Expected { inputs, upstream, outputs, probes, derivatives }
     }
 
-    /// Checks every device that multiplies in `products`; `N` are the numbers of the naive operation.
-    fn check<N: Float>(&self, oracle: &impl Oracle, products: DType, graph: &impl Fn(&mut Tape, &[Var]) -> Vec<Var>) {
+    /// Checks devices that multiply in `products`; `N` are the numbers of the naive operation.
+    fn check<N: Float>(
+        &self,
+        oracle: &impl Oracle,
+        devices: Vec<(String, Device)>,
+        products: DType,
+        graph: &impl Fn(&mut Tape, &[Var]) -> Vec<Var>,
+    ) {
         let Expected { inputs, upstream, .. } = self;
         let naive: Vec<Vec<f64>> =
             oracle.run::<N>(&cast(inputs)).into_iter().map(|out| out.into_iter().map(N::to_f64).collect()).collect();
@@ -181,9 +254,13 @@ impl Expected {
         let output_error = output_errors.into_iter().fold(0.0, f64::max);
         let gradient_errors = self.gradient_errors(&derivatives::<N>(oracle, inputs, upstream, &self.probes));
 
-        let mut bits: Vec<(Isa, Ran)> = vec![];
-        for (name, device) in cpus(products) {
-            let Device::Cpu(cpu) = &device;
+        let mut bits: Vec<(Option<Isa>, Ran)> = vec![];
+        for (name, device) in devices {
+            // Cards are to agree with each other, as processors of one instruction set are.
+            let isa = match &device {
+                Device::Cpu(cpu) => Some(cpu.isa()),
+                Device::Cuda(_) => None,
+            };
             let ran = run(&device, inputs, upstream, Accumulate::Set, graph);
             for (i, (out, truth)) in ran.outputs.iter().zip(&self.outputs).enumerate() {
                 assert_eq!(out.len(), truth.len(), "{name}: output {i} has another length than the oracle's");
@@ -218,21 +295,25 @@ impl Expected {
                     let expected = if inputs[i].place == Place::SoleReader { set } else { set + before };
                     let error = (added - expected).abs();
                     // Adding in another order: one rounding of each of the two terms.
+                    let unit = match (inputs[i].place, device.activations()) {
+                        (Place::Node | Place::SoleReader, DType::BF16) => bf16::EPSILON.to_f32(),
+                        _ => f32::EPSILON,
+                    };
                     assert!(
-                        error <= 4.0 * f32::EPSILON * largest.max(before.abs()),
+                        error <= 4.0 * unit * largest.max(before.abs()),
                         "{name}: input {i}: {added} for {expected}"
                     );
                 }
             }
             let again = run(&device, inputs, upstream, Accumulate::Set, graph);
             assert!(again.same_bits(&ran), "{name}: a second run gives other bits");
-            for (isa, other) in &bits {
+            for (other_isa, other) in &bits {
                 assert!(
-                    *isa != cpu.isa() || other.same_bits(&ran),
-                    "{name}: another number of threads gives other bits"
+                    *other_isa != isa || other.same_bits(&ran),
+                    "{name}: another number of threads, or another policy, gives other bits"
                 );
             }
-            bits.push((cpu.isa(), ran));
+            bits.push((isa, ran));
         }
     }
 
@@ -368,7 +449,7 @@ impl Ran {
 
 /// What a gradient holds before an operation adds to it.
 fn prefill(input: usize, len: usize) -> Vec<f32> {
-    normals(200 + input as u32, len, 1.0)
+    normals(200 + input as u32, len, 1.0).into_iter().map(|x| bf16::from_f32(x).to_f32()).collect()
 }
 
 fn run(
@@ -379,17 +460,17 @@ fn run(
     graph: impl Fn(&mut Tape, &[Var]) -> Vec<Var>,
 ) -> Ran {
     let shapes: Vec<Shape> = inputs.iter().map(|input| Shape::new(&input.shape)).collect();
-    let mut params = Slab::zeros(device, "test", &shapes).unwrap();
+    let mut params = Slab::typed(device, "test", &shapes, device.activations()).unwrap();
     let trained = inputs.iter().take_while(|input| input.place != Place::Constant).count();
     let mut grads = Slab::zeros(device, "test", &shapes[..trained]).unwrap();
     for (i, input) in inputs.iter().enumerate() {
-        params.part_mut(i).f32_mut().copy_from_slice(&input.values);
+        put(params.part_mut(i), &input.values);
         if i >= trained {
             continue;
         }
         // As first writer an operation finds NaN here and must overwrite it.
         let before = if accumulate == Accumulate::Set { vec![f32::NAN; input.len()] } else { prefill(i, input.len()) };
-        grads.part_mut(i).f32_mut().copy_from_slice(&before);
+        grads.part_mut(i).write(&before);
     }
     let mut tape = Tape::training(device, &params, &mut grads, accumulate, Keep::Everything);
     let vars: Vec<Var> = (0..inputs.len())
@@ -403,15 +484,15 @@ fn run(
         .collect();
     let outputs = graph(&mut tape, &vars);
     assert_eq!(outputs.len(), upstream.len(), "the graph has as many outputs as the oracle");
-    let values = outputs.iter().map(|&out| tape.value(out).f32().to_vec()).collect();
+    let values = outputs.iter().map(|&out| get(tape.value(out))).collect();
     for (i, (&out, upstream)) in outputs.iter().zip(upstream).enumerate() {
         let mut grad = tape.gradient(*tape.value(out).shape());
         assert_eq!(grad.len(), upstream.len(), "output {i} has another length than the oracle's");
-        grad.f32_mut().copy_from_slice(upstream);
+        put(&mut grad, upstream);
         tape.close(out, grad);
     }
     tape.backward();
-    let gradients = (0..trained).map(|i| grads.part(i).f32().to_vec()).collect();
+    let gradients = (0..trained).map(|i| grads.part(i).to_vec()).collect();
     Ran { outputs: values, gradients }
 }
 
@@ -423,18 +504,17 @@ fn leaf(tape: &mut Tape, param: Var, accumulate: Accumulate, place: Place) -> Va
         fn backward(self: Box<Self>, outputs: Vec<Output>, tape: &mut Tape) {
             let from = Output::only_grad(outputs);
             let (mut to, _) = tape.open(self.0);
-            to.f32_mut().copy_from_slice(from.f32());
+            to.write(&get(&from));
             tape.close(self.0, to);
         }
     }
-    let mut value = tape.output(*tape.value(param).shape());
-    value.f32_mut().copy_from_slice(tape.value(param).f32());
+    let value = tape.value(param).copied(tape.device(), "test");
     let [node] = tape.push([value], Leaf(param));
     if accumulate == Accumulate::Add && place == Place::Node {
         let Var::Param(i) = param else { unreachable!("a leaf is made of a parameter") };
         let mut grad = tape.gradient(*tape.value(param).shape());
         let before = prefill(i as usize, grad.len());
-        grad.f32_mut().copy_from_slice(&before);
+        put(&mut grad, &before);
         tape.close(node, grad);
     }
     node

@@ -1,11 +1,16 @@
-use crate::common::{cpus, normals};
+use crate::common::{cards, devices, get, normals, put};
 use engine::base::{DType, PatchGrid};
-use engine::device::Device;
+use engine::device::{Device, Isa};
 use engine::ops::masked_loss::Target;
 use engine::tape::{Backward, Output, Tape};
 use engine::tensor::{Slab, Tensor};
 use std::cell::RefCell;
 use std::rc::Rc;
+
+/// A number that both types of activations hold.
+fn round(x: f32) -> f32 {
+    half::bf16::from_f32(x).to_f32()
+}
 
 /// Loss and gradient, element by element.
 fn naive(v: &[f32], u: &[f32], mask: &[f32], kept: &[u32], grid: PatchGrid, tokens: usize) -> (f64, Vec<f64>) {
@@ -35,15 +40,17 @@ fn ours(device: &Device, v: &[f32], shape: [usize; 3], target: Target) -> (f32, 
     struct Catch(Rc<RefCell<Vec<f32>>>);
     impl Backward for Catch {
         fn backward(self: Box<Self>, outputs: Vec<Output>, _: &mut Tape) {
-            *self.0.borrow_mut() = Output::only_grad(outputs).f32().to_vec();
+            *self.0.borrow_mut() = get(&Output::only_grad(outputs));
         }
     }
     let (params, mut grads) = (Slab::zeros(device, "test", &[]).unwrap(), Slab::zeros(device, "test", &[]).unwrap());
     let mut tape =
         Tape::training(device, &params, &mut grads, engine::base::Accumulate::Set, engine::tape::Keep::Everything);
     let caught = Rc::default();
-    let [v] = tape.push([Tensor::from_slice(device, "test", shape, v)], Catch(Rc::clone(&caught)));
-    let loss = tape.masked_loss(v, target).f32()[0];
+    let mut prediction = tape.output(shape);
+    put(&mut prediction, v);
+    let [v] = tape.push([prediction], Catch(Rc::clone(&caught)));
+    let loss = tape.masked_loss(v, target).to_vec()[0];
     tape.backward();
     (loss, caught.take())
 }
@@ -59,12 +66,12 @@ fn loss_and_gradient_match_the_naive_ones() {
     for (tokens, kept) in [(6, &all), (3, &some)] {
         for channels in [3, 6] {
             let shape = [2, tokens, grid.area() * channels];
-            let v = normals(3, shape.iter().product(), 1.0);
+            let v: Vec<f32> = normals(3, shape.iter().product(), 1.0).into_iter().map(round).collect();
             for (name, mask) in [("everything", &ones), ("some", &sparse), ("nothing", &none)] {
                 let (loss, gradient) = naive(&v, &u, mask, kept, grid, tokens);
                 let count: f64 = kept.iter().enumerate().map(|(r, &p)| supervised(mask, r / tokens, p, grid)).sum();
                 let mut bits = vec![];
-                for (device_name, device) in cpus(DType::F32) {
+                for (device_name, device) in devices().into_iter().chain(cards(DType::BF16)) {
                     let new = |shape: &[usize], values: &[f32]| {
                         Tensor::from_slice(&device, "test", engine::base::Shape::new(shape), values)
                     };
@@ -83,13 +90,22 @@ fn loss_and_gradient_match_the_naive_ones() {
                     // the mask times it, the difference, and their product. A term of the loss rounds the difference's
                     // second factor and product as well, then in the sum of its row, and the loss once more at its end.
                     let terms = (grid.area() * grid.channels) as i32;
-                    let close = |a: f32, b: f64, roundings: i32| {
-                        let bound = (1.0 + f64::from(f32::EPSILON) / 2.0).powi(roundings) - 1.0;
-                        (f64::from(a) - b).abs() <= bound * b.abs()
+                    // A gradient in bf16 is rounded to it at the end.
+                    let close = |a: f32, b: f64, roundings: i32, last: f32| {
+                        let bound =
+                            (1.0 + f64::from(f32::EPSILON) / 2.0).powi(roundings) * (1.0 + f64::from(last) / 2.0);
+                        (f64::from(a) - b).abs() <= (bound - 1.0) * b.abs()
                     };
-                    assert!(close(our_loss, loss, terms + 6), "{device_name}, {name}: loss {our_loss}, not {loss}");
+                    let unit = match device.activations() {
+                        DType::BF16 => half::bf16::EPSILON.to_f32(),
+                        _ => 0.0,
+                    };
+                    assert!(
+                        close(our_loss, loss, terms + 6, 0.0),
+                        "{device_name}, {name}: loss {our_loss}, not {loss}"
+                    );
                     for (i, (&a, &b)) in our_gradient.iter().zip(&gradient).enumerate() {
-                        assert!(close(a, b, 4), "{device_name}, {name}: gradient {i} is {a}, not {b}");
+                        assert!(close(a, b, 4, unit), "{device_name}, {name}: gradient {i} is {a}, not {b}");
                     }
                     let to_bits = |loss: f32, gradient: &[f32]| {
                         (loss.to_bits(), gradient.iter().map(|x| x.to_bits()).collect::<Vec<_>>())
@@ -97,11 +113,15 @@ fn loss_and_gradient_match_the_naive_ones() {
                     let first = to_bits(our_loss, &our_gradient);
                     let (again_loss, again_gradient) = ours(&device, &v, shape, target);
                     assert!(first == to_bits(again_loss, &again_gradient), "{device_name}, {name}: a second run");
-                    let Device::Cpu(cpu) = &device;
-                    for (isa, other) in &bits {
-                        assert!(*isa != cpu.isa() || *other == first, "{device_name}, {name}: the number of threads");
+                    let isa: Option<Isa> = match &device {
+                        Device::Cpu(cpu) => Some(cpu.isa()),
+                        Device::Cuda(_) => None,
+                    };
+                    let kind = (isa, device.activations());
+                    for (other_kind, other) in &bits {
+                        assert!(*other_kind != kind || *other == first, "{device_name}, {name}: the number of threads");
                     }
-                    bits.push((cpu.isa(), first));
+                    bits.push((kind, first));
                     if name == "nothing" {
                         assert!(our_loss == 0.0 && our_gradient.iter().all(|&g| g == 0.0), "nothing is zero");
                     }

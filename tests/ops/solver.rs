@@ -1,4 +1,4 @@
-use crate::common::{cpus, normals};
+use crate::common::{devices, normals};
 use engine::base::{DType, PatchGrid};
 use engine::ops::solver::{advance, guide};
 use engine::tensor::Tensor;
@@ -13,11 +13,11 @@ fn an_advance_is_a_step_along_the_velocity() {
     // The last length crosses the blocks in which a device works.
     for n in [1, 33, 40_001] {
         let (z, v, step) = (normals(0, n, 1.0), normals(1, n, 1.0), -0.3f32);
-        for (name, device) in cpus(DType::F32) {
+        for (name, device) in devices() {
             let [tz, tv] = [&z, &v].map(|x| Tensor::from_slice(&device, "test", [n], x));
             let mut out = Tensor::new(&device, "test", [n], DType::F32);
             advance(&device, &tz, &tv, step, &mut out);
-            for ((&out, &z), &v) in out.f32().iter().zip(&z).zip(&v) {
+            for ((&out, &z), &v) in out.to_vec::<f32>().iter().zip(&z).zip(&v) {
                 let (z, change) = (f64::from(z), f64::from(step) * f64::from(v));
                 assert!(close(out, z + change, z.abs() + change.abs()), "{name}: {out} for {z} + {change}");
             }
@@ -32,10 +32,10 @@ fn guidance_moves_the_first_channels_away_from_the_unconditional_prediction() {
     let n = batch * grid.image();
     let (v, u) = (normals(0, n, 1.0), normals(1, n, 1.0));
     for channels in 0..=grid.channels {
-        for (name, device) in cpus(DType::F32) {
+        for (name, device) in devices() {
             let [mut tv, tu] = [&v, &u].map(|x| Tensor::from_slice(&device, "test", [n], x));
             guide(&device, &mut tv, &tu, weight, channels, grid);
-            for (i, &guided) in tv.f32().iter().enumerate() {
+            for (i, &guided) in tv.to_vec::<f32>().iter().enumerate() {
                 if i / pixels % grid.channels >= channels {
                     assert_eq!(guided, v[i], "{name}: channel {} keeps v", i / pixels % grid.channels);
                     continue;

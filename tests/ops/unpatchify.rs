@@ -1,4 +1,4 @@
-use crate::common::{cpus, normals};
+use crate::common::{cards, devices, get, normals, put};
 use engine::base::{DType, PatchGrid};
 use engine::ops::unpatchify::{images, unpatchify};
 use engine::tensor::Tensor;
@@ -9,12 +9,15 @@ fn every_pixel_comes_from_its_token_and_a_second_half_of_channels_is_left_out() 
     let (batch, across) = (2, grid.width / grid.patch);
     for outputs in [grid.channels, 2 * grid.channels] {
         let width = grid.area() * outputs;
-        let x = normals(0, batch * grid.tokens() * width, 1.0);
-        for (name, device) in cpus(DType::F32) {
-            let tokens = Tensor::from_slice(&device, "test", [batch, grid.tokens(), width], &x);
+        let drawn = normals(0, batch * grid.tokens() * width, 1.0);
+        for (name, device) in devices().into_iter().chain(cards(DType::BF16)) {
+            let mut tokens = Tensor::new(&device, "test", [batch, grid.tokens(), width], device.activations());
+            put(&mut tokens, &drawn);
+            let x = get(&tokens);
             let mut out = images(&device, "test", batch, grid);
             unpatchify(&device, grid, &tokens, &mut out);
-            let mut pixels = out.f32().iter();
+            let out = out.to_vec::<f32>();
+            let mut pixels = out.iter();
             for b in 0..batch {
                 for (c, y, x_at) in places(grid) {
                     let token = b * grid.tokens() + y / grid.patch * across + x_at / grid.patch;

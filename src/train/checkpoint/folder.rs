@@ -177,7 +177,11 @@ pub fn restore(folder: &Path, state: &State, step: &mut Step) -> Result<()> {
     let optimizer = open(OPTIMIZER)?;
     tensors::read(&optimizer, list, trained, "m.", &mut moments.m)?;
     tensors::read(&optimizer, list, trained, "v.", &mut moments.v)?;
-    moments.applied = state.applied;
+    let applied = u32::try_from(state.applied);
+    let applied = applied.map_err(|_| bad(&folder.join(STATE), format_args!("{} applied steps", state.applied)))?;
+    moments.applied.write(&[applied, 0]);
+    let device = step.device().clone();
+    step.params.round(&device);
     Ok(())
 }
 

@@ -71,6 +71,7 @@ pub fn open(
     let mut params = ParamStore::new(device, list, 0)?;
     let list = params.list.clone();
     tensors::read(&tensors, &list, list.iter().count(), "", &mut params.weights)?;
+    params.round(device);
     Ok(Opened { model, sit, params, recipe: state.map(|state| state.config), file })
 }
 

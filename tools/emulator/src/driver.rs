@@ -162,6 +162,26 @@ impl Device {
         Ok(base)
     }
 
+    /// Addresses for `bytes` bytes, of which [`Device::alloc_at`] gives out parts: the slab of a program that manages its own
+    /// memory. An access to what is not given out is a fault.
+    pub fn reserve(&mut self, bytes: usize) -> u64 {
+        self.global.reserve(bytes)
+    }
+
+    /// As [`Device::alloc`], at an address of reserved memory.
+    pub fn alloc_at(&mut self, base: u64, name: &str, bytes: usize) -> Result<()> {
+        let free = self.config.memory - self.used;
+        if bytes > free {
+            return Err(Error::OutOfMemory { name: name.into(), bytes, free });
+        }
+        if !self.global.alloc_at(base, name, bytes) {
+            return invalid(format!("address {base:#x}, {bytes} bytes for {name}: another allocation is in the way"));
+        }
+        self.used += bytes;
+        self.sizes.insert(base, bytes);
+        Ok(())
+    }
+
     pub fn free(&mut self, base: u64) -> Result<()> {
         if !self.global.free(base) {
             return invalid(format!("address {base:#x}: no allocation starts there, or it is freed"));

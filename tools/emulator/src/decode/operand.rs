@@ -73,6 +73,9 @@ impl Lower<'_> {
                 self.effects.reads.push(reg.0);
                 Ok(self.slot_of(*reg))
             }
+            // A mask that nothing writes stays false.
+            Operand::Int(0) if ty == Ty::Pred => Ok(self.new_mask()),
+            Operand::Int(_) if ty == Ty::Pred => Ok(self.truth()),
             Operand::Int(_) | Operand::F32(_) | Operand::F64(_) => {
                 let value = self.literal(operand, ty)?;
                 Ok(self.constant(value))

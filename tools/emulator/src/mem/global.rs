@@ -15,6 +15,8 @@ pub struct Allocation {
     pub base: u64,
     pub block: Block,
     pub freed: bool,
+    /// Bytes, also once it is freed.
+    size: usize,
     /// Sectors that this launch has read or written.
     pub touched: Touched,
 }
@@ -37,16 +39,33 @@ impl Default for Global {
 impl Global {
     /// A fresh allocation of poison, aligned to 256 bytes like the driver's.
     pub fn alloc(&mut self, name: &str, size: usize) -> u64 {
+        let base = self.reserve(size);
+        self.insert(Allocation::new(name, base, size));
+        base
+    }
+
+    /// Addresses that no allocation gets unless it is put there.
+    pub fn reserve(&mut self, size: usize) -> u64 {
         let base = self.next;
         self.next = (base + size as u64 + GAP).next_multiple_of(256);
-        self.allocations.push(Allocation {
-            name: name.to_string(),
-            base,
-            block: Block::new(size),
-            freed: false,
-            touched: Touched::new(size),
-        });
         base
+    }
+
+    /// A fresh allocation of poison inside reserved addresses, in place of freed ones; false if a live one is in the way.
+    pub fn alloc_at(&mut self, base: u64, name: &str, size: usize) -> bool {
+        let end = base + size as u64;
+        let from = self.allocations.partition_point(|a| a.end() <= base && a.base < base);
+        let to = from + self.allocations[from..].partition_point(|a| a.base < end);
+        if self.allocations[from..to].iter().any(|a| !a.freed) {
+            return false;
+        }
+        self.allocations.splice(from..to, [Allocation::new(name, base, size)]);
+        true
+    }
+
+    fn insert(&mut self, allocation: Allocation) {
+        let at = self.allocations.partition_point(|a| a.base < allocation.base);
+        self.allocations.insert(at, allocation);
     }
 
     /// The allocation that an address lies in or, failing that, lies closest behind.
@@ -90,6 +109,16 @@ impl Global {
 }
 
 impl Allocation {
+    fn new(name: &str, base: u64, size: usize) -> Self {
+        let touched = Touched::new(size);
+        Self { name: name.to_string(), base, block: Block::new(size), freed: false, size, touched }
+    }
+
+    /// Just behind its last byte, also once it is freed.
+    fn end(&self) -> u64 {
+        self.base + self.size as u64
+    }
+
     #[inline]
     fn holds(&self, address: u64, size: usize) -> bool {
         let length = self.block.bytes.len();

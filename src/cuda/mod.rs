@@ -1,0 +1,43 @@
+//! The operations on a CUDA card, one file each: the launches of `kernels/`.
+//!
+//! A launch returns at once; what is asked for happens in order. Workspace taken from the arena may be dropped as soon as its
+//! last kernel was launched, since whoever gets the memory next asks later.
+
+mod masked_loss;
+pub mod noise;
+mod solver;
+mod sums;
+mod unpatchify;
+pub mod update;
+
+pub use masked_loss::masked_loss;
+pub use solver::{advance, guide};
+pub use sums::add;
+pub use unpatchify::unpatchify;
+
+use crate::base::{Error, PatchGrid};
+use crate::device::cuda::{Argument, Cuda, Grid};
+
+/// Threads of a block that works element by element.
+const THREADS: usize = 256;
+
+/// A grid for a loop over `count` elements, of which a thread takes one after another: enough blocks to fill the card, and
+/// no more than there is work for.
+fn stride(card: &Cuda, count: usize) -> Grid {
+    let resident = 8 * card.card().multiprocessors;
+    Grid::new(count.div_ceil(THREADS).clamp(1, resident), THREADS)
+}
+
+/// Refuses an operation whose kernels are not written yet.
+pub fn pending(operation: &str) -> ! {
+    std::panic::panic_any(Error::Device(format!("{operation}: it has no CUDA kernel yet; give --device cpu")))
+}
+
+fn count(elements: usize) -> Argument {
+    Argument::U64(elements as u64)
+}
+
+/// A grid of patches, as kernels take it.
+fn grid_arguments(grid: PatchGrid) -> [Argument; 4] {
+    [grid.channels, grid.height, grid.width, grid.patch].map(Argument::from)
+}

@@ -1,0 +1,134 @@
+//! A CUDA card: its driver, its memory and the kernels of `kernels/`.
+
+mod driver;
+mod embedded;
+mod nvidia;
+
+pub use driver::{Argument, Card, Driver, Function, Graph, Grid, Image, Loaded, Module};
+pub use embedded::{MODULES, TOOLKIT, module};
+pub use nvidia::Nvidia;
+
+use super::memory::or_throw;
+use super::{Arena, Buffer};
+use crate::base::{DType, Error, Result};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+/// Memory of the card that is left to the driver, to its modules and to others.
+const SPARED: usize = 512 << 20;
+
+/// A card as a device: one stream, one arena, and the kernels it has been asked for.
+pub struct Cuda {
+    driver: Arc<dyn Driver>,
+    pub(super) arena: Arena,
+    /// The type of activations, of their gradients and of the weights that products read: `BF16`, or `F32`. Everything
+    /// else is f32.
+    pub activations: DType,
+    kernels: Mutex<HashMap<&'static str, Function>>,
+    modules: Mutex<HashMap<&'static str, Loaded>>,
+}
+
+/// A kernel: its file in `kernels/`, and its name there.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel {
+    pub module: &'static str,
+    pub name: &'static str,
+}
+
+impl Cuda {
+    /// The card behind `driver`, with activations of `activations`.
+    pub fn new(driver: Arc<dyn Driver>, activations: DType) -> Result<Cuda> {
+        assert!(matches!(activations, DType::F32 | DType::BF16), "activations are f32 or bf16, not {activations:?}");
+        let Card { name, capability, .. } = driver.card();
+        if *capability < (8, 0) {
+            let (major, minor) = capability;
+            return Err(Error::Device(format!(
+                "{name}: its compute capability {major}.{minor} is below 8.0, the least that the kernels run on; give \
+                 --device cpu"
+            )));
+        }
+        let free = driver.free_memory()?;
+        let arena = Arena::cuda(driver.clone(), free.saturating_sub(SPARED))?;
+        Ok(Cuda { driver, arena, activations, kernels: Mutex::default(), modules: Mutex::default() })
+    }
+
+    pub fn card(&self) -> &Card {
+        self.driver.card()
+    }
+
+    /// `bytes` of uninitialised memory, accounted under `label`.
+    pub fn alloc(&self, label: &'static str, bytes: usize) -> Result<Buffer> {
+        self.arena.alloc(label, bytes)
+    }
+
+    /// Launches a kernel.
+    ///
+    /// # Panics
+    /// If the driver refuses: what is thrown is the [`Error`], with the kernel's name.
+    pub fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) {
+        let named = |error: Error| Error::Device(format!("{}: {error}", kernel.name));
+        let launched = self.function(kernel).and_then(|function| self.driver.launch(function, grid, arguments));
+        or_throw(launched.map_err(named));
+    }
+
+    fn function(&self, kernel: Kernel) -> Result<Function> {
+        let mut kernels = self.kernels.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(&function) = kernels.get(kernel.name) {
+            return Ok(function);
+        }
+        let mut modules = self.modules.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let loaded = match modules.get(kernel.module) {
+            Some(&loaded) => loaded,
+            None => {
+                let loaded = self.driver.load(module(kernel.module)?)?;
+                modules.insert(kernel.module, loaded);
+                loaded
+            }
+        };
+        let function = self.driver.function(loaded, kernel.name)?;
+        kernels.insert(kernel.name, function);
+        Ok(function)
+    }
+
+    /// Waits until everything asked for has happened.
+    pub fn synchronize(&self) -> Result<()> {
+        self.driver.synchronize()
+    }
+}
+
+/// The two kernels of one operation: on f32 and on bf16 activations.
+#[derive(Clone, Copy, Debug)]
+pub struct Typed {
+    pub f32: Kernel,
+    pub bf16: Kernel,
+}
+
+impl Typed {
+    /// The kernel for activations of `dtype`.
+    pub fn of(self, dtype: DType) -> Kernel {
+        match dtype {
+            DType::F32 => self.f32,
+            DType::BF16 => self.bf16,
+            _ => panic!("activations are f32 or bf16, not {dtype:?}"),
+        }
+    }
+}
+
+/// `kernel!("file", "name")`: a kernel that has one type.
+#[macro_export]
+macro_rules! kernel {
+    ($module:expr, $name:expr) => {
+        $crate::device::cuda::Kernel { module: $module, name: $name }
+    };
+}
+
+/// `kernels!("file", "name")`: the kernels `name_f32` and `name_bf16`.
+#[macro_export]
+macro_rules! kernels {
+    ($module:literal, $name:literal) => {
+        $crate::device::cuda::Typed {
+            f32: $crate::kernel!($module, concat!($name, "_f32")),
+            bf16: $crate::kernel!($module, concat!($name, "_bf16")),
+        }
+    };
+}

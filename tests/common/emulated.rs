@@ -1,0 +1,195 @@
+//! A CUDA card that is emulated: the very PTX that ships, run by `tools/emulator` under every check.
+
+use emulator::{Checks, Config, Launch, Policy};
+use engine::base::{Error, Result};
+use engine::device::cuda::{Argument, Card, Driver, Function, Graph, Grid, Loaded, Module};
+use std::sync::Mutex;
+
+/// Bytes of addresses, of which only what is used takes memory.
+const MEMORY: usize = 8 << 30;
+
+/// An emulated card of one compute capability.
+pub struct Emulated {
+    card: Card,
+    state: Mutex<State>,
+}
+
+struct State {
+    device: emulator::Device,
+    modules: Vec<emulator::Module>,
+    functions: Vec<emulator::Function>,
+    graphs: Vec<Option<Vec<Call>>>,
+    recording: Option<Vec<Call>>,
+}
+
+/// What a captured step asks for.
+#[derive(Clone)]
+enum Call {
+    Occupy { address: u64, bytes: usize, label: &'static str },
+    Vacate { address: u64 },
+    Fill { to: u64, value: u8, bytes: usize },
+    Copy { to: u64, from: u64, bytes: usize },
+    Launch { function: Function, grid: Grid, arguments: Vec<Argument> },
+}
+
+impl Emulated {
+    pub fn new(capability: (u32, u32), policy: Policy) -> Emulated {
+        let config = Config { checks: Checks::ALL, policy, memory: MEMORY, ..Config::default() };
+        let card = Card {
+            name: format!("emulated sm_{}{}, {policy:?}", capability.0, capability.1),
+            capability,
+            multiprocessors: 4,
+            memory: MEMORY,
+            driver: 13_000,
+        };
+        let device = emulator::Device::new(config).expect("this processor runs the emulator");
+        let state = State { device, modules: vec![], functions: vec![], graphs: vec![], recording: None };
+        Emulated { card, state: Mutex::new(state) }
+    }
+
+    /// Does a call, or records it where a step is captured.
+    fn ask(&self, call: Call) -> Result<()> {
+        let mut state = self.state.lock().unwrap();
+        match &mut state.recording {
+            Some(recording) => recording.push(call.clone()),
+            None => state.run(&call).map_err(fault)?,
+        }
+        // A captured step still takes its memory in order.
+        let memory = matches!(call, Call::Occupy { .. } | Call::Vacate { .. });
+        if state.recording.is_some() && memory { state.run(&call).map_err(fault) } else { Ok(()) }
+    }
+}
+
+impl State {
+    fn run(&mut self, call: &Call) -> emulator::Result<()> {
+        match call {
+            Call::Occupy { address, bytes, label } => self.device.alloc_at(*address, label, *bytes),
+            Call::Vacate { address } => self.device.free(*address),
+            Call::Fill { to, value, bytes } => self.device.fill(*to, *value, *bytes),
+            Call::Copy { to, from, bytes } => self.device.copy(*to, *from, *bytes),
+            Call::Launch { function, grid, arguments } => {
+                let Grid { blocks, threads, shared } = *grid;
+                let launch = Launch { grid: blocks, block: threads, cluster: [1; 3], dynamic_shared: shared };
+                let values: Vec<Value> = arguments.iter().map(|&argument| Value(argument)).collect();
+                let values: Vec<&dyn emulator::Argument> = values.iter().map(|value| value as _).collect();
+                self.device.launch(&self.functions[function.0], launch, &values).map(drop)
+            }
+        }
+    }
+}
+
+struct Value(Argument);
+
+impl emulator::Argument for Value {
+    fn bytes(&self) -> Vec<u8> {
+        match self.0 {
+            Argument::Pointer(value) | Argument::U64(value) => value.to_le_bytes().to_vec(),
+            Argument::U32(value) => value.to_le_bytes().to_vec(),
+            Argument::F32(value) => value.to_le_bytes().to_vec(),
+        }
+    }
+}
+
+fn fault(error: emulator::Error) -> Error {
+    // What is thrown out of an operation is not a text, so a failing test would not show it.
+    eprintln!("{error}");
+    match error {
+        emulator::Error::OutOfMemory { .. } => Error::Memory(error.to_string()),
+        _ => Error::Device(error.to_string()),
+    }
+}
+
+impl Driver for Emulated {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn free_memory(&self) -> Result<usize> {
+        Ok(MEMORY)
+    }
+
+    fn reserve(&self, bytes: usize) -> Result<u64> {
+        Ok(self.state.lock().unwrap().device.reserve(bytes))
+    }
+
+    fn checks(&self) -> bool {
+        true
+    }
+
+    fn occupy(&self, address: u64, bytes: usize, label: &'static str) {
+        self.ask(Call::Occupy { address, bytes, label }).expect("the arena gives out what is free");
+    }
+
+    fn vacate(&self, address: u64) {
+        self.ask(Call::Vacate { address }).expect("the arena takes back what it gave out");
+    }
+
+    fn upload(&self, to: u64, from: &[u8]) -> Result<()> {
+        let mut state = self.state.lock().unwrap();
+        assert!(state.recording.is_none(), "a captured step exchanges nothing with the host");
+        state.device.upload(to, from).map_err(fault)
+    }
+
+    fn download(&self, from: u64, to: &mut [u8]) -> Result<()> {
+        let state = self.state.lock().unwrap();
+        assert!(state.recording.is_none(), "a captured step exchanges nothing with the host");
+        drop(state);
+        let bytes = self.state.lock().unwrap().device.download(from, to.len()).map_err(fault)?;
+        to.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    fn fill(&self, to: u64, value: u8, bytes: usize) -> Result<()> {
+        self.ask(Call::Fill { to, value, bytes })
+    }
+
+    fn copy(&self, to: u64, from: u64, bytes: usize) -> Result<()> {
+        self.ask(Call::Copy { to, from, bytes })
+    }
+
+    fn load(&self, module: &Module) -> Result<Loaded> {
+        let image = module.images.iter().find(|image| image.capability == self.card.capability);
+        let ptx = image.expect("the kernels are built for the emulated capabilities").ptx;
+        let mut state = self.state.lock().unwrap();
+        let loaded = state.device.load(ptx).map_err(fault)?;
+        state.modules.push(loaded);
+        Ok(Loaded(state.modules.len() - 1))
+    }
+
+    fn function(&self, module: Loaded, name: &str) -> Result<Function> {
+        let mut state = self.state.lock().unwrap();
+        let function = state.modules[module.0].function(name).map_err(fault)?;
+        state.functions.push(function);
+        Ok(Function(state.functions.len() - 1))
+    }
+
+    fn launch(&self, function: Function, grid: Grid, arguments: &[Argument]) -> Result<()> {
+        self.ask(Call::Launch { function, grid, arguments: arguments.to_vec() })
+    }
+
+    fn begin_capture(&self) -> Result<()> {
+        self.state.lock().unwrap().recording = Some(vec![]);
+        Ok(())
+    }
+
+    fn end_capture(&self) -> Result<Graph> {
+        let mut state = self.state.lock().unwrap();
+        let recording = state.recording.take().expect("a capture was begun");
+        state.graphs.push(Some(recording));
+        Ok(Graph(state.graphs.len() - 1))
+    }
+
+    fn replay(&self, graph: Graph) -> Result<()> {
+        let mut state = self.state.lock().unwrap();
+        let calls = state.graphs[graph.0].clone().expect("a recording is replayed before it is discarded");
+        calls.iter().try_for_each(|call| state.run(call)).map_err(fault)
+    }
+
+    fn discard(&self, graph: Graph) {
+        self.state.lock().unwrap().graphs[graph.0] = None;
+    }
+
+    fn synchronize(&self) -> Result<()> {
+        Ok(())
+    }
+}
