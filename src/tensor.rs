@@ -48,7 +48,7 @@ impl Tensor {
     /// A second tensor with the same elements.
     pub fn copied(&self, device: &Device, label: &'static str) -> Tensor {
         let mut copy = Tensor::new(device, label, self.shape, self.dtype);
-        copy.buffer.copy(&self.buffer);
+        copy.buffer.copy(&self.buffer, self.len() * self.dtype.size());
         copy
     }
 
@@ -238,7 +238,8 @@ impl Slab {
     /// Copies every part of a slab of the same shapes and type.
     pub fn copy(&mut self, from: &Slab) {
         for i in 0..self.count() {
-            self.part_mut(i).buffer.copy(&from.part(i).buffer);
+            let part = from.part(i);
+            self.part_mut(i).buffer.copy(&part.buffer, part.len() * part.dtype.size());
         }
     }
 

@@ -62,12 +62,11 @@ impl Buffer {
         self.region.slab.memory.fill(self.offset, 0, self.bytes);
     }
 
-    /// Copies all of `from`, which is as long and of the same arena.
-    pub fn copy(&mut self, from: &Buffer) {
+    /// Copies the first `bytes` of `from`, a buffer of the same arena.
+    pub fn copy(&mut self, from: &Buffer, bytes: usize) {
         assert!(Arc::ptr_eq(&self.region.slab, &from.region.slab), "a copy stays within one device");
-        assert_eq!(self.bytes, from.bytes, "a copy fills its target");
         // Two owners never hold the same bytes.
-        self.region.slab.memory.copy(self.offset, from.offset, self.bytes);
+        self.region.slab.memory.copy(self.within(0, bytes), from.within(0, bytes), bytes);
     }
 
     /// Where `bytes` bytes from byte `start` on lie in the arena.

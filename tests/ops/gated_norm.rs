@@ -12,6 +12,8 @@ struct Spec {
 }
 
 impl Oracle for Spec {
+    const ON_CARDS: bool = false;
+
     fn run<F: Float>(&self, inputs: &[Vec<F>]) -> Vec<Vec<F>> {
         let (stream, modulation) = (&inputs[0], &inputs[1]);
         let width = self.width;

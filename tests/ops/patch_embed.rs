@@ -12,6 +12,8 @@ struct Spec {
 }
 
 impl Oracle for Spec {
+    const ON_CARDS: bool = false;
+
     fn run<F: Float>(&self, inputs: &[Vec<F>]) -> Vec<Vec<F>> {
         let [weight, bias, position] = inputs else { unreachable!("three inputs") };
         let (grid, width) = (self.grid, bias.len());
