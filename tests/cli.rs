@@ -216,6 +216,17 @@ fn four_channels_of_pixels_are_taken_with_a_warning() {
 }
 
 #[test]
+fn data_info_names_the_rows_that_no_run_trains_on() {
+    let scratch = Scratch::new();
+    let told = engine(&["data", "info", "--json"]).arg(scratch.store()).output().unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(told["rows"], 40);
+    let held_out: Vec<u64> = told["held_out"].as_array().unwrap().iter().map(|row| row.as_u64().unwrap()).collect();
+    let expected = engine::data::Split::of(40).held_out;
+    assert_eq!((held_out.len(), held_out), (4, expected.into_iter().map(u64::from).collect()));
+}
+
+#[test]
 fn info_says_that_this_build_computes_on_the_processor() {
     let text = stdout(&engine(&["info"]).output().unwrap());
     assert!(text.contains("cuda     this build has no CUDA kernels yet and computes on the processor"), "{text}");

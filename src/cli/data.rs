@@ -1,9 +1,10 @@
 use crate::base::Result;
 use crate::data::ingest::ingest;
 use crate::data::tensors::FileDType;
-use crate::data::{Info, Store};
+use crate::data::{Info, Split, Store};
 use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// Make a data set store, or look into one
@@ -39,7 +40,7 @@ struct Ingest {
 #[derive(Args)]
 struct StoreInfo {
     store: PathBuf,
-    /// Print one JSON object
+    /// Print one JSON object, also with the rows that are held out of every training
     #[arg(long)]
     json: bool,
 }
@@ -82,15 +83,22 @@ impl StoreInfo {
         let store = Store::open(&self.store)?;
         store.verify()?;
         if self.json {
-            println!(
-                "{}",
-                serde_json::to_string(store.info()).expect("an info has no map with other keys than strings")
-            );
+            let shown = Shown { info: store.info(), held_out: Split::of(store.rows()).held_out };
+            println!("{}", serde_json::to_string(&shown).expect("an info has no map with other keys than strings"));
         } else {
             print(&self.store, store.info());
         }
         Ok(())
     }
+}
+
+/// What a store holds, for programs.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    info: &'a Info,
+    /// The rows that no run trains on.
+    held_out: Vec<u32>,
 }
 
 fn print(path: &Path, info: &Info) {
