@@ -9,6 +9,7 @@ use crate::base::{Error, Result};
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
 
 /// Bytes at an address that the driver may read as words.
+#[cfg(engine_cuda)]
 #[repr(align(64))]
 struct Aligned<T: ?Sized>(T);
 
