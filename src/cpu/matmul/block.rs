@@ -1,4 +1,5 @@
 use super::Epilogue;
+use super::ahead::{Ahead, Lines, prefetch};
 use super::matrix::Matrix;
 use super::pack::{self, Pack};
 use super::scratch::{self, Scratch};
@@ -45,6 +46,16 @@ impl<'a> Output<'a> {
         // SAFETY: the caller's.
         unsafe { self.start.add(row * self.stride + col) }
     }
+
+    /// Asks for the lines of `vectors` vectors from `col` on in some rows: otherwise the stores wait for each in turn.
+    #[inline(always)]
+    fn prefetch(&self, rows: Range<usize>, col: usize, vectors: usize) {
+        for row in rows {
+            for v in 0..vectors {
+                prefetch::<1>(self.start.wrapping_add(row * self.stride + col + v * LANES).cast());
+            }
+        }
+    }
 }
 
 /// Which operand all tasks share, packed; the other is packed by the task that uses it.
@@ -64,18 +75,20 @@ pub(super) struct Block<'a, E> {
     pub cols: Range<usize>,
     pub round: bool,
     pub output: Output<'a>,
+    /// What the task packs that likely follows on this thread.
+    pub ahead: Ahead,
     pub epilogue: &'a E,
 }
 
 impl<E: Epilogue> Work for Block<'_, E> {
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(mut self) {
         let steps = pack::steps::<V>(self.a.cols);
         let blocks = steps.div_ceil(STEPS);
         let depth = steps.div_ceil(blocks);
         let (own, range) = match self.shared {
-            Shared::A(_) => (self.b, &self.cols),
-            Shared::B(_) => (self.a, &self.rows),
+            Shared::A(_) => (self.b, self.cols.clone()),
+            Shared::B(_) => (self.a, self.rows.clone()),
         };
         let mut packed = Scratch::new(&scratch::OWN, range.len().div_ceil(LANES) * depth * LANES);
         let tile = V::ROWS * V::VECTORS * LANES;
@@ -116,12 +129,18 @@ impl<'a> Strips<'a> {
     fn at(&self, row: usize) -> *const u32 {
         self.words[row / LANES * self.stride + row % LANES..].as_ptr()
     }
+
+    /// The lines of strip `strip`.
+    #[inline(always)]
+    fn lines(&self, strip: usize) -> Lines {
+        Lines { start: self.at(strip * LANES), stride: LANES }
+    }
 }
 
 impl<E: Epilogue> Block<'_, E> {
     /// Adds the steps `block` of all `steps` to every tile of the rectangle, and finishes it with the last of them.
     #[inline(always)]
-    fn multiply<V: Vector>(&self, a: Strips, b: Strips, block: Range<usize>, steps: usize, sums: &mut [u32]) {
+    fn multiply<V: Vector>(&mut self, a: Strips, b: Strips, block: Range<usize>, steps: usize, sums: &mut [u32]) {
         let strips = self.cols.len().div_ceil(LANES);
         let mut waiting = 0;
         for first_row in (0..self.rows.len()).step_by(ROWS) {
@@ -131,16 +150,28 @@ impl<E: Epilogue> Block<'_, E> {
                 // As even as possible: four strips are two and two, not three and one.
                 let left = strips - strip;
                 let vectors = left.div_ceil(left.div_ceil(V::VECTORS));
-                for row in rows.clone().step_by(V::ROWS) {
+                for (i, row) in rows.clone().step_by(V::ROWS).enumerate() {
                     let size = V::ROWS * vectors * LANES;
                     let slot =
                         if block.len() == steps { &mut sums[..size] } else { &mut sums[waiting..waiting + size] };
                     waiting += size;
+                    // The first tiles ask for the strips of the next ones, which may lie in memory.
+                    let next = strip + vectors + i;
+                    let next = if i < V::VECTORS && next < strips {
+                        b.lines(next)
+                    } else {
+                        self.ahead.next(block.len()).unwrap_or(b.lines(strip))
+                    };
+                    if block.end == steps {
+                        let end = self.rows.end.min(self.rows.start + row + V::ROWS);
+                        self.output.prefetch(self.rows.start + row..end, self.cols.start + strip * LANES, vectors);
+                    }
                     let tile = Tile {
                         steps: block.len(),
                         a: a.at(row),
                         b: b.at(strip * LANES),
                         b_stride: b.stride,
+                        next,
                         sums: slot.as_mut_ptr(),
                         resume: block.start > 0,
                     };

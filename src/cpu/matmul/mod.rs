@@ -2,12 +2,14 @@
 //!
 //! The smaller operand is packed once, by all threads for all of them. A task takes some rows (or columns) of the other,
 //! packs them block by block of k, and goes through the shared one by tiles whose sums stay in registers. An epilogue takes
-//! the finished sums of a tile to C.
+//! the finished sums of a tile to C. While a tile is computed, the memory that the next tiles and the next task read and
+//! write is asked for, so that none of them waits for it.
 //!
 //! Sums are f32. Every output is a sum over blocks of at most 512 steps of k, in order, each a chain of sums over increasing
 //! k: its bits depend on neither the number of threads nor the shape of the rest, and its error grows with the length of a
 //! block and the number of blocks rather than with k.
 
+mod ahead;
 mod block;
 mod epilogue;
 mod matrix;
@@ -15,12 +17,15 @@ mod pack;
 mod scratch;
 mod tile;
 mod vector;
+#[cfg(target_arch = "x86_64")]
+mod x86;
 
 pub use epilogue::{Bias, Epilogue, GeluBackward};
 pub use matrix::{Map, Matrix};
 
 use crate::base::DType;
 use crate::device::{Chunks, Cpu, Isa, Threads};
+use ahead::Ahead;
 use block::{Block, Output, Shared};
 use pack::Pack;
 use scratch::Scratch;
@@ -31,7 +36,8 @@ const PACKED: usize = 4;
 
 /// `C = epilogue(A B)` on all threads, C being row-major (m, n).
 ///
-/// The operands are read as `cpu.products`: as they are for `F32`, rounded to nearest even for `BF16`.
+/// The operands are read as `cpu.products`: as they are for `F32`, rounded to nearest even for `BF16`. Processors that have
+/// products of bf16 take subnormal numbers for zeros there.
 pub fn product(cpu: &Cpu, a: Matrix, b: Matrix, c: &mut [f32], epilogue: impl Epilogue) {
     assert_eq!(c.len(), a.rows * b.cols, "product: the output of {} x {} has {} elements", a.rows, b.cols, c.len());
     let output = Output::new(c, a.rows, b.cols, b.cols);
@@ -65,11 +71,11 @@ impl<'a, E: Epilogue> Product<'a, E> {
         }
         match (cpu.isa(), cpu.products) {
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512Bf16, DType::BF16) => self.run_on::<vector::x86::Avx512Bf16>(threads),
+            (Isa::Avx512Bf16, DType::BF16) => self.run_on::<x86::Avx512Bf16>(threads),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512 | Isa::Avx512Bf16, _) => self.run_on::<vector::x86::Avx512>(threads),
+            (Isa::Avx512 | Isa::Avx512Bf16, _) => self.run_on::<x86::Avx512>(threads),
             #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, _) => self.run_on::<vector::x86::Avx2>(threads),
+            (Isa::Avx2, _) => self.run_on::<x86::Avx2>(threads),
             _ => self.run_on::<vector::Portable>(threads),
         }
     }
@@ -95,16 +101,22 @@ impl<'a, E: Epilogue> Product<'a, E> {
 
         let packed = &*packed.words();
         let shared = if share_b { Shared::B(packed) } else { Shared::A(packed) };
-        let size =
-            own.rows.div_ceil(threads.map_or(1, |threads| 4 * threads.count())).min(most).next_multiple_of(LANES);
+        // Blocks of at most `most` rows, as even as strips allow and a few for each thread, so that all end together.
+        let strips = own.rows.div_ceil(LANES);
+        let blocks = match threads {
+            Some(threads) => own.rows.div_ceil(most).next_multiple_of(4 * threads.count()).min(strips),
+            None => own.rows.div_ceil(most),
+        };
+        let edge = |i: usize| own.rows.min(i * strips / blocks * LANES);
+        let team = threads.map_or(1, Threads::count);
         let block = |i: usize| {
-            let range = i * size..own.rows.min((i + 1) * size);
+            let range = edge(i)..edge(i + 1);
+            let ahead = Ahead::new(own, edge(blocks.min(i + team))..edge(blocks.min(i + team + 1)));
             let (rows, cols) = if share_b { (range, 0..self.b.rows) } else { (0..self.a.rows, range) };
             let Product { a, b, round, output, ref epilogue } = *self;
             // SAFETY: as above; each block is one rectangle of the output.
-            unsafe { V::run(Block { a: &a, b: &b, shared, rows, cols, round, output, epilogue }) };
+            unsafe { V::run(Block { a: &a, b: &b, shared, rows, cols, round, output, ahead, epilogue }) };
         };
-        let blocks = own.rows.div_ceil(size);
         match threads {
             Some(threads) => threads.run(blocks, block),
             None => (0..blocks).for_each(block),

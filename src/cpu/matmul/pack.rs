@@ -1,6 +1,7 @@
 //! Packing: an operand as strips of `LANES` rows (of A) or columns (of B), the words of one step side by side, so that the
 //! inner loop reads both operands from end to end. Missing rows and what follows the last k are zero.
 
+use super::ahead::prefetch;
 use super::matrix::{Map, Matrix};
 use super::vector::{LANES, Vector, Work};
 use crate::cpu::math;
@@ -8,6 +9,9 @@ use std::ops::Range;
 
 /// Elements along k between a prefetch and its use: the time of a few squares, about that of a read from memory.
 const AHEAD: usize = 64;
+
+/// The elements of a square of words, of two elements at most.
+type Square = [f32; 2 * LANES * LANES];
 
 /// Words of one row (or column) along k, at least one: an empty sum is a sum of zeros.
 pub(super) fn steps<V: Vector>(k: usize) -> usize {
@@ -31,91 +35,94 @@ impl Work for Pack<'_> {
         let Pack { source, first, steps, round, out } = self;
         let size = steps.len() * LANES;
         let strips = out.len() / size;
-        let blocks = (steps.len() * V::DEPTH).div_ceil(LANES);
+        let blocks = steps.len().div_ceil(LANES);
+        let mut copy = [0.0; _];
         for i in 0..strips * blocks {
             // In the order of memory, where the strips are side by side in it, and where they are not.
             let along_k = source.col_stride == 1;
             let (strip, block) = if along_k { (i / blocks, i % blocks) } else { (i % strips, i / strips) };
-            let out = &mut out[strip * size..][..size][block * LANES / V::DEPTH * LANES..];
+            let out = &mut out[strip * size..][..size][block * LANES * LANES..];
+            let (row, col) = (first + strip * LANES, (steps.start + block * LANES) * V::DEPTH);
             // SAFETY: this runs inside `V::run`.
-            unsafe { square::<V>(source, first + strip * LANES, steps.start * V::DEPTH + block * LANES, round, out) };
+            unsafe { square::<V>(source, row, col, round, &mut copy, out) };
         }
     }
 }
 
-/// Asks for the cache line at `place`, which need not exist.
+/// The words of `LANES` rows from `row` on, up to `LANES` from column `col` on, to the start of `out`.
 #[inline(always)]
-fn prefetch(place: *const f32) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch of any address is harmless.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(place.cast());
+unsafe fn square<V: Vector>(m: &Matrix, row: usize, col: usize, round: bool, copy: &mut Square, out: &mut [u32]) {
+    let depth = LANES * V::DEPTH;
+    let along_k = m.col_stride == 1;
+    let x = elements(m, row, col, depth, copy);
+    // Along k the square after the next few; across k the one below, since those beside it share its pages.
+    let (lines, ahead) = if along_k { (LANES, AHEAD) } else { (depth, depth * x.stride) };
+    for i in 0..lines {
+        prefetch::<1>(x.start.wrapping_add(i * x.stride + ahead).cast());
     }
-}
-
-/// `LANES` rows from `row` on by `LANES` elements from `col` on, to the words from the start of `out`.
-#[inline(always)]
-unsafe fn square<V: Vector>(source: &Matrix, row: usize, col: usize, round: bool, out: &mut [u32]) {
-    // SAFETY: the caller's; the words stored lie in `out`.
+    // SAFETY: the caller's; x points to all elements of the square.
     unsafe {
-        let mut x = [V::zero(); LANES];
-        // Along k the square after the next few; across k the one below, since those beside it share its pages.
-        let ahead = if source.col_stride == 1 { AHEAD } else { LANES * source.col_stride };
-        let next = source.data.as_ptr().wrapping_add(row * source.row_stride + col * source.col_stride + ahead);
-        for i in 0..LANES {
-            prefetch(next.wrapping_add(i * source.row_stride.max(source.col_stride)));
+        let mut words = [V::zero(); LANES];
+        for (i, words) in words.iter_mut().enumerate() {
+            *words = if along_k {
+                V::along(x.start.add(i * x.stride), round)
+            } else {
+                V::across(x.start.add(i * V::DEPTH * x.stride), x.stride, round)
+            };
         }
-        if source.col_stride == 1 {
-            let present = source.cols.saturating_sub(col);
-            for (i, x) in x.iter_mut().enumerate() {
-                *x = read(source, row + i < source.rows, (row + i) * source.row_stride + col, present);
-            }
-            V::transpose(&mut x);
-        } else {
-            let present = source.rows.saturating_sub(row);
-            for (i, x) in x.iter_mut().enumerate() {
-                *x = read(source, col + i < source.cols, (col + i) * source.col_stride + row, present);
-            }
+        if along_k {
+            V::transpose(&mut words);
         }
-        for (out, x) in out.chunks_exact_mut(LANES).zip(x.chunks_exact(V::DEPTH)) {
-            V::words(x, round).store(out.as_mut_ptr());
+        for (out, words) in out.chunks_exact_mut(LANES).zip(words) {
+            words.store(out.as_mut_ptr());
         }
     }
 }
 
-/// `LANES` neighbours in memory from `start` on, mapped; zero beyond the `present` ones, and if the run is not `inside`.
+/// Lines of neighbours, so many elements apart.
+struct Elements {
+    start: *const f32,
+    stride: usize,
+}
+
+/// `LANES` rows from `row` on of `depth` elements from column `col` on, in the order of memory: where they are if all are
+/// there and as they should be, otherwise mapped, with zeros for what is missing, in `copy`.
 #[inline(always)]
-unsafe fn read<V: Vector>(source: &Matrix, inside: bool, start: usize, present: usize) -> V {
-    let mut x = [0.0; LANES];
-    // SAFETY: as for `square`; the pointers are those of arrays of `LANES`.
-    unsafe {
-        if !inside || present == 0 {
-            return V::zero();
+fn elements(m: &Matrix, row: usize, col: usize, depth: usize, copy: &mut Square) -> Elements {
+    let start = row * m.row_stride + col * m.col_stride;
+    let (rows, cols) = ((m.rows - row).min(LANES), m.cols.saturating_sub(col).min(depth));
+    let (stride, lines, width, line) =
+        if m.col_stride == 1 { (m.row_stride, rows, cols, depth) } else { (m.col_stride, cols, rows, LANES) };
+    if (rows, cols) == (LANES, depth) && m.map == Map::None {
+        return Elements { start: m.data[start..start + (lines - 1) * stride + line].as_ptr(), stride };
+    }
+    copy[..LANES * depth].fill(0.0);
+    for (i, copy) in copy.chunks_exact_mut(line).take(lines).enumerate() {
+        map(m.map, &m.data[start + i * stride..][..width], copy);
+    }
+    Elements { start: copy.as_ptr(), stride: line }
+}
+
+/// Maps `x` to the start of `out`, by vectors as far as it goes.
+#[inline(always)]
+fn map(map: Map, x: &[f32], out: &mut [f32]) {
+    if map == Map::None {
+        return out[..x.len()].copy_from_slice(x);
+    }
+    let ((x, x_rest), (out, out_rest)) = (x.as_chunks::<LANES>(), out[..x.len()].as_chunks_mut::<LANES>());
+    for (out, x) in out.iter_mut().zip(x) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = math::gelu(x);
         }
-        if present >= LANES {
-            let run = &source.data[start..start + LANES];
-            if source.map == Map::None {
-                return V::load(run.as_ptr().cast());
-            }
-            x.copy_from_slice(run);
-        } else {
-            for (x, &element) in x.iter_mut().zip(&source.data[start..start + present]) {
-                *x = element;
-            }
-        }
-        if source.map == Map::Gelu {
-            for x in &mut x {
-                *x = math::gelu(*x);
-            }
-        }
-        V::load(x.as_ptr().cast())
+    }
+    for (out, &x) in out_rest.iter_mut().zip(x_rest) {
+        *out = math::gelu(x);
     }
 }
 
 /// `x` rounded to the nearest bf16, ties to even.
 ///
-/// By integers and not by the processor's conversion, which flushes subnormal numbers to zero.
+/// For processors without products of bf16.
 #[inline(always)]
 pub(super) fn rounded(x: f32) -> f32 {
     let bits = x.to_bits();

@@ -1,3 +1,4 @@
+use super::ahead::{Lines, prefetch};
 use super::vector::{LANES, Vector};
 
 /// The inner loop: `sums (rows, vectors * LANES) (+)= A (rows, steps) B (steps, vectors * LANES)` on packed words.
@@ -9,6 +10,8 @@ pub(super) struct Tile {
     /// Neighbouring strips of B: element j of step s in vector v at `v * b_stride + s * LANES + j`.
     pub b: *const u32,
     pub b_stride: usize,
+    /// What is asked for ahead of its use, a line a step.
+    pub next: Lines,
     /// Where the sums go, row-major without gaps.
     pub sums: *mut u32,
     /// Whether the sums are added to what is stored there.
@@ -24,8 +27,9 @@ impl Tile {
         // SAFETY: the loops stay inside what the fields describe.
         unsafe {
             let mut sums = [[V::zero(); VECTORS]; ROWS];
-            let (mut a, mut b) = (self.a, self.b);
+            let (mut a, mut b, mut next) = (self.a, self.b, self.next.start);
             for _ in 0..self.steps {
+                prefetch::<2>(next);
                 let mut b_row = [V::zero(); VECTORS];
                 for (v, words) in b_row.iter_mut().enumerate() {
                     *words = V::load(b.add(v * self.b_stride));
@@ -35,7 +39,7 @@ impl Tile {
                         *sum = sum.add_product(*a.add(i), words);
                     }
                 }
-                (a, b) = (a.add(LANES), b.add(LANES));
+                (a, b, next) = (a.add(LANES), b.add(LANES), next.wrapping_add(self.next.stride));
             }
             for (i, row) in sums.iter().enumerate() {
                 for (v, sum) in row.iter().enumerate() {

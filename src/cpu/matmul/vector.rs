@@ -32,17 +32,24 @@ pub(super) trait Vector: Copy {
     /// Runs `work` compiled for the instruction set.
     unsafe fn run(work: impl Work);
 
-    /// The words of `DEPTH` vectors of consecutive k, each element rounded to bf16 if `round`.
+    /// `LANES` words of neighbours in memory, which lie along k, each element rounded to bf16 if `round`.
     #[inline(always)]
-    unsafe fn words(x: &[Self], round: bool) -> Self {
-        let mut words = [0.0; LANES];
+    unsafe fn along(from: *const f32, round: bool) -> Self {
+        // SAFETY: the caller's.
+        unsafe { Self::across(from, 0, round) }
+    }
+
+    /// The words of `LANES` neighbours in memory and, for `DEPTH` 2, of those `stride` further on, their next along k.
+    #[inline(always)]
+    unsafe fn across(from: *const f32, _stride: usize, round: bool) -> Self {
         // SAFETY: the caller's.
         unsafe {
-            x[0].store(words.as_mut_ptr().cast());
-            if round {
-                for x in &mut words {
-                    *x = rounded(*x);
-                }
+            if !round {
+                return Self::load(from.cast());
+            }
+            let mut words = from.cast::<[f32; LANES]>().read();
+            for x in &mut words {
+                *x = rounded(*x);
             }
             Self::load(words.as_ptr().cast())
         }
@@ -124,181 +131,5 @@ impl Vector for Portable {
 
     unsafe fn run(work: impl Work) {
         work.run::<Self>();
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-#[allow(
-    clippy::undocumented_unsafe_blocks,
-    reason = "every block is the one of its function, and passes on the promises that `Vector` asks of its caller: the \
-              instruction set, and LANES words at each pointer"
-)]
-pub(super) mod x86 {
-    use super::{LANES, Tile, Vector, Work};
-    use std::arch::x86_64::*;
-
-    #[derive(Clone, Copy)]
-    pub(in crate::cpu::matmul) struct Avx2([__m256; 2]);
-
-    impl Vector for Avx2 {
-        const DEPTH: usize = 1;
-        const ROWS: usize = 4;
-        const VECTORS: usize = 1;
-
-        #[inline(always)]
-        unsafe fn zero() -> Self {
-            unsafe { Avx2([_mm256_setzero_ps(); 2]) }
-        }
-
-        #[inline(always)]
-        unsafe fn load(from: *const u32) -> Self {
-            unsafe { Avx2([_mm256_loadu_ps(from.cast()), _mm256_loadu_ps(from.add(8).cast())]) }
-        }
-
-        #[inline(always)]
-        unsafe fn store(self, to: *mut u32) {
-            unsafe {
-                _mm256_storeu_ps(to.cast(), self.0[0]);
-                _mm256_storeu_ps(to.add(8).cast(), self.0[1]);
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn add_product(self, a: u32, b: Self) -> Self {
-            unsafe {
-                let a = _mm256_set1_ps(f32::from_bits(a));
-                Avx2([_mm256_fmadd_ps(a, b.0[0], self.0[0]), _mm256_fmadd_ps(a, b.0[1], self.0[1])])
-            }
-        }
-
-        #[inline(always)]
-        unsafe fn add(self, x: Self) -> Self {
-            unsafe { Avx2([_mm256_add_ps(self.0[0], x.0[0]), _mm256_add_ps(self.0[1], x.0[1])]) }
-        }
-
-        #[inline(always)]
-        unsafe fn tile(_vectors: usize, tile: Tile) {
-            unsafe { tile.compute::<Self, 4, 1>() };
-        }
-
-        #[target_feature(enable = "avx2,fma")]
-        unsafe fn run(work: impl Work) {
-            work.run::<Self>();
-        }
-    }
-
-    macro_rules! avx512 {
-        ($name:ident, depth: $depth:literal, features: $features:literal, |$sum:ident, $a:ident, $b:ident| $add:expr) => {
-            #[derive(Clone, Copy)]
-            pub(in crate::cpu::matmul) struct $name(__m512);
-
-            impl Vector for $name {
-                const DEPTH: usize = $depth;
-                // 24 sums, 3 vectors of B and one element of A in 32 registers; 24 is also beyond latency times ports.
-                const ROWS: usize = 8;
-                const VECTORS: usize = 3;
-
-                #[inline(always)]
-                unsafe fn zero() -> Self {
-                    unsafe { $name(_mm512_setzero_ps()) }
-                }
-
-                #[inline(always)]
-                unsafe fn load(from: *const u32) -> Self {
-                    unsafe { $name(_mm512_loadu_ps(from.cast())) }
-                }
-
-                #[inline(always)]
-                unsafe fn store(self, to: *mut u32) {
-                    unsafe { _mm512_storeu_ps(to.cast(), self.0) };
-                }
-
-                #[inline(always)]
-                unsafe fn add_product(self, a: u32, b: Self) -> Self {
-                    unsafe {
-                        let ($sum, $a, $b) = (self.0, _mm512_set1_ps(f32::from_bits(a)), b.0);
-                        $name($add)
-                    }
-                }
-
-                #[inline(always)]
-                unsafe fn add(self, x: Self) -> Self {
-                    unsafe { $name(_mm512_add_ps(self.0, x.0)) }
-                }
-
-                #[inline(always)]
-                unsafe fn tile(vectors: usize, tile: Tile) {
-                    unsafe {
-                        match vectors {
-                            3 => tile.compute::<Self, 8, 3>(),
-                            2 => tile.compute::<Self, 8, 2>(),
-                            _ => tile.compute::<Self, 8, 1>(),
-                        }
-                    }
-                }
-
-                #[inline(always)]
-                unsafe fn words(x: &[Self], round: bool) -> Self {
-                    unsafe {
-                        $name(match x {
-                            [low, high] => pairs(rounded(low.0), rounded(high.0)),
-                            _ if round => rounded(x[0].0),
-                            _ => x[0].0,
-                        })
-                    }
-                }
-
-                /// Four rounds, each of which interleaves row i with row i + 8: a round moves the top bit of the row's
-                /// number to the end of the column's, so that four of them exchange the two.
-                #[inline(always)]
-                unsafe fn transpose(x: &mut [Self; LANES]) {
-                    unsafe {
-                        let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-                        let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-                        for _ in 0..4 {
-                            let before = *x;
-                            for i in 0..LANES / 2 {
-                                x[2 * i].0 = _mm512_permutex2var_ps(before[i].0, low, before[i + 8].0);
-                                x[2 * i + 1].0 = _mm512_permutex2var_ps(before[i].0, high, before[i + 8].0);
-                            }
-                        }
-                    }
-                }
-
-                #[target_feature(enable = $features)]
-                unsafe fn run(work: impl Work) {
-                    work.run::<Self>();
-                }
-            }
-        };
-    }
-
-    avx512!(Avx512, depth: 1, features: "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma", |sum, a, b| {
-        _mm512_fmadd_ps(a, b, sum)
-    });
-    avx512!(Avx512Bf16, depth: 2, features: "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma", |sum, a, b| {
-        _mm512_dpbf16_ps(sum, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b))
-    });
-
-    /// [`rounded`](super::rounded) on sixteen lanes.
-    #[inline(always)]
-    unsafe fn rounded(x: __m512) -> __m512 {
-        unsafe {
-            let bits = _mm512_castps_si512(x);
-            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let nearest = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
-            let nearest = _mm512_mask_or_epi32(nearest, nan, bits, _mm512_set1_epi32(0x0040_0000));
-            _mm512_castsi512_ps(_mm512_and_si512(nearest, _mm512_set1_epi32(0xffff_0000_u32 as i32)))
-        }
-    }
-
-    /// The upper halves of two vectors, `low`'s in the lower half of each word.
-    #[inline(always)]
-    unsafe fn pairs(low: __m512, high: __m512) -> __m512 {
-        unsafe {
-            let low = _mm512_srli_epi32::<16>(_mm512_castps_si512(low));
-            _mm512_castsi512_ps(_mm512_or_si512(low, _mm512_castps_si512(high)))
-        }
     }
 }
