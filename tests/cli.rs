@@ -138,7 +138,9 @@ fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
         (vec!["--steps", "0"], 2, "error: train.steps = 0: is out of range; give 1 to 4294967295"),
         (vec!["--precision", "f16"], 2, "[possible values: f32, bf16]"),
         (vec!["--threads", "0"], 2, "invalid value '0' for '--threads <N>': give 1 or more"),
-        (vec!["--device", "cuda"], 6, "error: --device cuda: this build has no CUDA device; give --device cpu"),
+        // Without kernels, without a driver or without so many cards: always one sentence.
+        (vec!["--device", "cuda:99"], 6, "give --device cpu"),
+        (vec!["--device", "tpu"], 2, "invalid value 'tpu' for '--device <DEVICE>': give auto, cpu, cuda or cuda:N"),
         (vec!["--preset", "sit-m-2"], 2, "error: model.preset = sit-m-2: there is no such preset; did you mean sit-"),
         (
             vec!["--set", "train.batchsize=3"],
@@ -227,9 +229,17 @@ fn data_info_names_the_rows_that_no_run_trains_on() {
 }
 
 #[test]
-fn info_says_that_this_build_computes_on_the_processor() {
+fn info_says_what_this_binary_holds_and_what_this_machine_has() {
     let text = stdout(&engine(&["info"]).output().unwrap());
-    assert!(text.contains("cuda     this build has no CUDA kernels yet and computes on the processor"), "{text}");
+    let kernels = match engine::device::cuda::TOOLKIT {
+        Some(toolkit) => format!("kernels  CUDA {toolkit}: sm_80, sm_90a, and PTX for other cards"),
+        None => "kernels  none: nvcc was not found".into(),
+    };
+    assert!(text.contains("devices  cpu: ") && text.contains("cuda:0: ") && text.contains(&kernels), "{text}");
+    let json = stdout(&engine(&["info", "--json"]).output().unwrap());
+    let info: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(info["cuda"]["toolkit"].as_str(), engine::device::cuda::TOOLKIT);
+    assert_eq!(info["devices"][0]["name"], "cpu");
 }
 
 #[test]

@@ -37,7 +37,7 @@ pub fn bench(bench: &mut Bench, size: Size) {
         let (images, labels) = (normals(0, elements), vec![7; batch]);
         let mut count = 0;
         move |clock| {
-            let report = clock.lap(|| step.run(count, 1e-4, &images, &labels));
+            let report = clock.lap(|| step.run(count, 1e-4, &images, &labels)).expect("a step");
             count += 1;
             clock.output(&[report.loss, report.norm]);
         }

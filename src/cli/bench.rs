@@ -84,14 +84,14 @@ impl BenchStep {
         let mut step = Step::new(&device, settings)?;
         let mut run = |number: usize| {
             let start = Instant::now();
-            let report = step.run(number as u64, 1e-4, &images, &labels);
+            let report = step.run(number as u64, 1e-4, &images, &labels)?;
             assert!(report.applied, "a step on random data is finite");
-            start.elapsed().as_secs_f64()
+            Ok(start.elapsed().as_secs_f64())
         };
         for number in 0..2 {
-            run(number);
+            run(number)?;
         }
-        let mut seconds: Vec<f64> = (2..2 + self.steps.get()).map(&mut run).collect();
+        let mut seconds = (2..2 + self.steps.get()).map(&mut run).collect::<Result<Vec<f64>>>()?;
         seconds.sort_by(f64::total_cmp);
         let median = seconds[seconds.len() / 2];
         let peak = peak_flops(&device, 20);

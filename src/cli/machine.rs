@@ -1,37 +1,69 @@
 use crate::base::{Error, Result};
+use crate::device::cuda::{Cuda, Nvidia, TOOLKIT};
 use crate::device::{Cpu, Device};
 use crate::train::recipe::Precision;
 use std::num::NonZero;
+use std::str::FromStr;
+use std::sync::Arc;
 
 /// Where a verb runs.
 #[derive(clap::Args)]
 pub struct Machine {
-    /// Device to run on; auto takes the best one there is
-    #[arg(long, value_enum, default_value = "auto")]
+    /// Device to run on: auto, cpu, cuda or cuda:N; auto takes the best one there is
+    #[arg(long, default_value = "auto")]
     device: Choice,
     /// Threads of the processor [default: all cores]; any number gives the same bits
     #[arg(long, value_name = "N")]
     threads: Option<NonZero<usize>>,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
+#[derive(Clone, Copy)]
 enum Choice {
     Auto,
     Cpu,
-    #[value(hide = true)]
-    Cuda,
+    /// The card of this number.
+    Cuda(usize),
 }
 
-impl Machine {
-    /// The device, with matrix products on `precision`.
-    pub fn open(&self, precision: Precision) -> Result<Device> {
-        match self.device {
-            Choice::Auto | Choice::Cpu => Ok(Device::cpu(Cpu::new(self.threads, precision.dtype())?)),
-            Choice::Cuda => {
-                Err(Error::Device("--device cuda: this build has no CUDA device; give --device cpu".into()))
+impl FromStr for Choice {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Choice, String> {
+        match text {
+            "auto" => Ok(Choice::Auto),
+            "cpu" => Ok(Choice::Cpu),
+            "cuda" => Ok(Choice::Cuda(0)),
+            _ => {
+                let number = text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+                number.map(Choice::Cuda).ok_or_else(|| "give auto, cpu, cuda or cuda:N".into())
             }
         }
     }
+}
+
+impl Machine {
+    /// The device, computing with `precision`: what matrix products read on the processor, activations on a card.
+    pub fn open(&self, precision: Precision) -> Result<Device> {
+        let cpu = || Ok(Device::cpu(Cpu::new(self.threads, precision.dtype())?));
+        match self.device {
+            Choice::Cpu => cpu(),
+            Choice::Cuda(ordinal) => card(ordinal, precision),
+            Choice::Auto if TOOLKIT.is_none() => cpu(),
+            // Whatever a card lacks, the processor computes the same.
+            Choice::Auto => card(0, precision).or_else(|_| cpu()),
+        }
+    }
+}
+
+fn card(ordinal: usize, precision: Precision) -> Result<Device> {
+    if TOOLKIT.is_none() {
+        let what = "this binary was built without CUDA kernels";
+        return Err(Error::Device(format!(
+            "--device cuda: {what}; build it where nvcc is found (tools/nvcc installs one), or give --device cpu"
+        )));
+    }
+    let driver = Nvidia::open(ordinal)?;
+    Ok(Device::cuda(Cuda::new(Arc::new(driver), precision.dtype())?))
 }
 
 /// What matrix products read, for verbs that have no recipe to say it.

@@ -36,7 +36,13 @@ struct Book {
     live: BTreeMap<usize, Holding>,
     used: usize,
     peak: usize,
+    /// Where memory has been taken since [`Arena::note`].
+    noted: Option<Plan>,
 }
+
+/// The ranges of an arena, offset to length, that a recorded step takes and gives back.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan(BTreeMap<usize, usize>);
 
 /// Who holds how many bytes of an arena.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +87,10 @@ impl Arena {
             book.free.insert(offset + size, length - size);
         }
         book.live.insert(offset, Holding { label, bytes: size });
+        if let Some(Plan(ranges)) = &mut book.noted {
+            let longest = ranges.entry(offset).or_default();
+            *longest = size.max(*longest);
+        }
         book.used += size;
         book.peak = book.peak.max(book.used);
         drop(book);
@@ -90,6 +100,25 @@ impl Arena {
             slab.memory.fill(offset + bytes, GUARD_BYTE, size - bytes);
         }
         Ok(Buffer::new(slab.clone(), offset, bytes))
+    }
+
+    /// Notes where memory is taken from here on.
+    pub(super) fn note(&self) {
+        self.slab.book().noted = Some(Plan::default());
+    }
+
+    /// What was noted since [`Arena::note`].
+    pub(super) fn noted(&self) -> Plan {
+        self.slab.book().noted.take().expect("the arena was told to note")
+    }
+
+    /// Whether nobody holds what a plan takes.
+    pub(super) fn has_free(&self, plan: &Plan) -> bool {
+        let book = self.slab.book();
+        plan.0.iter().all(|(&offset, &length)| {
+            let before = book.free.range(..=offset).next_back();
+            before.is_some_and(|(&start, &free)| start + free >= offset + length)
+        })
     }
 
     /// Bytes held now.
@@ -238,6 +267,29 @@ mod tests {
         assert_eq!(step(), step());
         assert_eq!(arena.used(), 0);
         assert_eq!(arena.slab.book().free.len(), 1, "freed ranges merge");
+    }
+
+    #[test]
+    fn a_plan_is_free_until_somebody_holds_a_part_of_it() {
+        let arena = Arena::host().unwrap();
+        let _kept = arena.alloc("weights", 1000).unwrap();
+        let step = || {
+            let a = arena.alloc("a", 1000).unwrap();
+            let _b = arena.alloc("b", 5000).unwrap();
+            drop(a);
+            let _c = arena.alloc("c", 300).unwrap();
+        };
+        arena.note();
+        step();
+        let plan = arena.noted();
+        assert!(arena.has_free(&plan));
+        arena.note();
+        step();
+        assert_eq!(arena.noted(), plan);
+        let held = arena.alloc("held", 10).unwrap();
+        assert!(!arena.has_free(&plan));
+        drop(held);
+        assert!(arena.has_free(&plan));
     }
 
     #[test]

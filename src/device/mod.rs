@@ -10,13 +10,15 @@ pub mod cuda;
 mod isa;
 mod memory;
 mod parts;
+mod recording;
 mod threads;
 
-pub use arena::{Arena, Holding};
+pub use arena::{Arena, Holding, Plan};
 pub use buffer::Buffer;
 pub use cpu::Cpu;
 pub use isa::Isa;
 pub use parts::{Chunks, Columns, Group, Panel, Parts, Triples};
+pub use recording::Recording;
 pub use threads::Threads;
 
 use crate::base::{DType, Result};

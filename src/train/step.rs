@@ -1,5 +1,5 @@
 use crate::base::{Accumulate, Cost, DType, Result, Shape};
-use crate::device::Device;
+use crate::device::{Device, Recording};
 use crate::nn::ParamStore;
 use crate::nn::sit::{Sit, SitConfig};
 use crate::ops::masked_loss::Target;
@@ -47,6 +47,10 @@ pub struct Step {
     /// (1), the learning rate
     rate: Tensor,
     report: Tensor,
+    /// The step as the device was asked for it, from its second time on, where the device can be asked as a whole.
+    recording: Option<Recording>,
+    /// Whether the step has run.
+    warm: bool,
     /// The weights that samples are drawn from, as products read them, where that is another type.
     drawn: Option<Slab>,
 }
@@ -65,6 +69,8 @@ impl Step {
             noised: Noised::new(device, settings.batch, grid, settings.tokens),
             rate: Tensor::new(device, "batch", [1], DType::F32),
             report: Report::memory(device),
+            recording: None,
+            warm: false,
             drawn: working(device, &params.weights)?,
             device: device.clone(),
             settings,
@@ -92,15 +98,35 @@ impl Step {
     }
 
     /// Step number `step`, from 0 on, at learning rate `lr`, on `images` (B, C, H, W) under `labels` (B).
-    pub fn run(&mut self, step: u64, lr: f32, images: &[f32], labels: &[u32]) -> Report {
+    pub fn run(&mut self, step: u64, lr: f32, images: &[f32], labels: &[u32]) -> Result<Report> {
         self.batch.fill(images, labels, step as u32, 0);
         self.rate.write(&[lr]);
-        self.compute();
-        Report::read(&self.report)
+        self.compute()?;
+        Ok(Report::read(&self.report))
     }
 
-    /// The step itself: what happens between buffers of the device.
-    fn compute(&mut self) {
+    /// Computes the step: the first time call by call, then as one recording.
+    fn compute(&mut self) -> Result<()> {
+        if let Some(recording) = &self.recording
+            && recording.replay()?
+        {
+            return Ok(());
+        }
+        let device = self.device.clone();
+        if std::mem::replace(&mut self.warm, true) {
+            self.recording = None;
+            let recording = Recording::of(&device, || self.ask())?;
+            self.recording = recording;
+        }
+        match &self.recording {
+            Some(recording) => assert!(recording.replay()?, "a step gives back the memory that it takes"),
+            None => self.ask(),
+        }
+        Ok(())
+    }
+
+    /// Asks the device for every operation of the step.
+    fn ask(&mut self) {
         let Step { settings, sit, params, moments, device, gradients, batch, noised, rate, report, .. } = self;
         noise(device, settings.noise, batch, settings.model.grid, noised);
         let mut tape = Tape::training(device, params.network(), gradients, Accumulate::Set, settings.keep);
@@ -153,14 +179,14 @@ mod tests {
     #[test]
     fn a_step_that_is_not_finite_touches_nothing() {
         let mut step = step();
-        assert!(step.run(0, 0.1, &[0.5; 32], &[0, 1]).applied);
+        assert!(step.run(0, 0.1, &[0.5; 32], &[0, 1]).unwrap().applied);
         let before = bits(&step);
         for (number, value) in [(1, f32::NAN), (2, f32::INFINITY), (3, 1e30)] {
-            let report = step.run(number, 0.1, &[value; 32], &[0, 1]);
+            let report = step.run(number, 0.1, &[value; 32], &[0, 1]).unwrap();
             assert!(!report.applied, "{value}: {report:?}");
             assert!(bits(&step) == before, "{value}");
         }
-        assert!(step.run(4, 0.1, &[0.5; 32], &[0, 1]).applied);
+        assert!(step.run(4, 0.1, &[0.5; 32], &[0, 1]).unwrap().applied);
         assert!(bits(&step) != before);
     }
 }

@@ -144,7 +144,7 @@ impl Trainer {
         let start = Instant::now();
         let batch = self.loader.next_batch()?;
         let lr = self.run.plan.learning_rate(self.state.step);
-        let report = self.step.run(self.state.step, lr, &batch.values, &batch.labels);
+        let report = self.step.run(self.state.step, lr, &batch.values, &batch.labels)?;
         let seconds = start.elapsed().as_secs_f64();
 
         let Report { loss, norm, applied } = report;

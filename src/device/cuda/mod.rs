@@ -19,7 +19,7 @@ const SPARED: usize = 512 << 20;
 
 /// A card as a device: one stream, one arena, and the kernels it has been asked for.
 pub struct Cuda {
-    driver: Arc<dyn Driver>,
+    pub(super) driver: Arc<dyn Driver>,
     pub(super) arena: Arena,
     /// The type of activations, of their gradients and of the weights that products read: `BF16`, or `F32`. Everything
     /// else is f32.
