@@ -10,7 +10,7 @@ use crate::ops::unpatchify::{images, unpatchify};
 use crate::tape::{Keep, Tape};
 use crate::tensor::Tensor;
 use crate::train::checkpoint::{Model, Opened, Time, Weights, open};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use std::path::PathBuf;
 
 /// Run a model on given inputs, and write its output and gradients: how another program checks this one
@@ -51,29 +51,16 @@ struct Given {
     /// The bare file's final layer has a second half of channels for a learned sigma
     #[arg(long, requires = "preset")]
     learn_sigma: bool,
-    /// The end of time at which the bare file's model has the data: 1 for SiT's published weights, which are then fed
-    /// 1 - t and whose velocity is negated
-    #[arg(long, default_value = "data-at-0", requires = "preset")]
-    time: TimeName,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum TimeName {
-    #[value(name = "data-at-0")]
-    DataAt0,
-    #[value(name = "data-at-1")]
-    DataAt1,
+    /// The end of time at which the bare file's model has the data: 1 for SiT's published weights
+    #[arg(long, value_enum, default_value = "data-at-0", requires = "preset")]
+    time: Time,
 }
 
 impl Given {
     fn model(&self, image: [usize; 3]) -> Result<Option<Model>> {
         let Some(name) = &self.preset else { return Ok(None) };
         let sit = preset(name)?.config(image, self.classes, self.learn_sigma);
-        let time = match self.time {
-            TimeName::DataAt0 => Time::DataAt0,
-            TimeName::DataAt1 => Time::DataAt1,
-        };
-        Ok(Some(Model { time, ..Model::new(sit, DiffusionPath::Linear) }))
+        Ok(Some(Model { time: self.time, ..Model::new(sit, DiffusionPath::Linear) }))
     }
 }
 

@@ -53,12 +53,15 @@ pub enum Prediction {
 }
 
 /// The direction of the time that the network is fed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 pub enum Time {
+    /// `t` goes to the network as it is
     #[serde(rename = "data-at-0")]
+    #[value(name = "data-at-0")]
     DataAt0,
-    /// As in SiT's own code: the network is fed `1 - t` and its velocity is negated.
+    /// As in SiT's own code: the network is fed 1 - t and its velocity is negated
     #[serde(rename = "data-at-1")]
+    #[value(name = "data-at-1")]
     DataAt1,
 }
 
