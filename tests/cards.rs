@@ -2,8 +2,10 @@
 
 mod common;
 
-use common::{cards, cpu, normals};
+use common::{Emulated, cards, cpu, normals};
+use emulator::Policy;
 use engine::base::{DType, Error, PatchGrid, Path};
+use engine::device::cuda::{Cuda, MODULES};
 use engine::device::{Device, Recording};
 use engine::nn::sit::SitConfig;
 use engine::ops::noise::{Noise, Times};
@@ -12,6 +14,8 @@ use engine::ops::update::AdamW;
 use engine::tape::Keep;
 use engine::tensor::Tensor;
 use engine::train::{Report, Settings, Step};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 #[test]
 fn a_recording_does_what_was_asked_for_each_time_it_is_replayed() {
@@ -97,4 +101,61 @@ fn ten_recorded_steps_of_training_lose_what_the_processors_lose() {
             assert_eq!(device.arena().used(), 0, "{name}: everything is given back");
         }
     }
+}
+
+/// Two steps of a small model on a card: the first call by call, the second recorded. `Err` holds what was thrown.
+fn two_steps(device: &Device) -> Result<(), Error> {
+    let grid = PatchGrid { channels: 1, height: 4, width: 4, patch: 2 };
+    let model = SitConfig { grid, depth: 1, width: 8, heads: 1, classes: 2, learn_sigma: false };
+    let settings = Settings { model, batch: 1, tokens: 3, ..settings(Keep::Everything) };
+    let thrown = catch_unwind(AssertUnwindSafe(|| {
+        let mut step = Step::new(device, settings)?;
+        (0..2).try_for_each(|number| step.run(number, 1e-3, &normals(0, 16, 1.0), &[1]).map(drop))
+    }));
+    thrown.unwrap_or_else(|thrown| Err(*thrown.downcast::<Error>().expect("what an operation throws is an error")))
+}
+
+#[test]
+fn a_launch_that_fails_ends_in_an_error_with_its_name_and_leaves_nothing_behind() {
+    if MODULES.is_empty() {
+        return;
+    }
+    let mut failures = 0;
+    loop {
+        let card = Emulated::new((8, 0), Policy::Eager).failing_at(failures);
+        let device = Device::cuda(Cuda::new(Arc::new(card), DType::BF16).unwrap());
+        let done = two_steps(&device);
+        assert_eq!(device.arena().used(), 0, "launch {failures}: everything is given back");
+        match done {
+            Ok(()) => break,
+            Err(Error::Device(text)) => assert!(text.ends_with(": failed on request"), "launch {failures}: {text}"),
+            Err(other) => panic!("launch {failures}: {other}"),
+        }
+        failures += 1;
+    }
+    assert!(failures > 50, "a step has more than {failures} launches");
+}
+
+#[test]
+fn memory_that_does_not_suffice_ends_in_an_error_that_names_its_holders_and_leaves_nothing_behind() {
+    if MODULES.is_empty() {
+        return;
+    }
+    let (mut failed, mut memory) = (0, 1 << 10);
+    loop {
+        let card = Arc::new(Emulated::new((8, 0), Policy::Eager));
+        let device = Device::cuda(Cuda::within(card, DType::BF16, memory).unwrap());
+        let done = two_steps(&device);
+        assert_eq!(device.arena().used(), 0, "{memory} bytes: everything is given back");
+        match done {
+            Ok(()) => break,
+            Err(Error::Memory(text)) => {
+                assert!(text.starts_with("out of memory: ") && text.contains("lower the batch size"), "{text}");
+            }
+            Err(other) => panic!("{memory} bytes: {other}"),
+        }
+        failed += 1;
+        memory += 1 << 10;
+    }
+    assert!(failed > 10, "two steps need more than {memory} bytes");
 }

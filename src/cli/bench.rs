@@ -110,6 +110,7 @@ impl BenchStep {
                 "peak_flops_per_s": peak,
                 "share_of_peak": share,
                 "peak_rss_bytes": peak_rss(),
+                "peak_memory_bytes": device.arena().peak(),
             });
             println!("{row}");
         } else {

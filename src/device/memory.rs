@@ -131,6 +131,14 @@ impl Memory {
     }
 }
 
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Memory::Cuda { driver, base } = self {
+            driver.release(*base);
+        }
+    }
+}
+
 /// No operation of a step returns a `Result`: a failure of the device is thrown as the [`Error`], which the edge catches.
 pub(super) fn or_throw<T>(result: Result<T>) -> T {
     result.unwrap_or_else(|error| std::panic::panic_any(error))

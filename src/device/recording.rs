@@ -22,11 +22,11 @@ impl Recording {
             Device::Cpu(_) => return Ok(None),
             Device::Cuda(card) => card.clone(),
         };
-        card.arena.note();
         card.driver.begin_capture()?;
+        card.arena.note();
+        let capture = Capture(&card);
         work();
-        let graph = card.driver.end_capture();
-        let plan = card.arena.noted();
+        let (graph, plan) = capture.end();
         Ok(Some(Recording { graph: graph?, plan, card }))
     }
 
@@ -37,6 +37,26 @@ impl Recording {
             self.card.driver.replay(self.graph)?;
         }
         Ok(free)
+    }
+}
+
+/// A recording under way, which also ends where an operation throws.
+struct Capture<'a>(&'a Cuda);
+
+impl Capture<'_> {
+    fn end(self) -> (Result<Graph>, Plan) {
+        let Capture(card) = self;
+        std::mem::forget(self);
+        (card.driver.end_capture(), card.arena.noted())
+    }
+}
+
+impl Drop for Capture<'_> {
+    fn drop(&mut self) {
+        self.0.arena.noted();
+        if let Ok(graph) = self.0.driver.end_capture() {
+            self.0.driver.discard(graph);
+        }
     }
 }
 

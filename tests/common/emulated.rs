@@ -15,6 +15,8 @@ pub struct Emulated {
 }
 
 struct State {
+    /// Launches left until one fails.
+    failing: Option<u64>,
     device: emulator::Device,
     modules: Vec<emulator::Module>,
     functions: Vec<emulator::Function>,
@@ -43,8 +45,14 @@ impl Emulated {
             driver: 13_000,
         };
         let device = emulator::Device::new(config).expect("this processor runs the emulator");
-        let state = State { device, modules: vec![], functions: vec![], graphs: vec![], recording: None };
+        let state = State { failing: None, device, modules: vec![], functions: vec![], graphs: vec![], recording: None };
         Emulated { card, state: Mutex::new(state) }
+    }
+
+    /// The same card whose launch number `k` fails, counted from 0.
+    pub fn failing_at(self, k: u64) -> Emulated {
+        self.state.lock().unwrap().failing = Some(k);
+        self
     }
 
     /// Does a call, or records it where a step is captured.
@@ -112,6 +120,8 @@ impl Driver for Emulated {
         Ok(self.state.lock().unwrap().device.reserve(bytes))
     }
 
+    fn release(&self, _: u64) {}
+
     fn checks(&self) -> bool {
         true
     }
@@ -164,6 +174,13 @@ impl Driver for Emulated {
     }
 
     fn launch(&self, function: Function, grid: Grid, arguments: &[Argument]) -> Result<()> {
+        let failing = &mut self.state.lock().unwrap().failing;
+        if let Some(left) = failing {
+            let Some(fewer) = left.checked_sub(1) else {
+                return Err(Error::Device("failed on request".into()));
+            };
+            *left = fewer;
+        }
         self.ask(Call::Launch { function, grid, arguments: arguments.to_vec() })
     }
 

@@ -7,11 +7,11 @@ mod emulated;
 
 pub use dual::{Bf16Factors, Dual, Float};
 
-use emulated::Emulated;
+pub use emulated::Emulated;
 use emulator::Policy;
 use engine::base::rng::{Purpose, Stream};
 use engine::base::{Accumulate, DType, Shape};
-use engine::device::cuda::{Cuda, MODULES};
+use engine::device::cuda::{Cuda, MODULES, Nvidia};
 use engine::device::{Cpu, Device, Isa};
 use engine::tape::{Backward, Keep, Output, Tape, Var};
 use engine::tensor::{Slab, Tensor};
@@ -53,9 +53,10 @@ pub fn cpus(products: DType) -> Vec<(String, Device)> {
     devices
 }
 
-/// Every emulated card with activations of this type; none where the engine was built without nvcc.
+/// Every emulated card with activations of this type; none where the engine was built without nvcc. With `ENGINE_TEST_CARD=N`
+/// it is card N of this machine instead.
 ///
-/// Asynchronous work happens as early as it may on one of them, and as late on another.
+/// Asynchronous work happens as early as it may on one emulated card, and as late on another.
 pub fn cards(activations: DType) -> Vec<(String, Device)> {
     static SAID: Once = Once::new();
     if MODULES.is_empty() {
@@ -63,6 +64,13 @@ pub fn cards(activations: DType) -> Vec<(String, Device)> {
             let _ = writeln!(std::io::stderr(), "not tested, since the engine was built without nvcc: CUDA kernels");
         });
         return vec![];
+    }
+    if let Some(number) = std::env::var_os("ENGINE_TEST_CARD") {
+        let number = number.to_str().and_then(|number| number.parse().ok()).expect("ENGINE_TEST_CARD is a number");
+        let driver = Arc::new(Nvidia::open(number).unwrap());
+        // Many tests share the card.
+        let cuda = Cuda::within(driver, activations, 1 << 30).unwrap().poisoned();
+        return vec![(format!("{}, {activations:?}", cuda.card().name), Device::cuda(cuda))];
     }
     let kinds: &[_] = match activations {
         DType::F32 => &[((8, 0), Policy::Lazy)],

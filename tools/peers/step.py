@@ -1,11 +1,13 @@
 """PyTorch's side of the speed comparison: one whole training step of a SiT.
 
 A step draws t, noise and label dropout, mixes z, runs forward, loss and backward, then AdamW and the EMA. A mode is a
-precision (f32, or bf16 by autocast) and eager or compiled. Every mode lives in a process of its own, so that the peak of its
-memory is its own.
+precision (f32, or bf16 by autocast) and eager, compiled, or compiled with every kernel tried (max-autotune); on a card also the
+backend of attention, since PyTorch's own choice is not always the fastest. Every mode lives in a process of its own, so that
+the peak of its memory is its own.
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import statistics
@@ -13,7 +15,10 @@ import subprocess
 import sys
 import time
 
-MODES = [f"{precision}-{how}" for precision in ("f32", "bf16") for how in ("eager", "compile")]
+MODES = {
+    "cpu": [f"{precision}-{how}" for precision in ("f32", "bf16") for how in ("eager", "compile")],
+    "cuda": [f"bf16-{how}-{attention}" for how in ("eager", "compile", "autotune") for attention in ("flash", "cudnn")],
+}
 LABEL_DROPOUT, EMA = 0.1, 0.9999
 
 
@@ -26,6 +31,7 @@ def options():
     parser.add_argument("--classes", type=int, default=1000)
     parser.add_argument("--drop", type=float, default=0.0, help="fraction of the tokens that is not computed")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=MODES, default="cpu")
     parser.add_argument("--steps", type=int, default=5, help="timed steps of one measurement")
     return parser
 
@@ -52,16 +58,39 @@ def serve(mode, settings):
     optimizer, step = training_step(settings, *mode.split("-"))
     for _ in range(3):
         step()
+    if settings.device == "cuda":
+        return answer_for_ever(mode, optimizer, step, settings, on_card)
     # From here on the peak is the step's: the compiler's own memory does not count against PyTorch.
     ctypes.CDLL(None).malloc_trim(0)
     with open("/proc/self/clear_refs", "w") as peak:
         peak.write("5")
+    answer_for_ever(mode, optimizer, step, settings, on_processor)
+
+
+def answer_for_ever(mode, optimizer, step, settings, measure):
     print("ready", flush=True)
     for _ in sys.stdin:
-        seconds = statistics.median(timed(step) for _ in range(settings.steps))
-        rate = settings.batch / seconds
-        answer = {"mode": mode, "optimizer": optimizer, "seconds": seconds, "images_per_s": rate, "peak_rss_bytes": peak_rss()}
-        print(json.dumps(answer), flush=True)
+        measured = measure(step, settings.steps)
+        rate = settings.batch / measured["seconds"]
+        print(json.dumps({"mode": mode, "optimizer": optimizer, "images_per_s": rate, **measured}), flush=True)
+
+
+def on_processor(step, steps):
+    return {"seconds": statistics.median(timed(step) for _ in range(steps)), "peak_rss_bytes": peak_rss()}
+
+
+def on_card(step, steps):
+    """Steps asked for one after another and waited for once: the card never waits for the host's clock."""
+    import torch
+
+    torch.cuda.reset_peak_memory_stats()
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    for _ in range(steps):
+        step()
+    torch.cuda.synchronize()
+    seconds = (time.perf_counter() - start) / steps
+    return {"seconds": seconds, "peak_memory_bytes": torch.cuda.max_memory_allocated()}
 
 
 def timed(step):
@@ -89,12 +118,17 @@ def fastest_adamw(weights):
     return min(seconds, key=seconds.get)
 
 
-def training_step(settings, precision, how):
+def training_step(settings, precision, how, attention=None):
     import sit
     import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    backend = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 
     torch.set_num_threads(settings.threads)
+    torch.set_default_device(settings.device)
     torch.manual_seed(0)
+    attending = sdpa_kernel(backend[attention]) if attention else contextlib.nullcontext()
     shape = (settings.batch, settings.channels, settings.side, settings.side)
     model = sit.preset(settings.preset, channels=settings.channels, size=shape[2:], classes=settings.classes)
     model.randomise(high=0.05)  # the published zeros would make products with nothing in them
@@ -111,10 +145,11 @@ def training_step(settings, precision, how):
         y = torch.where(torch.rand(shape[0]) < LABEL_DROPOUT, settings.classes, labels)
         at = t[:, None, None, None]
         kept = torch.rand(shape[0], tokens).argsort(1)[:, :kept_tokens] if settings.drop else None
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        with attending, torch.autocast(settings.device, torch.bfloat16, enabled=precision == "bf16"):
             return sit.loss(model, (1 - at) * data + at * noise, t, y, noise - data, kept)[0]
 
-    loss = torch.compile(loss) if how == "compile" else loss
+    if how != "eager":
+        loss = torch.compile(loss, mode="max-autotune" if how == "autotune" else None)
 
     def step():
         adamw.zero_grad()
@@ -128,12 +163,12 @@ def training_step(settings, precision, how):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, parents=[options()])
-    parser.add_argument("--mode", choices=MODES, action="append", help="may be given several times; default: all")
+    parser.add_argument("--mode", choices=sum(MODES.values(), []), action="append", help="may be given several times; default: all")
     parser.add_argument("--serve", metavar="MODE", help=argparse.SUPPRESS)
     settings = parser.parse_args()
     if settings.serve:
         return serve(settings.serve, settings)
-    for mode in settings.mode or MODES:
+    for mode in settings.mode or MODES[settings.device]:
         peer = Peer(mode, settings)
         print(json.dumps(peer.measure()), flush=True)
         peer.close()

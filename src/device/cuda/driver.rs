@@ -13,6 +13,9 @@ pub trait Driver: Send + Sync {
     /// `bytes` of memory, to be cut up by an arena; it starts on a multiple of 256.
     fn reserve(&self, bytes: usize) -> Result<u64>;
 
+    /// Ends a reservation, once everything asked for has happened.
+    fn release(&self, address: u64);
+
     /// Whether accesses are checked against what [`Driver::occupy`] and [`Driver::vacate`] say.
     fn checks(&self) -> bool {
         false

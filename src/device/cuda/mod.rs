@@ -36,8 +36,14 @@ pub struct Kernel {
 }
 
 impl Cuda {
-    /// The card behind `driver`, with activations of `activations`.
+    /// The card behind `driver`, with activations of `activations` and all of its free memory but a little.
     pub fn new(driver: Arc<dyn Driver>, activations: DType) -> Result<Cuda> {
+        let free = driver.free_memory()?;
+        Cuda::within(driver, activations, free.saturating_sub(SPARED))
+    }
+
+    /// As [`Cuda::new`], with `memory` bytes.
+    pub fn within(driver: Arc<dyn Driver>, activations: DType, memory: usize) -> Result<Cuda> {
         assert!(matches!(activations, DType::F32 | DType::BF16), "activations are f32 or bf16, not {activations:?}");
         let Card { name, capability, .. } = driver.card();
         if *capability < (8, 0) {
@@ -47,9 +53,14 @@ impl Cuda {
                  --device cpu"
             )));
         }
-        let free = driver.free_memory()?;
-        let arena = Arena::cuda(driver.clone(), free.saturating_sub(SPARED))?;
+        let arena = Arena::cuda(driver.clone(), memory)?;
         Ok(Cuda { driver, arena, activations, kernels: Mutex::default(), modules: Mutex::default() })
+    }
+
+    /// The same card with every fresh allocation filled with NaN, so that a test sees what a kernel did not write.
+    pub fn poisoned(mut self) -> Cuda {
+        self.arena.poison();
+        self
     }
 
     pub fn card(&self) -> &Card {

@@ -14,6 +14,7 @@ const ARGUMENTS: usize = 32;
 /// The driver of a card of this machine, opened at run time.
 pub struct Nvidia {
     card: Card,
+    device: sys::CUdevice,
     context: sys::CUcontext,
     stream: sys::CUstream,
     books: Mutex<Books>,
@@ -95,7 +96,7 @@ impl Nvidia {
         // SAFETY: the context is valid.
         unsafe { result::ctx::set_current(context) }?;
         let stream = result::stream::create(result::stream::StreamKind::NonBlocking)?;
-        Ok(Nvidia { card, context, stream, books: Mutex::default() })
+        Ok(Nvidia { card, device, context, stream, books: Mutex::default() })
     }
 
     /// The books, with the context current on this thread.
@@ -129,6 +130,13 @@ impl Driver for Nvidia {
         unsafe { result::malloc_sync(bytes) }.map_err(|error| {
             Error::Memory(format!("{}: reserving {bytes} bytes of its memory: {}", self.card.name, text(error)))
         })
+    }
+
+    fn release(&self, address: u64) {
+        let Ok(_books) = self.enter() else { return };
+        // SAFETY: the address was reserved and is used no more; the driver waits for what still runs. A failure here would
+        // have shown at the next call.
+        let _ = unsafe { result::free_sync(address) };
     }
 
     fn upload(&self, to: u64, from: &[u8]) -> Result<()> {
@@ -278,6 +286,21 @@ impl Driver for Nvidia {
         let _books = self.enter()?;
         // SAFETY: the stream is valid as long as `self` is.
         unsafe { result::stream::synchronize(self.stream) }.map_err(device)
+    }
+}
+
+impl Drop for Nvidia {
+    fn drop(&mut self) {
+        let Ok(mut books) = self.enter() else { return };
+        // SAFETY: nothing refers to the handles any more. What fails here has no one left to be told.
+        unsafe {
+            let _ = result::stream::synchronize(self.stream);
+            for module in books.modules.drain(..) {
+                let _ = result::module::unload(module);
+            }
+            let _ = result::stream::destroy(self.stream);
+            let _ = sys::cuDevicePrimaryCtxRelease_v2(self.device).result();
+        }
     }
 }
 
