@@ -45,7 +45,8 @@ impl Emulated {
             driver: 13_000,
         };
         let device = emulator::Device::new(config).expect("this processor runs the emulator");
-        let state = State { failing: None, device, modules: vec![], functions: vec![], graphs: vec![], recording: None };
+        let state =
+            State { failing: None, device, modules: vec![], functions: vec![], graphs: vec![], recording: None };
         Emulated { card, state: Mutex::new(state) }
     }
 
