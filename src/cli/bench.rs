@@ -95,7 +95,8 @@ impl BenchStep {
         seconds.sort_by(f64::total_cmp);
         let median = seconds[seconds.len() / 2];
         let peak = peak_flops(&device, 20);
-        let (rate, share) = (cost.flops as f64 / median, cost.flops as f64 / median / peak);
+        let rate = cost.flops as f64 / median;
+        let share = peak.map(|peak| rate / peak);
         if self.json {
             let row = serde_json::json!({
                 "preset": self.preset,
@@ -114,14 +115,14 @@ impl BenchStep {
             });
             println!("{row}");
         } else {
+            let share = share.map_or(String::new(), |share| format!("{:.0} % of the measured peak, ", share * 100.0));
             println!(
-                "{} batch {batch} {}: {:.1} ms a step, {:.1} img/s, {:.0} GFLOP/s, {:.0} % of the measured peak, {:.0} MB",
+                "{} batch {batch} {}: {:.1} ms a step, {:.1} img/s, {:.0} GFLOP/s, {share}{:.0} MB",
                 self.preset,
                 self.products.precision,
                 median * 1e3,
                 batch as f64 / median,
                 rate / 1e9,
-                share * 100.0,
                 peak_rss() as f64 / 1e6,
             );
         }

@@ -59,8 +59,8 @@ pub struct Speed {
     pub lr: f32,
     pub images_per_s: f64,
     pub flops_per_s: f64,
-    /// Of the measured peak of the device.
-    pub share_of_peak: f64,
+    /// Of the peak of the device, where that is measured.
+    pub share_of_peak: Option<f64>,
     pub seconds_left: f64,
 }
 
@@ -89,7 +89,7 @@ struct Meter {
     steps: u64,
     batch: usize,
     flops: f64,
-    peak: f64,
+    peak: Option<f64>,
     loss: f64,
     weight: f64,
     /// Steps and seconds since the last line.
@@ -214,7 +214,7 @@ impl Meter {
             lr,
             images_per_s: rate * self.batch as f64,
             flops_per_s: rate * self.flops,
-            share_of_peak: rate * self.flops / self.peak,
+            share_of_peak: self.peak.map(|peak| rate * self.flops / peak),
             seconds_left: self.begun.elapsed().as_secs_f64() / done * (self.steps - step) as f64,
         }
     }
@@ -225,14 +225,11 @@ impl fmt::Display for Speed {
         if let Some(loss) = self.loss {
             write!(f, "loss {loss:.4}  ")?;
         }
-        write!(
-            f,
-            "{:.0} img/s  {:.1} GFLOP/s ({:.0} % of peak)  {} left",
-            self.images_per_s,
-            self.flops_per_s / 1e9,
-            100.0 * self.share_of_peak,
-            Clock(self.seconds_left)
-        )
+        write!(f, "{:.0} img/s  {:.1} GFLOP/s", self.images_per_s, self.flops_per_s / 1e9)?;
+        if let Some(share) = self.share_of_peak {
+            write!(f, " ({:.0} % of peak)", 100.0 * share)?;
+        }
+        write!(f, "  {} left", Clock(self.seconds_left))
     }
 }
 
