@@ -1,0 +1,56 @@
+//! What the engine says of every driver that it may meet, by a mock of one: never a panic, always one sentence.
+
+use engine::device::cuda::TOOLKIT;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The folder of a mock `libcuda.so.1`; `None` without a C compiler.
+fn mock() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mock_cuda");
+    std::fs::create_dir_all(&folder).unwrap();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mock_cuda/cuda.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(folder.join("libcuda.so.1")).arg(source);
+    match compiler.status() {
+        Ok(status) => assert!(status.success(), "the mock compiles"),
+        Err(_) => return None,
+    }
+    Some(folder)
+}
+
+#[test]
+fn every_driver_that_does_not_do_is_refused_in_one_sentence() {
+    let Some(folder) = mock().filter(|_| TOOLKIT.is_some()) else {
+        eprintln!("not tested, for want of a C compiler or of nvcc");
+        return;
+    };
+    let version = "its driver knows CUDA 12.4, the kernels need 13.0";
+    let capability = "Mock: its compute capability 7.0 is below 8.0, the least that the kernels run on";
+    for (what, exit, expected) in [
+        (&[("MOCK_INIT", "34")][..], 6, "the CUDA driver does not start: CUDA driver is a stub library"),
+        (&[("MOCK_INIT", "100")], 6, "the CUDA driver does not start: no CUDA-capable device is detected"),
+        (&[("MOCK_INIT", "803")], 6, "the CUDA driver does not start: system has unsupported display driver"),
+        (&[("MOCK_INIT", "999")], 6, "the CUDA driver does not start: unknown error"),
+        (&[("MOCK_VERSION", "12040")], 6, version),
+        (&[("MOCK_CARDS", "0")], 6, "this machine has 0 CUDA cards"),
+        (&[("MOCK_MAJOR", "7")], 6, capability),
+        (&[("MOCK_MAJOR", "12")], 6, "no kernel image is available for execution on the device"),
+        (&[("MOCK_FULL", "1")], 5, "Mock: reserving 536870912 bytes of its memory: out of memory"),
+    ] {
+        let mut engine = Command::new(env!("CARGO_BIN_EXE_engine"));
+        engine.args(["bench", "step", "--preset", "sit-xs-4", "--side", "8", "--batch", "1", "--device", "cuda"]);
+        engine.env("LD_LIBRARY_PATH", &folder).envs(what.iter().copied());
+        let output = engine.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(exit), "{what:?}: {said}");
+        assert!(said.starts_with("error: ") && said.contains(expected), "{what:?}: {said}");
+        assert_eq!(said.lines().count(), 1, "{what:?}: {said}");
+        if !what.iter().any(|(name, _)| matches!(*name, "MOCK_FULL" | "MOCK_MAJOR")) {
+            // The processor takes over where no device is asked for.
+            let mut engine = Command::new(env!("CARGO_BIN_EXE_engine"));
+            engine.args(["bench", "step", "--preset", "sit-xs-4", "--side", "8", "--batch", "1", "--json"]);
+            let output = engine.env("LD_LIBRARY_PATH", &folder).envs(what.iter().copied()).output().unwrap();
+            assert!(String::from_utf8_lossy(&output.stdout).contains("\"device\":\"cpu"), "{what:?}");
+        }
+    }
+}
