@@ -23,4 +23,4 @@ pub use embedded::fashion_mnist;
 pub use loader::{Batch, Loader, Order, Split};
 pub use pack::Progress;
 pub use source::Source;
-pub use store::{Info, Store};
+pub use store::{Info, Store, values};

@@ -1,18 +1,22 @@
 use crate::base::{Error, Result};
+use crate::device::Map;
 use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// Bytes that are read by position: a file, by `pread`, or memory.
 ///
-/// Nothing is mapped: a file that is truncated while it is read gives an error and not a signal.
+/// Reads never map: a file that is truncated while it is read gives an error and not a signal. Only a scan of a whole data
+/// set asks for [`mapped`](Source::mapped) memory.
 pub struct Source {
     name: PathBuf,
     len: u64,
     bytes: Bytes,
+    map: OnceLock<Map>,
 }
 
 enum Bytes {
@@ -35,13 +39,13 @@ impl Source {
         };
         let file = file.map_err(|error| Error::file(path, error))?;
         let len = file.metadata().map_err(|error| Error::file(path, error))?.len();
-        Ok(Source { name: path.to_owned(), len, bytes: Bytes::File(file) })
+        Ok(Source { name: path.to_owned(), len, bytes: Bytes::File(file), map: OnceLock::new() })
     }
 
     /// Bytes in memory, under the name that messages give them.
     pub fn memory(name: impl Into<PathBuf>, bytes: impl Into<Cow<'static, [u8]>>) -> Source {
         let bytes = bytes.into();
-        Source { name: name.into(), len: bytes.len() as u64, bytes: Bytes::Memory(bytes) }
+        Source { name: name.into(), len: bytes.len() as u64, bytes: Bytes::Memory(bytes), map: OnceLock::new() }
     }
 
     pub fn name(&self) -> &Path {
@@ -83,6 +87,19 @@ impl Source {
             }
         }
         Ok(())
+    }
+
+    /// All bytes as memory; those of a file are mapped when they are first asked for.
+    pub fn mapped(&self) -> Result<&[u8]> {
+        let file = match &self.bytes {
+            Bytes::Memory(bytes) => return Ok(bytes),
+            Bytes::File(file) => file,
+        };
+        if let Some(map) = self.map.get() {
+            return Ok(map.bytes());
+        }
+        let map = Map::open(file, self.len).map_err(|error| self.error(format_args!("mapping it: {error}")))?;
+        Ok(self.map.get_or_init(|| map).bytes())
     }
 
     /// The blake3 digest of the first `len` bytes.
@@ -143,6 +160,18 @@ mod tests {
         assert!(message.contains("rows: 16 bytes are needed at offset 32, but it ends at 40"), "{message}");
         let message = source.digest(100).unwrap_err().to_string();
         assert!(message.contains("rows: 100 bytes are needed at offset 0, but it ends at 40"), "{message}");
+    }
+
+    #[test]
+    fn a_map_holds_the_bytes_of_the_file_and_is_refused_once_the_file_is_shorter() {
+        let scratch = Scratch::new();
+        let path = scratch.file("rows", &[7; 100]);
+        assert_eq!(Source::open(&path).unwrap().mapped().unwrap(), [7; 100]);
+        let source = Source::open(&path).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(40).unwrap();
+        let message = source.mapped().unwrap_err().to_string();
+        assert!(message.ends_with("rows: mapping it: 100 bytes are needed, 40 are there"), "{message}");
+        assert_eq!(Source::memory("embedded", &[1, 2][..]).mapped().unwrap(), [1, 2]);
     }
 
     #[test]

@@ -150,6 +150,11 @@ impl Store {
         Ok(())
     }
 
+    /// The bytes of all rows as memory, for scans: [`values`] turns those of a row into what a step reads.
+    pub fn mapped(&self) -> Result<&[u8]> {
+        self.file.mapped(&self.rows)
+    }
+
     /// Reads the whole file and compares it with its digest.
     pub fn verify(&self) -> Result<()> {
         let source = self.file.source();
@@ -164,8 +169,8 @@ impl Store {
     }
 }
 
-/// The values that a step reads, from the bytes of a row.
-pub(super) fn values(dtype: FileDType, bytes: &[u8], out: &mut [f32]) {
+/// The values that a step reads, from the bytes of a row of type U8, F16 or F32.
+pub fn values(dtype: FileDType, bytes: &[u8], out: &mut [f32]) {
     const PIXELS: [f32; 256] = {
         let mut values = [0.0; 256];
         let mut x = 0;

@@ -86,6 +86,12 @@ impl TensorFile {
         self.source.read(self.payload + entry.begin + offset, out)
     }
 
+    /// The tensor's bytes as memory, mapped where the file is not in memory already.
+    pub fn mapped(&self, entry: &Entry) -> Result<&[u8]> {
+        let bytes = self.source.mapped()?;
+        Ok(&bytes[(self.payload + entry.begin) as usize..(self.payload + entry.end) as usize])
+    }
+
     /// The offset of the tensor's first byte in the file.
     pub fn offset(&self, entry: &Entry) -> u64 {
         self.payload + entry.begin
