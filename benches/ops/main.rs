@@ -20,6 +20,7 @@ mod matmul;
 mod mlp;
 mod noise;
 mod patch_embed;
+mod score;
 mod solver;
 mod step;
 mod tape;
@@ -263,6 +264,7 @@ fn main() {
     update::bench(&mut bench, S);
     solver::bench(&mut bench, S);
     unpatchify::bench(&mut bench, S);
+    score::bench(&mut bench);
     step::bench(&mut bench, S);
     bench.table();
     bench.criterion.final_summary();

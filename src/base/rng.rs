@@ -35,6 +35,8 @@ pub enum Purpose {
     Flip = 10,
     /// Which rows of a data set are never trained on.
     HeldOut = 11,
+    /// Which row of a data set is drawn from a posterior.
+    Posterior = 12,
 }
 
 /// The stream of one sample at one step for one purpose.

@@ -12,6 +12,7 @@ pub mod matmul;
 pub mod noise;
 pub mod patch_embed;
 pub mod peak;
+pub mod score;
 mod scratch;
 pub mod solver;
 mod sums;

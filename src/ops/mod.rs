@@ -11,6 +11,7 @@ pub mod masked_loss;
 pub mod mlp;
 pub mod noise;
 pub mod patch_embed;
+pub mod score;
 pub mod solver;
 pub mod unpatchify;
 pub mod update;

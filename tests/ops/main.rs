@@ -12,6 +12,7 @@ mod matmul;
 mod mlp;
 mod noise;
 mod patch_embed;
+mod score;
 mod solver;
 mod sums;
 mod unpatchify;

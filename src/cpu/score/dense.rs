@@ -1,0 +1,165 @@
+//! All logits and all weights at once, for queries to which most rows matter: two matrix products.
+//!
+//! Pixels are whole numbers, and so are three digits of a query: the logits are exact up to what the digits leave out.
+//! Other rows are multiplied in f32. Weights are multiplied in f32. Every chain of f32 sums is short and ends in f64, so
+//! that the bounds of the errors are small.
+
+use super::digits::Digits;
+use super::float::{blend, products_f32};
+use super::{LEAF, Query, Rows, products};
+use crate::data::tensors::FileDType;
+use crate::device::{Chunks, Cpu};
+use std::ops::Range;
+
+/// Digits of a query that is multiplied with pixels: 24 bits.
+const DIGITS: usize = 3;
+/// Columns of one chain of f32 sums, 16 of which run side by side.
+pub(super) const CHAIN: usize = 1024;
+/// Half a unit of f32.
+const HALF: f64 = f32::EPSILON as f64 / 2.0;
+/// Columns that one task blends: with the weights of a leaf they stay in the second cache.
+const STRIP: usize = 768;
+/// Queries whose weights lie side by side.
+pub(super) const GROUP: usize = 8;
+
+/// The logits of the rows in `range` for each query.
+pub fn logits(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, queries: &[Query<'_>]) -> Vec<Vec<f64>> {
+    if rows.dtype == FileDType::U8 {
+        return logits_of_pixels(cpu, rows, range, queries);
+    }
+    let z: Vec<f32> = queries.iter().flat_map(|query| query.z).map(|&z| z as f32).collect();
+    by_leaf(
+        cpu,
+        rows,
+        range,
+        queries,
+        queries.len(),
+        |leaf, sums| {
+            products_f32(cpu.isa(), rows, leaf, &z, sums);
+        },
+        |query, sums, _| sums[query].map(|sum| queries[query].kappa() * sum),
+    )
+}
+
+fn logits_of_pixels(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, queries: &[Query<'_>]) -> Vec<Vec<f64>> {
+    let digits: Vec<Digits> = queries.iter().map(|&query| Digits::new(query, DIGITS)).collect();
+    let all = digits.iter().flat_map(|digits| &digits.digits).copied().collect::<Vec<i8>>();
+    by_leaf(
+        cpu,
+        rows,
+        range,
+        queries,
+        DIGITS * queries.len(),
+        |leaf, sums| {
+            products(cpu.isa(), rows.slices(leaf), &all, rows.width, sums);
+        },
+        |query, sums, scale| {
+            let (kappa, digits) = (queries[query].kappa(), &digits[query]);
+            let mut out = [0.0; LEAF];
+            for (k, sums) in sums[DIGITS * query..][..DIGITS].iter().enumerate() {
+                let shift = rows.center * digits.sums[k];
+                let step = kappa * scale * digits.steps[k];
+                out.iter_mut().zip(sums).for_each(|(out, sum)| *out += step * (sum - shift));
+            }
+            out
+        },
+    )
+}
+
+/// Logits from `kappa <z, x>`, which `terms` makes of what `multiply` leaves in `sums` arrays for each leaf.
+fn by_leaf(
+    cpu: &Cpu,
+    rows: &Rows<'_>,
+    range: Range<usize>,
+    queries: &[Query<'_>],
+    sums: usize,
+    multiply: impl Fn(Range<usize>, &mut [f64]) + Sync,
+    terms: impl Fn(usize, &[[f64; LEAF]], f64) -> [f64; LEAF] + Sync,
+) -> Vec<Vec<f64>> {
+    let count = range.len();
+    let own: Vec<f64> = queries.iter().map(|query| query.logit(query.z.iter().map(|z| z * z).sum())).collect();
+    let mut leaves: Vec<Vec<f64>> = (0..count.div_ceil(LEAF)).map(|_| vec![]).collect();
+    cpu.threads.each(Chunks::new(&mut leaves, 1), 1, |leaf, out| {
+        let first = range.start + leaf * LEAF;
+        let leaf = first..range.end.min(first + LEAF);
+        let mut products = vec![0.0; sums * LEAF];
+        multiply(leaf.clone(), &mut products);
+        let facts = &rows.facts[leaf];
+        for (q, query) in queries.iter().enumerate() {
+            let half = 0.5 * query.kappa() * query.alpha;
+            let terms = terms(q, products.as_chunks().0, facts[0].scale);
+            out[0].extend(facts.iter().zip(terms).map(|(facts, term)| term - half * facts.square + own[q]));
+        }
+    });
+    let mut logits: Vec<Vec<f64>> = queries.iter().map(|_| Vec::with_capacity(count)).collect();
+    cpu.threads.each(Chunks::new(&mut logits, 1), 1, |q, logits| {
+        for leaf in &leaves {
+            let there = leaf.len() / queries.len();
+            logits[0].extend(&leaf[q * there..][..there]);
+        }
+    });
+    logits
+}
+
+/// What [`logits`] leave out of z: the logit of row x lacks `kappa <rest, x>`, up to rounding.
+pub fn rest(rows: &Rows<'_>, query: Query<'_>) -> Vec<f64> {
+    if rows.dtype == FileDType::U8 {
+        return Digits::new(query, DIGITS).rest;
+    }
+    query.z.iter().map(|&z| z - f64::from(z as f32)).collect()
+}
+
+/// No less than the error of any of the [`logits`] of a query.
+pub fn logits_error(rows: &Rows<'_>, query: Query<'_>) -> f64 {
+    let kappa = query.kappa();
+    let digits = Digits::new(query, DIGITS);
+    let size = kappa * digits.length * rows.radius;
+    // Each step of a logit in f64, among them sums of as many terms as columns.
+    let own = -query.logit(digits.length * digits.length);
+    let rounding = 1e-12 * (size + own + kappa * query.alpha * rows.radius * rows.radius);
+    let rest = if rows.dtype == FileDType::U8 {
+        let residual = rows.facts.first().map_or(0.0, |facts| facts.residual);
+        kappa * (digits.rest_length * rows.radius + digits.length * residual)
+    } else {
+        // z is rounded, then a chain of sums, then those of the 16 lanes.
+        let roundings = 1 + CHAIN / 16 + 4;
+        1.01 * roundings as f64 * HALF * size
+    };
+    rest + rounding
+}
+
+/// The sum of the rows in `range` weighted for each query, (queries, width), from `weights`, one slice a query.
+///
+/// The error of a column is at most [`MEANS_ERROR`] times the weighted sum of the sizes of its values.
+pub fn weighted_sums(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, weights: &[&[f64]]) -> Vec<f64> {
+    let (width, count) = (rows.width, range.len());
+    let asked = weights.len();
+    let groups = asked.div_ceil(GROUP);
+    // (leaf, group, row of the leaf, query of the group)
+    let mut packed = vec![0.0f32; count.div_ceil(LEAF) * groups * LEAF * GROUP];
+    cpu.threads.each(Chunks::new(&mut packed, groups * LEAF * GROUP), 1, |leaf, packed| {
+        for (q, weights) in weights.iter().enumerate() {
+            let weights = &weights[leaf * LEAF..];
+            let packed = packed[q / GROUP * LEAF * GROUP + q % GROUP..].iter_mut().step_by(GROUP);
+            packed.zip(&weights[..LEAF.min(weights.len())]).for_each(|(packed, &weight)| *packed = weight as f32);
+        }
+    });
+    let strip = STRIP.min(width.div_ceil(cpu.threads.count()).next_multiple_of(16));
+    let mut strips: Vec<Vec<f64>> = (0..width.div_ceil(strip)).map(|_| vec![]).collect();
+    cpu.threads.each(Chunks::new(&mut strips, 1), 1, |strip_number, sums| {
+        let first = strip_number * strip;
+        let columns = first..width.min(first + strip);
+        sums[0] = blend(cpu.isa(), rows, range.clone(), columns, &packed, groups);
+    });
+    let mut out = vec![0.0; asked * width];
+    for (q, out) in out.chunks_exact_mut(width).enumerate() {
+        for (out, sums) in out.chunks_mut(strip).zip(&strips) {
+            let stride = sums.len() / (groups * GROUP);
+            out.copy_from_slice(&sums[q * stride..][..out.len()]);
+        }
+    }
+    out
+}
+
+/// Of [`weighted_sums`]: a weight is rounded, then a chain of as many sums as a leaf has rows; and then some for f64.
+pub const MEANS_ERROR: f64 = 1.01 * (LEAF as f64 + 1.0) * HALF;

@@ -1,0 +1,219 @@
+//! The f32 products of the dense regime.
+
+use super::dense::{CHAIN, GROUP};
+use super::{LEAF, Rows};
+use crate::device::Isa;
+use std::ops::Range;
+
+/// Rows of a tile of inner products, and columns of a tile of weighted sums: 24 vectors of sums each.
+const ROWS: usize = 8;
+const COLUMNS: usize = 48;
+
+/// `out[q, r] = <z_q, x_r>` for the rows of a leaf, `z` (Q, width), `out` (Q, [`LEAF`]).
+pub fn products_f32(isa: Isa, rows: &Rows<'_>, leaf: Range<usize>, z: &[f32], out: &mut [f64]) {
+    out.fill(0.0);
+    let mut x = vec![0.0f32; ROWS * CHAIN];
+    for start in (0..rows.width).step_by(CHAIN) {
+        let columns = start..rows.width.min(start + CHAIN);
+        let length = columns.len().next_multiple_of(16);
+        for first in (0..leaf.len()).step_by(ROWS) {
+            let there = ROWS.min(leaf.len() - first);
+            for r in 0..there {
+                let x = &mut x[r * length..][..length];
+                rows.values(isa, leaf.start + first + r, columns.clone(), &mut x[..columns.len()]);
+                x[columns.len()..].fill(0.0);
+            }
+            let x = &x[..ROWS * length];
+            let asked = z.len() / rows.width;
+            let query = |q: usize| &z[q * rows.width..][columns.clone()];
+            for q in (0..asked).step_by(3) {
+                let mut sums = [[0.0; ROWS]; 3];
+                match asked - q {
+                    1 => [sums[0]] = tile(isa, [query(q)], x),
+                    2 => [sums[0], sums[1]] = tile(isa, [query(q), query(q + 1)], x),
+                    _ => sums = tile(isa, [query(q), query(q + 1), query(q + 2)], x),
+                }
+                for (sums, out) in sums.iter().zip(out[q * LEAF..].chunks_mut(LEAF)) {
+                    out[first..first + there].iter_mut().zip(sums).for_each(|(out, &sum)| *out += f64::from(sum));
+                }
+            }
+        }
+    }
+}
+
+/// Inner products of queries with rows that are padded with zeros.
+fn tile<const C: usize>(isa: Isa, queries: [&[f32]; C], rows: &[f32]) -> [[f32; ROWS]; C] {
+    #[cfg(target_arch = "x86_64")]
+    if isa >= Isa::Avx512 {
+        // SAFETY: an `Isa` is never above what the processor was found to have.
+        return unsafe { x86::tile(queries, rows) };
+    }
+    let length = rows.len() / ROWS;
+    queries.map(|query| std::array::from_fn(|r| product(isa, query, &rows[r * length..][..length])))
+}
+
+vectorised! {
+    fn product(query: &[f32], row: &[f32]) -> f32 {
+        let mut sums = [0.0f32; 16];
+        let (rows, _) = row.as_chunks::<16>();
+        let (queries, rest) = query.as_chunks::<16>();
+        for (q, x) in queries.iter().zip(rows) {
+            for lane in 0..16 {
+                sums[lane] += q[lane] * x[lane];
+            }
+        }
+        for ((sum, q), x) in sums.iter_mut().zip(rest).zip(&row[query.len() - rest.len()..]) {
+            *sum += q * x;
+        }
+        let mut left = 16;
+        while left > 1 {
+            left /= 2;
+            for lane in 0..left {
+                sums[lane] += sums[lane + left];
+            }
+        }
+        sums[0]
+    }
+}
+
+/// The weighted sums of some columns, (groups of queries x [`GROUP`], columns padded to a multiple of 48).
+///
+/// `weights` (leaf, group, row of the leaf, query of the group).
+pub fn blend(
+    isa: Isa,
+    rows: &Rows<'_>,
+    range: Range<usize>,
+    columns: Range<usize>,
+    weights: &[f32],
+    groups: usize,
+) -> Vec<f64> {
+    let width = columns.len().next_multiple_of(COLUMNS);
+    let mut sums = vec![0.0; groups * GROUP * width];
+    let mut x = vec![0.0f32; LEAF * width];
+    for (leaf, weights) in weights.chunks_exact(groups * LEAF * GROUP).enumerate() {
+        let first = range.start + leaf * LEAF;
+        let there = LEAF.min(range.end - first);
+        for (r, x) in x.chunks_exact_mut(width).take(there).enumerate() {
+            rows.values(isa, first + r, columns.clone(), &mut x[..columns.len()]);
+        }
+        for start in (0..width).step_by(COLUMNS) {
+            for (weights, sums) in weights.chunks_exact(LEAF * GROUP).zip(sums.chunks_exact_mut(GROUP * width)) {
+                add_tile(isa, &x[start..], width, &weights[..there * GROUP], &mut sums[start..]);
+            }
+        }
+    }
+    sums
+}
+
+/// Adds the weighted sums of 48 columns for the queries of a group; rows of `x` and `sums` lie `stride` apart.
+fn add_tile(isa: Isa, x: &[f32], stride: usize, weights: &[f32], sums: &mut [f64]) {
+    #[cfg(target_arch = "x86_64")]
+    if isa >= Isa::Avx512 {
+        // SAFETY: an `Isa` is never above what the processor was found to have.
+        unsafe { x86::add_tile(x, stride, weights, sums) };
+        return;
+    }
+    add_plain(isa, x, stride, weights, sums);
+}
+
+vectorised! {
+    fn add_plain(x: &[f32], stride: usize, weights: &[f32], sums: &mut [f64]) {
+        for q in 0..GROUP {
+            let mut chain = [0.0f32; COLUMNS];
+            for (row, weights) in x.chunks(stride).zip(weights.chunks_exact(GROUP)) {
+                let row: &[f32; COLUMNS] = row[..COLUMNS].try_into().expect("a tile of columns");
+                for (chain, x) in chain.iter_mut().zip(row) {
+                    *chain += weights[q] * x;
+                }
+            }
+            for (sum, chain) in sums[q * stride..].iter_mut().zip(chain) {
+                *sum += f64::from(chain);
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{COLUMNS, GROUP, ROWS};
+    use std::arch::x86_64::*;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+    pub fn tile<const C: usize>(queries: [&[f32]; C], rows: &[f32]) -> [[f32; ROWS]; C] {
+        let (columns, length) = (queries[0].len(), rows.len() / ROWS);
+        assert!(length >= columns.next_multiple_of(16) && queries.iter().all(|query| query.len() == columns));
+        let mut sums = [[_mm512_setzero_ps(); ROWS]; C];
+        let mut step = |at: usize, mask: __mmask16| {
+            // SAFETY: rows hold 16 columns from `at` on, queries those that the mask selects.
+            unsafe {
+                let q: [__m512; C] = std::array::from_fn(|c| _mm512_maskz_loadu_ps(mask, queries[c].as_ptr().add(at)));
+                for r in 0..ROWS {
+                    let x = _mm512_loadu_ps(rows.as_ptr().add(r * length + at));
+                    for (sums, q) in sums.iter_mut().zip(q) {
+                        sums[r] = _mm512_fmadd_ps(x, q, sums[r]);
+                    }
+                }
+            }
+        };
+        let whole = columns - columns % 16;
+        for at in (0..whole).step_by(16) {
+            step(at, !0);
+        }
+        if whole < columns {
+            step(whole, (1 << (columns - whole)) - 1);
+        }
+        std::array::from_fn(|c| {
+            let mut out = [0.0; ROWS];
+            // SAFETY: eight floats.
+            unsafe { _mm256_storeu_ps(out.as_mut_ptr(), totals(&sums[c])) };
+            out
+        })
+    }
+
+    /// The sum of the lanes of each of eight vectors.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512dq,avx2")]
+    fn totals(sums: &[__m512; ROWS]) -> __m256 {
+        let halves: [__m256; ROWS] = std::array::from_fn(|r| {
+            _mm256_add_ps(_mm512_castps512_ps256(sums[r]), _mm512_extractf32x8_ps::<1>(sums[r]))
+        });
+        let four = |i: usize| {
+            let pairs = [0, 2].map(|j| _mm256_hadd_ps(halves[i + j], halves[i + j + 1]));
+            _mm256_hadd_ps(pairs[0], pairs[1])
+        };
+        let (low, high) = (four(0), four(4));
+        _mm256_add_ps(_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high))
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+    pub fn add_tile(x: &[f32], stride: usize, weights: &[f32], sums: &mut [f64]) {
+        let rows = weights.len() / GROUP;
+        assert!(x.len() >= (rows - 1) * stride + COLUMNS && sums.len() >= (GROUP - 1) * stride + COLUMNS);
+        let mut chains = [[_mm512_setzero_ps(); COLUMNS / 16]; GROUP];
+        for r in 0..rows {
+            // SAFETY: the row's columns and the group's weights lie within the slices.
+            unsafe {
+                let x: [__m512; COLUMNS / 16] =
+                    std::array::from_fn(|v| _mm512_loadu_ps(x.as_ptr().add(r * stride + 16 * v)));
+                for (q, chain) in chains.iter_mut().enumerate() {
+                    let weight = _mm512_set1_ps(*weights.get_unchecked(r * GROUP + q));
+                    for (chain, x) in chain.iter_mut().zip(x) {
+                        *chain = _mm512_fmadd_ps(weight, x, *chain);
+                    }
+                }
+            }
+        }
+        for (q, chain) in chains.iter().enumerate() {
+            for (v, &chain) in chain.iter().enumerate() {
+                // SAFETY: the sums of the tile lie within the slice.
+                unsafe {
+                    let halves = [_mm512_castps512_ps256(chain), _mm512_extractf32x8_ps::<1>(chain)];
+                    for (half, &chain) in halves.iter().enumerate() {
+                        let sum = sums.as_mut_ptr().add(q * stride + 16 * v + 8 * half);
+                        _mm512_storeu_pd(sum, _mm512_add_pd(_mm512_loadu_pd(sum), _mm512_cvtps_pd(chain)));
+                    }
+                }
+            }
+        }
+    }
+}
