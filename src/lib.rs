@@ -12,5 +12,6 @@ pub mod tape;
 pub mod ops;
 pub mod nn;
 pub mod diffusion;
+pub mod score;
 pub mod train;
 pub mod cli;
