@@ -1,4 +1,4 @@
-use crate::base::{Error, Result};
+use crate::base::{DType, Error, Result};
 use crate::device::cuda::{Cuda, Nvidia, TOOLKIT};
 use crate::device::{Cpu, Device};
 use crate::train::recipe::Precision;
@@ -51,6 +51,16 @@ impl Machine {
             Choice::Auto if TOOLKIT.is_none() => cpu(),
             // Whatever a card lacks, the processor computes the same.
             Choice::Auto => card(0, precision).or_else(|_| cpu()),
+        }
+    }
+
+    /// The processor, for what has no kernels for a card.
+    pub fn processor(&self) -> Result<Device> {
+        match self.device {
+            Choice::Cuda(_) => {
+                Err(Error::Device("--device cuda: this runs on the processor alone; give --device cpu".into()))
+            }
+            Choice::Auto | Choice::Cpu => Ok(Device::cpu(Cpu::new(self.threads, DType::F32)?)),
         }
     }
 }

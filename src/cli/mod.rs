@@ -6,6 +6,7 @@ mod info;
 mod machine;
 mod predict;
 mod sample;
+mod score;
 mod train;
 
 use crate::base::{Error, Result};
@@ -31,6 +32,7 @@ enum Verb {
     Train(train::Train),
     Sample(sample::Sample),
     Predict(predict::Predict),
+    Score(score::Score),
     Data(data::Data),
     Bench(bench::Bench),
     Info(info::Info),
@@ -42,6 +44,7 @@ impl Verb {
             Verb::Train(verb) => verb.run(),
             Verb::Sample(verb) => verb.run(),
             Verb::Predict(verb) => verb.run(),
+            Verb::Score(verb) => verb.run(),
             Verb::Data(verb) => verb.run(),
             Verb::Bench(verb) => verb.run(),
             Verb::Info(verb) => verb.run(),

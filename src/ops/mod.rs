@@ -27,3 +27,14 @@ pub fn peak_flops(device: &Device, rounds: usize) -> Option<f64> {
         Device::Cuda(_) => None,
     }
 }
+
+/// The most bytes/s that the memory of `device` was found to give in `rounds` passes.
+pub fn peak_bandwidth(device: &Device, rounds: usize) -> f64 {
+    match device {
+        Device::Cpu(cpu) => {
+            let mut memory = cpu::peak::Memory::new(device);
+            (0..rounds).map(|_| memory.pass(cpu)).fold(0.0, f64::max)
+        }
+        Device::Cuda(_) => f64::NAN,
+    }
+}

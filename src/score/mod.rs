@@ -12,7 +12,9 @@ mod certificate;
 mod empirical;
 mod posterior;
 mod request;
+mod velocity;
 
 pub use certificate::Certificate;
 pub use empirical::EmpiricalScore;
 pub use request::{Queries, Request, Scores};
+pub use velocity::EmpiricalVelocity;

@@ -52,6 +52,23 @@ pub struct Scores {
     pub certificate: Vec<Certificate>,
 }
 
+impl Scores {
+    /// Adds the answers to further queries.
+    pub fn append(&mut self, mut more: Scores) {
+        let Scores { score, velocity, denoised, log_p, n_effective, nearest, nearest_distance, .. } = self;
+        score.append(&mut more.score);
+        velocity.append(&mut more.velocity);
+        denoised.append(&mut more.denoised);
+        log_p.append(&mut more.log_p);
+        n_effective.append(&mut more.n_effective);
+        nearest.append(&mut more.nearest);
+        nearest_distance.append(&mut more.nearest_distance);
+        self.draws.append(&mut more.draws);
+        self.r_star.append(&mut more.r_star);
+        self.certificate.append(&mut more.certificate);
+    }
+}
+
 /// Smallest sigma: below, squared distances over sigma^2 leave the range of f64.
 const LEAST_SIGMA: f64 = 1e-100;
 /// Largest value of a query, for the same reason.

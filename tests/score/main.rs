@@ -2,11 +2,16 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[allow(dead_code)] // its recipe is for tests of training
+#[path = "../common/runs.rs"]
+mod runs;
 
 mod answers;
 mod certificate;
+mod cli;
 mod draws;
 mod oracle;
+mod velocity;
 
 use engine::base::rng::{Purpose, Stream};
 use engine::data::tensors::{FileDType, Spec, Writer};
