@@ -35,46 +35,55 @@ impl Work for Pack<'_> {
         let Pack { source, first, steps, round, out } = self;
         let size = steps.len() * LANES;
         let strips = out.len() / size;
-        let blocks = steps.len().div_ceil(LANES);
+        let along_k = source.col_stride == 1;
+        // Of `LANES` lines of memory; across k, more of them would crowd each other out of the nearest cache.
+        let words = if along_k { LANES } else { LANES / V::DEPTH };
+        let blocks = steps.len().div_ceil(words);
         let mut copy = [0.0; _];
         for i in 0..strips * blocks {
             // In the order of memory, where the strips are side by side in it, and where they are not.
-            let along_k = source.col_stride == 1;
             let (strip, block) = if along_k { (i / blocks, i % blocks) } else { (i % strips, i / strips) };
-            let out = &mut out[strip * size..][..size][block * LANES * LANES..];
-            let (row, col) = (first + strip * LANES, (steps.start + block * LANES) * V::DEPTH);
+            let out = &mut out[strip * size..][..size][block * words * LANES..];
+            let (row, col) = (first + strip * LANES, (steps.start + block * words) * V::DEPTH);
             // SAFETY: this runs inside `V::run`.
-            unsafe { square::<V>(source, row, col, round, &mut copy, out) };
+            unsafe { square::<V>(source, row, col, words * V::DEPTH, round, &mut copy, out) };
         }
     }
 }
 
-/// The words of `LANES` rows from `row` on, up to `LANES` from column `col` on, to the start of `out`.
+/// The words of `LANES` rows from `row` on, of `depth` elements from column `col` on as far as there is room, to `out`.
 #[inline(always)]
-unsafe fn square<V: Vector>(m: &Matrix, row: usize, col: usize, round: bool, copy: &mut Square, out: &mut [u32]) {
-    let depth = LANES * V::DEPTH;
-    let along_k = m.col_stride == 1;
+unsafe fn square<V: Vector>(
+    m: &Matrix,
+    row: usize,
+    col: usize,
+    depth: usize,
+    round: bool,
+    copy: &mut Square,
+    out: &mut [u32],
+) {
     let x = elements(m, row, col, depth, copy);
     // Along k the square after the next few; across k the one below, since those beside it share its pages.
-    let (lines, ahead) = if along_k { (LANES, AHEAD) } else { (depth, depth * x.stride) };
-    for i in 0..lines {
+    let ahead = if m.col_stride == 1 { AHEAD } else { LANES * x.stride };
+    for i in 0..LANES {
         prefetch::<1>(x.start.wrapping_add(i * x.stride + ahead).cast());
     }
+    let out = out.chunks_exact_mut(LANES);
     // SAFETY: the caller's; x points to all elements of the square.
     unsafe {
-        let mut words = [V::zero(); LANES];
-        for (i, words) in words.iter_mut().enumerate() {
-            *words = if along_k {
-                V::along(x.start.add(i * x.stride), round)
-            } else {
-                V::across(x.start.add(i * V::DEPTH * x.stride), x.stride, round)
-            };
-        }
-        if along_k {
+        if m.col_stride == 1 {
+            let mut words = [V::zero(); LANES];
+            for (i, words) in words.iter_mut().enumerate() {
+                *words = V::along(x.start.add(i * x.stride), round);
+            }
             V::transpose(&mut words);
-        }
-        for (out, words) in out.chunks_exact_mut(LANES).zip(words) {
-            words.store(out.as_mut_ptr());
+            for (out, words) in out.zip(words) {
+                words.store(out.as_mut_ptr());
+            }
+        } else {
+            for (i, out) in out.take(depth / V::DEPTH).enumerate() {
+                V::across(x.start.add(i * V::DEPTH * x.stride), x.stride, round).store(out.as_mut_ptr());
+            }
         }
     }
 }
