@@ -15,43 +15,49 @@ pub(super) fn prefetch<const LEVEL: u8>(place: *const u32) {
     }
 }
 
-/// Cache lines, and the words from one to the next.
+/// Cache lines, so many words apart, up to the last.
 #[derive(Clone, Copy)]
 pub(super) struct Lines {
     pub start: *const u32,
     pub stride: usize,
+    pub last: *const u32,
 }
 
-/// The rows of a matrix that will be packed later, line by line in the order of memory.
+/// A part of a matrix that will be packed later, down one column of cache lines after the other.
 pub(super) struct Ahead {
     first: *const u32,
     stride: usize,
-    /// Lines of a run, and of all runs, which start side by side.
-    run: usize,
+    /// Lines of a column, and columns, which lie side by side.
     lines: usize,
-    /// Lines asked for.
+    columns: usize,
+    /// Lines asked for in the first of the columns that are left.
     asked: usize,
 }
 
 impl Ahead {
-    pub fn new(m: &Matrix, rows: Range<usize>) -> Ahead {
-        let first = m.data.as_ptr().wrapping_add(rows.start * m.row_stride).cast();
-        let (stride, run, runs) = if m.col_stride == 1 {
-            (LANES, (rows.len() * m.row_stride).div_ceil(LANES), 1)
+    pub fn new(m: &Matrix, rows: Range<usize>, cols: Range<usize>) -> Ahead {
+        let start = rows.start * m.row_stride + cols.start * m.col_stride;
+        let (stride, lines, across) = if m.col_stride == 1 {
+            (m.row_stride, rows.len(), cols.len())
         } else {
-            (m.col_stride, m.cols, rows.len().div_ceil(LANES))
+            (m.col_stride, cols.len(), rows.len())
         };
-        Ahead { first, stride, run, lines: runs * run, asked: 0 }
+        let columns = if lines == 0 { 0 } else { across.div_ceil(LANES) };
+        Ahead { first: m.data.as_ptr().wrapping_add(start).cast(), stride, lines, columns, asked: 0 }
     }
 
-    /// The next `lines` lines, unless all have been asked for.
+    /// The next lines, at most `most` of them, unless all have been asked for.
     #[inline(always)]
-    pub fn next(&mut self, lines: usize) -> Option<Lines> {
-        let i = self.asked;
+    pub fn next(&mut self, most: usize) -> Option<Lines> {
+        if self.columns == 0 {
+            return None;
+        }
+        let lines = most.min(self.lines - self.asked);
+        let start = self.first.wrapping_add(self.asked * self.stride);
         self.asked += lines;
-        (i < self.lines).then(|| Lines {
-            start: self.first.wrapping_add(i / self.run * LANES + i % self.run * self.stride),
-            stride: self.stride,
-        })
+        if self.asked == self.lines {
+            (self.first, self.columns, self.asked) = (self.first.wrapping_add(LANES), self.columns - 1, 0);
+        }
+        Some(Lines { start, stride: self.stride, last: start.wrapping_add((lines - 1) * self.stride) })
     }
 }

@@ -75,14 +75,14 @@ pub(super) struct Block<'a, E> {
     pub cols: Range<usize>,
     pub round: bool,
     pub output: Output<'a>,
-    /// What the task packs that likely follows on this thread.
-    pub ahead: Ahead,
+    /// Rows of the operand that is not shared, of the task that likely follows on this thread.
+    pub ahead: Range<usize>,
     pub epilogue: &'a E,
 }
 
 impl<E: Epilogue> Work for Block<'_, E> {
     #[inline(always)]
-    fn run<V: Vector>(mut self) {
+    fn run<V: Vector>(self) {
         let steps = pack::steps::<V>(self.a.cols);
         let blocks = steps.div_ceil(STEPS);
         let depth = steps.div_ceil(blocks);
@@ -102,7 +102,10 @@ impl<E: Epilogue> Work for Block<'_, E> {
                 Shared::A(a) => (Strips::part(a, self.rows.start, steps, start), Strips::whole(packed, block.len())),
                 Shared::B(b) => (Strips::whole(packed, block.len()), Strips::part(b, self.cols.start, steps, start)),
             };
-            self.multiply::<V>(a, b, block, steps, sums.words());
+            // What is packed next: the rest of k, or the following task.
+            let (rows, k) = if block.end == steps { (self.ahead.clone(), 0) } else { (range.clone(), block.end) };
+            let ahead = Ahead::new(own, rows, k * V::DEPTH..own.cols.min((k + depth) * V::DEPTH));
+            self.multiply::<V>(a, b, block, steps, sums.words(), ahead);
         }
     }
 }
@@ -133,14 +136,23 @@ impl<'a> Strips<'a> {
     /// The lines of strip `strip`.
     #[inline(always)]
     fn lines(&self, strip: usize) -> Lines {
-        Lines { start: self.at(strip * LANES), stride: LANES }
+        let start = self.at(strip * LANES);
+        Lines { start, stride: LANES, last: start.wrapping_add(self.stride) }
     }
 }
 
 impl<E: Epilogue> Block<'_, E> {
     /// Adds the steps `block` of all `steps` to every tile of the rectangle, and finishes it with the last of them.
     #[inline(always)]
-    fn multiply<V: Vector>(&mut self, a: Strips, b: Strips, block: Range<usize>, steps: usize, sums: &mut [u32]) {
+    fn multiply<V: Vector>(
+        &self,
+        a: Strips,
+        b: Strips,
+        block: Range<usize>,
+        steps: usize,
+        sums: &mut [u32],
+        mut ahead: Ahead,
+    ) {
         let strips = self.cols.len().div_ceil(LANES);
         let mut waiting = 0;
         for first_row in (0..self.rows.len()).step_by(ROWS) {
@@ -160,7 +172,7 @@ impl<E: Epilogue> Block<'_, E> {
                     let next = if i < V::VECTORS && next < strips {
                         b.lines(next)
                     } else {
-                        self.ahead.next(block.len()).unwrap_or(b.lines(strip))
+                        ahead.next(block.len()).unwrap_or(b.lines(strip))
                     };
                     if block.end == steps {
                         let end = self.rows.end.min(self.rows.start + row + V::ROWS);

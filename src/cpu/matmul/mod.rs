@@ -25,7 +25,6 @@ pub use matrix::{Map, Matrix};
 
 use crate::base::DType;
 use crate::device::{Chunks, Cpu, Isa, Threads};
-use ahead::Ahead;
 use block::{Block, Output, Shared};
 use pack::Pack;
 use scratch::Scratch;
@@ -111,7 +110,7 @@ impl<'a, E: Epilogue> Product<'a, E> {
         let team = threads.map_or(1, Threads::count);
         let block = |i: usize| {
             let range = edge(i)..edge(i + 1);
-            let ahead = Ahead::new(own, edge(blocks.min(i + team))..edge(blocks.min(i + team + 1)));
+            let ahead = edge(blocks.min(i + team))..edge(blocks.min(i + team + 1));
             let (rows, cols) = if share_b { (range, 0..self.b.rows) } else { (0..self.a.rows, range) };
             let Product { a, b, round, output, ref epilogue } = *self;
             // SAFETY: as above; each block is one rectangle of the output.

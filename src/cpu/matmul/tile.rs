@@ -39,7 +39,7 @@ impl Tile {
                         *sum = sum.add_product(*a.add(i), words);
                     }
                 }
-                (a, b, next) = (a.add(LANES), b.add(LANES), next.wrapping_add(self.next.stride));
+                (a, b, next) = (a.add(LANES), b.add(LANES), next.wrapping_add(self.next.stride).min(self.next.last));
             }
             for (i, row) in sums.iter().enumerate() {
                 for (v, sum) in row.iter().enumerate() {
