@@ -14,8 +14,8 @@ const STEPS: usize = 512;
 /// Rows of A that stay in the second-level cache, `STEPS` steps of them in 256 KiB, while strips of B pass by.
 pub(super) const ROWS: usize = 128;
 
-/// Columns of B that stay there while blocks of rows pass by: 384 KiB.
-pub(super) const COLS: usize = 192;
+/// Columns of B that stay there while blocks of rows pass by, in 192 KiB.
+pub(super) const COLS: usize = 96;
 
 /// The output, whose rectangles are written by one task each.
 #[derive(Clone, Copy)]

@@ -100,14 +100,12 @@ impl<'a, E: Epilogue> Product<'a, E> {
 
         let packed = &*packed.words();
         let shared = if share_b { Shared::B(packed) } else { Shared::A(packed) };
-        // Blocks of at most `most` rows, as even as strips allow and a few for each thread, so that all end together.
+        // Blocks of at most `most` rows, a few for each thread, and a number that divides the strips if there is one near.
         let strips = own.rows.div_ceil(LANES);
-        let blocks = match threads {
-            Some(threads) => own.rows.div_ceil(most).next_multiple_of(4 * threads.count()).min(strips),
-            None => own.rows.div_ceil(most),
-        };
+        let (team, few) = threads.map_or((1, 1), |threads| (threads.count(), 4 * threads.count()));
+        let least = own.rows.div_ceil(most).max(few).next_multiple_of(team);
+        let blocks = (least..2 * least).step_by(team).find(|blocks| strips % blocks == 0).unwrap_or(least).min(strips);
         let edge = |i: usize| own.rows.min(i * strips / blocks * LANES);
-        let team = threads.map_or(1, Threads::count);
         let block = |i: usize| {
             let range = edge(i)..edge(i + 1);
             let ahead = edge(blocks.min(i + team))..edge(blocks.min(i + team + 1));
