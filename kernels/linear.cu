@@ -140,30 +140,28 @@ WEIGHT_GRADIENT(128x128)
 PLAIN(float, f32)
 PLAIN(bf16, bf16)
 
-// out[i] = or += sum of `parts` rows of `count`, in their order. A CTA of 32 x 8 threads takes 32 columns; each of its
-// eight warps sums every eighth part, so that few columns of many parts are read by many threads.
+// out[i] = or += the sum of `parts` rows of `count`, in their order. A thread takes one element and every blockDim.y-th
+// part, so that few elements of many parts are read by many threads; 256 threads in all.
 template <class T>
-DEVICE void reduce(const float* parts_of, T* out, uint32_t parts, uint32_t count, bool add) {
-    __shared__ float shared[8][WARP];
-    uint32_t column = blockIdx.x * WARP + threadIdx.x;
+DEVICE void reduce(const float* rows, T* out, uint32_t parts, uint32_t count, bool add) {
+    __shared__ float shared[256];
+    uint32_t column = blockIdx.x * blockDim.x + threadIdx.x;
     float sum = 0;
     if (column < count)
 #pragma unroll 4
-        for (uint32_t part = threadIdx.y; part < parts; part += 8) sum += parts_of[size_t(part) * count + column];
-    shared[threadIdx.y][threadIdx.x] = sum;
+        for (uint32_t part = threadIdx.y; part < parts; part += blockDim.y) sum += rows[size_t(part) * count + column];
+    shared[threadIdx.y * blockDim.x + threadIdx.x] = sum;
     __syncthreads();
-    if (threadIdx.y != 0 || column >= count) return;
-    float total = add ? to_f32(out[column]) : 0.f;
-#pragma unroll
-    for (int i = 0; i < 8; i++) total += shared[i][threadIdx.x];
-    out[column] = from_f32<T>(total);
+    if (threadIdx.y > 0 || column >= count) return;
+    for (uint32_t y = 1; y < blockDim.y; y++) sum += shared[y * blockDim.x + threadIdx.x];
+    out[column] = from_f32<T>(add ? to_f32(out[column]) + sum : sum);
 }
 
 #define REDUCE(T, TYPE)                                                                                                    \
     extern "C" __global__ void __launch_bounds__(256)                                                                      \
-        linear_reduce_##TYPE(const float* __restrict__ parts_of, T* __restrict__ out, uint32_t parts, uint32_t count,      \
+        linear_reduce_##TYPE(const float* __restrict__ rows, T* __restrict__ out, uint32_t parts, uint32_t count,          \
                              uint32_t add) {                                                                               \
-        reduce(parts_of, out, parts, count, add);                                                                          \
+        reduce(rows, out, parts, count, add);                                                                              \
     }
 REDUCE(float, f32)
 REDUCE(bf16, bf16)

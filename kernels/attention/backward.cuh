@@ -27,10 +27,10 @@ struct Backward {
 
     // 32 rows of u and w, of which `left` exist. `statistics` are the logarithms of 64 queries, then their deltas.
     DEVICE void block(uint32_t x, uint32_t u, const float* statistics, float scale, uint32_t left) {
-        const uint32_t y = x + OWNED * PITCH, w = u + STREAMED * PITCH;
+        const uint32_t w = u + STREAMED * PITCH;
         float s[DOWN][4][4] = {};
         uint32_t p[DOWN][2][4];
-        multiply_rows<WIDTH, DOWN>(s, x, u);
+        multiply_rows<WIDTH, DOWN>(s, Stored<WIDTH, DOWN>(x), u);
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             uint32_t column = j * 8 + threadIdx.x % 4 * 2;
@@ -57,7 +57,7 @@ struct Backward {
         for (int i = 0; i < DOWN; i++) pack_terms(p[i], s[i]);
         if constexpr (OWNS_KEYS) multiply_columns<WIDTH, DOWN>(p_sums, p, w);
         float dp[DOWN][4][4] = {};
-        multiply_rows<WIDTH, DOWN>(dp, y, w);
+        multiply_rows<WIDTH, DOWN>(dp, Stored<WIDTH, DOWN>(x + OWNED * PITCH), w);
 #pragma unroll
         for (int j = 0; j < 4; j++) {
             uint32_t column = STREAMED + j * 8 + threadIdx.x % 4 * 2;

@@ -32,8 +32,8 @@ struct Forward {
     float o[DOWN][WIDTH / 8][4] = {};
     Softmax rows[DOWN][2];
 
-    // Goes on by `LEFT` times 32 keys at most; those from `left` on do not exist.
-    DEVICE void block(uint32_t queries, uint32_t keys, uint32_t values, float scale, uint32_t left) {
+    // Goes on by 64 keys, of which `left` exist.
+    DEVICE void block(const Loaded<WIDTH, DOWN>& queries, uint32_t keys, uint32_t values, float scale, uint32_t left) {
         float s[2][DOWN][4][4] = {};
 #pragma unroll
         for (int h = 0; h < 2; h++)
@@ -97,16 +97,17 @@ struct Forward {
         Rows<WIDTH>::template copy<QUERIES>(queries, q, first, tokens);
         copy(ring, 0);
         commit_copies();
+        Loaded<WIDTH, DOWN> loaded;
         uint32_t own = first + warp * 16 * DOWN, stage = 0;
         for (uint32_t key = 0; key < tokens; key += KEYS) {
             // This block has landed, and all warps are through with the one whose place the next takes.
             wait_copies<0>();
             __syncthreads();
+            if (key == 0) loaded.load(queries + warp * 16 * DOWN * PITCH);
             if (key + KEYS < tokens) copy(ring + (stage ^ STAGE), key + KEYS);
             commit_copies();
             if (own < tokens)
-                block(queries + warp * 16 * DOWN * PITCH, ring + stage, ring + stage + KEYS * PITCH, scale * LOG2_E,
-                      tokens - key);
+                block(loaded, ring + stage, ring + stage + KEYS * PITCH, scale * LOG2_E, tokens - key);
             stage ^= STAGE;
         }
         if (own >= tokens) return;
@@ -118,9 +119,9 @@ struct Forward {
 #pragma unroll
             for (int half = 0; half < 2; half++) {
                 float total = quad_sum(rows[i][half].total);
-                factor[half] = 1.f / total;
+                factor[half] = reciprocal_approximate(total);
                 if (threadIdx.x % 4 == 0 && row + half * 8 < tokens)
-                    lse[statistics_of(tokens) + row + half * 8] = rows[i][half].top * scale + logf(total);
+                    lse[statistics_of(tokens) + row + half * 8] = rows[i][half].top * scale + LN_2 * log2_approximate(total);
             }
             store_rows<WIDTH>(to, row, tokens, o[i], factor[0], factor[1]);
         }

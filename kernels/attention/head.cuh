@@ -68,16 +68,49 @@ struct Rows {
     DEVICE static uint32_t lane_of_rest() { return threadIdx.x % WARP * PITCH + (CHUNKS - 1) * 16; }
 };
 
-// s += X U^T for 16 DOWN rows of X and 32 of U: the sums of the width.
+// 16 DOWN rows as A, all of the width; `x` is where they start.
 template <int WIDTH, int DOWN>
-DEVICE void multiply_rows(float (&s)[DOWN][4][4], uint32_t x, uint32_t u) {
+struct Loaded {
     using R = Rows<WIDTH>;
-    uint32_t by_rows = x + R::lane_by_rows(), by_columns = u + R::lane_by_columns(), of_rest = u + R::lane_of_rest();
+    uint32_t pairs[DOWN][R::PAIRS][4], rest[DOWN][2];
+
+    DEVICE void load(uint32_t x) {
+#pragma unroll
+        for (int i = 0; i < DOWN; i++) {
+            uint32_t row = x + R::lane_by_rows() + i * 16 * R::PITCH;
+#pragma unroll
+            for (int k = 0; k < R::PAIRS; k++) load_matrices(pairs[i][k], row + k * 32);
+            if (R::REST) load_matrices(rest[i], row + R::PAIRS * 32);
+        }
+    }
+    DEVICE void pair(uint32_t (&a)[4], int i, int k) const {
+#pragma unroll
+        for (int e = 0; e < 4; e++) a[e] = pairs[i][k][e];
+    }
+    DEVICE void last(uint32_t (&a)[2], int i) const { a[0] = rest[i][0], a[1] = rest[i][1]; }
+};
+
+// The same, loaded anew at each use, for where registers are dearer than shared memory's time.
+template <int WIDTH, int DOWN>
+struct Stored {
+    using R = Rows<WIDTH>;
+    uint32_t row;
+
+    DEVICE explicit Stored(uint32_t x) : row(x + R::lane_by_rows()) {}
+    DEVICE void pair(uint32_t (&a)[4], int i, int k) const { load_matrices(a, row + i * 16 * R::PITCH + k * 32); }
+    DEVICE void last(uint32_t (&a)[2], int i) const { load_matrices(a, row + i * 16 * R::PITCH + R::PAIRS * 32); }
+};
+
+// s += X U^T for 16 DOWN rows of X, `Loaded` or `Stored`, and 32 of U: the sums of the width.
+template <int WIDTH, int DOWN, class X>
+DEVICE void multiply_rows(float (&s)[DOWN][4][4], const X& x, uint32_t u) {
+    using R = Rows<WIDTH>;
+    uint32_t by_columns = u + R::lane_by_columns();
 #pragma unroll
     for (int k = 0; k < R::PAIRS; k++) {
         uint32_t a[DOWN][4], b[2][4];
 #pragma unroll
-        for (int i = 0; i < DOWN; i++) load_matrices(a[i], by_rows + i * 16 * R::PITCH + k * 32);
+        for (int i = 0; i < DOWN; i++) x.pair(a[i], i, k);
 #pragma unroll
         for (int j = 0; j < 2; j++) load_matrices(b[j], by_columns + j * 16 * R::PITCH + k * 32);
 #pragma unroll
@@ -87,11 +120,11 @@ DEVICE void multiply_rows(float (&s)[DOWN][4][4], uint32_t x, uint32_t u) {
     }
     if constexpr (R::REST) {
         uint32_t b[4];
-        load_matrices(b, of_rest);
+        load_matrices(b, u + R::lane_of_rest());
 #pragma unroll
         for (int i = 0; i < DOWN; i++) {
             uint32_t a[2];
-            load_matrices(a, by_rows + i * 16 * R::PITCH + R::PAIRS * 32);
+            x.last(a, i);
 #pragma unroll
             for (int j = 0; j < 4; j++) mma(s[i][j], a, b[j]);
         }

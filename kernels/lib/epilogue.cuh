@@ -1,4 +1,4 @@
-// What is done with a warp's finished sums: rows of bf16 by 16 bytes, rows of f32 by sectors, sums of columns.
+// What is done with a warp's finished sums: rows of bf16 by 16 bytes, rows of f32 by sectors.
 
 #pragma once
 #include "product.cuh"
@@ -130,29 +130,4 @@ DEVICE void store_row_sums(const RowSums<TILE>& sums, Place tile, float* out, ui
     __syncthreads();
     uint32_t row = tile.row * TILE::ROWS + threadIdx.x;
     if (threadIdx.x < TILE::ROWS && row < rows) out[row] = shared[threadIdx.x] + shared[TILE::ROWS + threadIdx.x];
-}
-
-// Sums of the columns of what was stored, over the tile's rows: `sums[j]` are those over this lane's own rows.
-template <class TILE>
-DEVICE void store_column_sums(float2 (&sums)[TILE::WARP_COLUMNS / 8], Place tile, float* out, uint32_t columns) {
-    float* shared = reinterpret_cast<float*>(dynamic_shared());
-    uint32_t lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    __syncthreads();
-#pragma unroll
-    for (int j = 0; j < TILE::WARP_COLUMNS / 8; j++) {
-#pragma unroll
-        for (int distance = 4; distance < WARP; distance *= 2) {
-            sums[j].x += __shfl_xor_sync(0xffffffffu, sums[j].x, distance);
-            sums[j].y += __shfl_xor_sync(0xffffffffu, sums[j].y, distance);
-        }
-        uint32_t column = warp / TILE::WARPS_DOWN * TILE::WARP_COLUMNS + j * 8 + lane * 2;
-        if (lane < 4) *reinterpret_cast<float2*>(shared + warp % TILE::WARPS_DOWN * TILE::COLUMNS + column) = sums[j];
-    }
-    __syncthreads();
-    uint32_t column = tile.column * TILE::COLUMNS + threadIdx.x;
-    if (threadIdx.x >= TILE::COLUMNS || column >= columns) return;
-    float total = 0;
-#pragma unroll
-    for (int i = 0; i < TILE::WARPS_DOWN; i++) total += shared[i * TILE::COLUMNS + threadIdx.x];
-    out[column] = total;
 }

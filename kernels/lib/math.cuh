@@ -1,4 +1,4 @@
-// Exponentials and what is made of them. Errors are those of the PTX manual's ex2.approx and rcp.approx.
+// Exponentials and what is made of them. Errors are those of the PTX manual's ex2.approx, lg2.approx and rcp.approx.
 
 #pragma once
 #include "types.cuh"
@@ -9,6 +9,13 @@ constexpr float LOG2_E = 1.44269504f, LN_2 = 0.693147181f;
 DEVICE float exp2_approximate(float x) {
     float y;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+// log2(x) to 2^-22, absolute between 1/2 and 2 and relative elsewhere.
+DEVICE float log2_approximate(float x) {
+    float y;
+    asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
 

@@ -3,7 +3,10 @@
 //! A launch returns at once; what is asked for happens in order. Workspace taken from the arena may be dropped as soon as its
 //! last kernel was launched, since whoever gets the memory next asks later.
 
+pub mod attention;
+pub mod linear;
 mod masked_loss;
+pub mod mlp;
 pub mod noise;
 mod solver;
 mod sums;

@@ -29,7 +29,7 @@ impl Tape<'_> {
         let mut lse = self.statistics([batch, heads.heads, tokens]);
         match self.device() {
             Device::Cpu(cpu) => cpu::attention::forward(cpu, heads, input.f32(), out.f32_mut(), lse.f32_mut()),
-            Device::Cuda(_) => cuda::pending("attention"),
+            Device::Cuda(card) => cuda::attention::forward(card, heads.heads, input, &mut out, &mut lse),
         }
         let [out] = self.push([out], Attention { qkv, heads, lse });
         out
@@ -47,7 +47,9 @@ impl Backward for Attention {
                 let qkv = tape.value(qkv).f32();
                 cpu::attention::backward(cpu, heads, qkv, out.f32(), lse.f32(), dout.f32(), dqkv.f32_mut());
             }
-            Device::Cuda(_) => cuda::pending("attention"),
+            Device::Cuda(card) => {
+                cuda::attention::backward(card, heads.heads, tape.value(qkv), out, &lse, dout, &mut dqkv);
+            }
         }
         tape.close(qkv, dqkv);
     }

@@ -25,7 +25,7 @@ impl Tape<'_> {
                 let w = Matrix::new(tw.f32(), width, inner).transposed();
                 product(cpu, Matrix::new(tx.f32(), rows, inner), w, y.f32_mut(), Bias(tb.f32()));
             }
-            Device::Cuda(_) => cuda::pending("linear"),
+            Device::Cuda(card) => cuda::linear::forward(card, tx, tw, tb, &mut y),
         }
         let [y] = self.push([y], Linear { x, w, b });
         y
@@ -48,7 +48,10 @@ impl Backward for Linear {
                 product(cpu, dy_rows.transposed(), x, dw.f32_mut(), set_w);
                 cpu::column_sums(cpu, dy.f32(), rows, width, db.f32_mut(), set_b);
             }
-            Device::Cuda(_) => cuda::pending("linear"),
+            Device::Cuda(card) => {
+                cuda::linear::input_gradient(card, &dy, tape.value(w), &mut dx, set_x);
+                cuda::linear::weight_gradient(card, &dy, tape.value(x), (&mut dw, set_w), (&mut db, set_b));
+            }
         }
         tape.close(x, dx);
         tape.close(w, dw);

@@ -9,8 +9,6 @@ struct Spec {
 }
 
 impl Oracle for Spec {
-    const ON_CARDS: bool = false;
-
     fn run<F: Float>(&self, inputs: &[Vec<F>]) -> Vec<Vec<F>> {
         let Spec { batch, tokens, heads, width } = *self;
         let mut out = vec![F::from_f64(0.0); batch * tokens * heads * width];

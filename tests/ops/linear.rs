@@ -6,8 +6,6 @@ struct Spec {
 }
 
 impl Oracle for Spec {
-    const ON_CARDS: bool = false;
-
     fn run<F: Float>(&self, inputs: &[Vec<F>]) -> Vec<Vec<F>> {
         let [x, w, b] = inputs else { unreachable!("three inputs") };
         vec![linear(x, w, b, self.rows)]

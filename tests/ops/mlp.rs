@@ -8,8 +8,6 @@ struct Spec {
 }
 
 impl Oracle for Spec {
-    const ON_CARDS: bool = false;
-
     fn run<F: Float>(&self, inputs: &[Vec<F>]) -> Vec<Vec<F>> {
         let [x, w1, b1, w2, b2] = inputs else { unreachable!("five inputs") };
         let active: Vec<F> = linear(x, w1, b1, self.rows).into_iter().map(gelu).collect();

@@ -1,0 +1,192 @@
+//! `y = x Wᵀ + b` and its gradients; the products that other operations are made of.
+
+use crate::base::{Accumulate, DType};
+use crate::device::cuda::{Argument, Cuda, Grid, Kernel, Typed};
+use crate::tensor::Tensor;
+use crate::{kernel, kernels};
+
+const FORWARD: Typed = kernels!("linear", "linear_forward");
+const FORWARD_TILES: [Kernel; 3] = [
+    kernel!("linear", "linear_forward_bf16_256x128"),
+    kernel!("linear", "linear_forward_bf16_128x128"),
+    kernel!("linear", "linear_forward_bf16_32x128"),
+];
+const INPUT_GRADIENT: Typed = kernels!("linear", "linear_input_gradient");
+const INPUT_GRADIENT_TILES: [Kernel; 3] = [
+    kernel!("linear", "linear_input_gradient_bf16_256x128"),
+    kernel!("linear", "linear_input_gradient_bf16_128x128"),
+    kernel!("linear", "linear_input_gradient_bf16_32x128"),
+];
+const WEIGHT_GRADIENT: Typed = kernels!("linear", "linear_weight_gradient");
+const WEIGHT_GRADIENT_TILES: [Kernel; 2] = [
+    kernel!("linear", "linear_weight_gradient_bf16_256x128"),
+    kernel!("linear", "linear_weight_gradient_bf16_128x128"),
+];
+const REDUCE: Typed = kernels!("linear", "linear_reduce");
+
+/// What one block computes of a product.
+#[derive(Clone, Copy, Debug)]
+struct Tile {
+    rows: usize,
+    columns: usize,
+    threads: usize,
+    /// Bytes of shared memory.
+    shared: usize,
+    /// Blocks that one multiprocessor holds.
+    resident: usize,
+    /// Time of a term of the sum, in that of the same multiply-adds at the full rate of the tensor cores.
+    slowness: f64,
+}
+
+/// The tiles of `kernels/lib/tile.cuh`. The small ones take more fragments, and more of level two, for each multiply-add.
+const TILES: [Tile; 3] = [
+    Tile { rows: 256, columns: 128, threads: 256, shared: 4 * 384 * 64, resident: 1, slowness: 1.0 },
+    Tile { rows: 128, columns: 128, threads: 128, shared: 4 * 256 * 64, resident: 2, slowness: 1.15 },
+    Tile { rows: 32, columns: 128, threads: 128, shared: 5 * 160 * 64, resident: 3, slowness: 2.4 },
+];
+
+/// The tile of the kernels that take any extents.
+const PLAIN: Tile = Tile { rows: 64, columns: 64, threads: 256, shared: 0, resident: 1, slowness: 1.0 };
+
+/// How a product of (rows, terms) by (terms, columns) is cut into blocks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// The number of a tile; `None` for the kernels that take any extents.
+    index: Option<usize>,
+    tile: Tile,
+    /// Tiles down and across.
+    down: usize,
+    across: usize,
+    /// Parts of the sums, each computed by blocks of its own.
+    parts: usize,
+}
+
+impl Plan {
+    /// The fastest plan, by a model of a card of as many multiprocessors: waves of blocks at the tensor cores' rate, the
+    /// start and end of a block, and the traffic of parts. It depends on nothing else, so a run repeats itself.
+    ///
+    /// `widths` are the extents that are contiguous in memory; tensor cores want multiples of eight.
+    pub(super) fn new(
+        card: &Cuda,
+        dtype: DType,
+        widths: [usize; 2],
+        [rows, columns, terms]: [usize; 3],
+        tiles: usize,
+        splits: bool,
+    ) -> Plan {
+        let plan = |index: Option<usize>, tile: Tile, parts: usize| Plan {
+            index,
+            tile,
+            down: rows.div_ceil(tile.rows),
+            across: columns.div_ceil(tile.columns),
+            parts,
+        };
+        if dtype != DType::BF16 || widths.iter().any(|width| !width.is_multiple_of(8)) {
+            return plan(None, PLAIN, 1);
+        }
+        let multiprocessors = card.card().multiprocessors;
+        let most = if splits { (terms / LEAST_TERMS).clamp(1, MOST_PARTS) } else { 1 };
+        let plans = (0..tiles).flat_map(|i| (1..=most).map(move |parts| plan(Some(i), TILES[i], parts)));
+        let time = |plan: &Plan| plan.time(multiprocessors, rows * columns, terms);
+        plans.min_by(|a, b| time(a).total_cmp(&time(b))).expect("there is a tile")
+    }
+
+    /// Clocks of one multiprocessor.
+    fn time(&self, multiprocessors: usize, outputs: usize, terms: usize) -> f64 {
+        let Tile { rows, columns, resident, slowness, .. } = self.tile;
+        let waves = (self.down * self.across * self.parts).div_ceil(multiprocessors * resident);
+        let block = (rows * columns * resident) as f64 / MULTIPLY_ADDS * (terms.div_ceil(self.parts) as f64 + EDGES);
+        let parts = match self.parts {
+            1 => 0.0,
+            parts => LAUNCH + ((2 * parts + 1) * outputs * 4) as f64 / (multiprocessors as f64 * BYTES),
+        };
+        waves as f64 * block * slowness + parts
+    }
+
+    pub(super) fn grid(&self) -> Grid {
+        Grid::volume([self.down * self.across, self.parts, 1], self.tile.threads).shared(self.tile.shared)
+    }
+
+    /// The kernel of this plan, of those for tiles and those for any extents.
+    pub(super) fn kernel(&self, tiles: &[Kernel], plain: Typed, dtype: DType) -> Kernel {
+        self.index.map_or(plain.of(dtype), |i| tiles[i])
+    }
+}
+
+/// Multiply-adds of bf16 that a multiprocessor does in a clock, and bytes of memory it moves meanwhile: an H200 with mma.sync.
+const MULTIPLY_ADDS: f64 = 1270.0;
+const BYTES: f64 = 18.0;
+/// Clocks of a launch.
+const LAUNCH: f64 = 4000.0;
+/// Terms whose time a block spends on filling its ring and on storing its sums.
+const EDGES: f64 = 200.0;
+/// Fewer terms are not worth a block of their own.
+const LEAST_TERMS: usize = 256;
+const MOST_PARTS: usize = 32;
+
+/// Writes `y` (.., width) from `x` (.., inner), `w` (width, inner) and `b` (width).
+pub fn forward(card: &Cuda, x: &Tensor, w: &Tensor, b: &Tensor, y: &mut Tensor) {
+    let (rows, inner, width) = (x.shape().rows(), x.shape().width(), b.len());
+    let plan = Plan::new(card, x.dtype(), [inner, width], [rows, width, inner], 3, false);
+    let kernel = plan.kernel(&FORWARD_TILES, FORWARD, x.dtype());
+    let extents = [rows, inner, width].map(Argument::from);
+    card.launch(kernel, plan.grid(), &[&[x.into(), w.into(), b.into(), y.into()], &extents[..]].concat());
+}
+
+/// Writes the gradient `dx` (.., inner) from `dy` (.., width) and `w` (width, inner).
+pub fn input_gradient(card: &Cuda, dy: &Tensor, w: &Tensor, dx: &mut Tensor, accumulate: Accumulate) {
+    let (rows, width, inner) = (dy.shape().rows(), dy.shape().width(), dx.shape().width());
+    let plan = Plan::new(card, dy.dtype(), [inner, width], [rows, inner, width], 3, true);
+    let kernel = plan.kernel(&INPUT_GRADIENT_TILES, INPUT_GRADIENT, dy.dtype());
+    let mut parts = (plan.parts > 1).then(|| Tensor::workspace(card, [plan.parts, rows * inner], DType::F32));
+    let tensors = [dy.into(), w.into(), (&mut *dx).into(), parts.as_ref().into()];
+    let extents = [rows, inner, width].map(Argument::from);
+    card.launch(kernel, plan.grid(), &[&tensors[..], &extents, &[add(accumulate)]].concat());
+    if let Some(parts) = &mut parts {
+        reduce(card, parts, dx, accumulate);
+    }
+}
+
+/// Writes the gradients `dw` (width, inner) and `db` (width), f32, from `dy` (.., width) and `x` (.., inner).
+pub fn weight_gradient(
+    card: &Cuda,
+    dy: &Tensor,
+    x: &Tensor,
+    (dw, set_w): (&mut Tensor, Accumulate),
+    (db, set_b): (&mut Tensor, Accumulate),
+) {
+    let (rows, width, inner) = (dy.shape().rows(), dy.shape().width(), x.shape().width());
+    let plan = Plan::new(card, dy.dtype(), [inner, width], [width, inner, rows], 2, true);
+    let kernel = plan.kernel(&WEIGHT_GRADIENT_TILES, WEIGHT_GRADIENT, dy.dtype());
+    let parts = (plan.parts > 1).then(|| Tensor::workspace(card, [plan.parts, width * inner], DType::F32));
+    // The tiles of one row of tiles share its sums.
+    let sharing = plan.index.map_or(1, |_| plan.across);
+    let bias_parts = Tensor::workspace(card, [plan.parts * sharing, width], DType::F32);
+    let (to, first) = match &parts {
+        Some(parts) => (parts.into(), add(Accumulate::Set)),
+        None => ((&mut *dw).into(), add(set_w)),
+    };
+    let tensors = [dy.into(), x.into(), to, (&bias_parts).into()];
+    let extents = [rows, inner, width].map(Argument::from);
+    card.launch(kernel, plan.grid(), &[&tensors[..], &extents, &[first]].concat());
+    if let Some(parts) = &parts {
+        reduce(card, parts, dw, set_w);
+    }
+    reduce(card, &bias_parts, db, set_b);
+}
+
+/// Sums the rows of `parts` (parts, elements of `out`) in their order.
+fn reduce(card: &Cuda, parts: &Tensor, out: &mut Tensor, accumulate: Accumulate) {
+    let (rows, count) = (parts.shape().rows(), out.len());
+    // Of few elements eight threads each.
+    let sharing = if count < 1 << 16 { 8 } else { 1 };
+    let across = 256 / sharing;
+    let threads = [across as u32, sharing as u32, 1];
+    let grid = Grid { threads, ..Grid::new(count.div_ceil(across), 256) };
+    let arguments = [parts.into(), (&mut *out).into(), rows.into(), count.into(), add(accumulate)];
+    card.launch(REDUCE.of(out.dtype()), grid, &arguments);
+}
+
+fn add(accumulate: Accumulate) -> Argument {
+    (accumulate == Accumulate::Add).into()
+}
