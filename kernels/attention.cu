@@ -18,16 +18,17 @@
 #include "attention/forward.cuh"
 #include "attention/plain.cuh"
 
-#define FORWARD(WIDTH, ROWS)                                                                                               \
-    extern "C" __global__ void __launch_bounds__(128, 2) attention_forward_bf16_##WIDTH##x##ROWS(                          \
-        const bf16* __restrict__ qkv, bf16* __restrict__ out, float* __restrict__ lse, uint32_t tokens, float scale) {     \
-        Forward<WIDTH, ROWS / 64>().run(qkv, out, lse, tokens, scale);                                                     \
+#define FORWARD(WIDTH, ROWS)                                                                                          \
+    extern "C" __global__ void __launch_bounds__(128, 2)                                                              \
+        attention_forward_bf16_##WIDTH##x##ROWS(const bf16* __restrict__ qkv, bf16* __restrict__ out,                 \
+                                                float* __restrict__ lse, uint32_t tokens, float scale) {              \
+        Forward<WIDTH, ROWS / 64>().run(qkv, out, lse, tokens, scale);                                                \
     }
-#define BACKWARD(WIDTH, ROWS)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_bf16_##WIDTH##x##ROWS(                         \
-        const bf16* __restrict__ qkv, const bf16* __restrict__ dout, const float* __restrict__ lse,                        \
-        const float* __restrict__ delta, bf16* __restrict__ dqkv, uint32_t tokens, float scale) {                          \
-        backward<WIDTH, ROWS / 64>(qkv, dout, lse, delta, dqkv, tokens, scale);                                            \
+#define BACKWARD(WIDTH, ROWS)                                                                                         \
+    extern "C" __global__ void __launch_bounds__(128, 2) attention_backward_bf16_##WIDTH##x##ROWS(                    \
+        const bf16* __restrict__ qkv, const bf16* __restrict__ dout, const float* __restrict__ lse,                   \
+        const float* __restrict__ delta, bf16* __restrict__ dqkv, uint32_t tokens, float scale) {                     \
+        backward<WIDTH, ROWS / 64>(qkv, dout, lse, delta, dqkv, tokens, scale);                                       \
     }
 #define BOTH(WIDTH, ROWS) FORWARD(WIDTH, ROWS) BACKWARD(WIDTH, ROWS)
 BOTH(32, 64)
@@ -56,12 +57,12 @@ DEVICE void delta_of(const T* out, const T* dout, float* delta, uint32_t batch, 
             uint32_t xs[4] = {x.x, x.y, x.z, x.w}, ys[4] = {y.x, y.y, y.z, y.w};
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                float2 a = unpack(xs[i]), b = unpack(ys[i]);
+                float2 a = unpack_bf16(xs[i]), b = unpack_bf16(ys[i]);
                 sum += a.x * b.x, sum += a.y * b.y;
             }
         }
     } else if (exists) {
-        for (uint32_t k = lane; k < width; k += 8) sum += to_f32(o[k]) * to_f32(d[k]);
+        for (uint32_t k = lane; k < width; k += 8) sum += to_float(o[k]) * to_float(d[k]);
     }
 #pragma unroll
     for (int distance = 1; distance < 8; distance *= 2) sum += __shfl_xor_sync(0xffffffffu, sum, distance);
@@ -69,21 +70,21 @@ DEVICE void delta_of(const T* out, const T* dout, float* delta, uint32_t batch, 
     if (exists && lane == 0) delta[(size_t(image) * heads + head) * tokens + n] = sum;
 }
 
-#define PLAIN(T, TYPE)                                                                                                     \
-    extern "C" __global__ void __launch_bounds__(128)                                                                      \
-        attention_forward_##TYPE(const T* __restrict__ qkv, T* __restrict__ out, float* __restrict__ lse, uint32_t tokens, \
-                                 uint32_t width, float scale) {                                                            \
-        plain_forward(qkv, out, lse, tokens, width, scale);                                                                \
-    }                                                                                                                      \
-    extern "C" __global__ void __launch_bounds__(128) attention_backward_##TYPE(                                           \
-        const T* __restrict__ qkv, const T* __restrict__ dout, const float* __restrict__ lse,                              \
-        const float* __restrict__ delta, T* __restrict__ dqkv, uint32_t tokens, uint32_t width, float scale) {             \
-        plain_backward(qkv, dout, lse, delta, dqkv, tokens, width, scale);                                                 \
-    }                                                                                                                      \
-    extern "C" __global__ void __launch_bounds__(256) attention_delta_##TYPE(                                              \
-        const T* __restrict__ out, const T* __restrict__ dout, float* __restrict__ delta, uint32_t batch, uint32_t tokens, \
-        uint32_t heads, uint32_t width) {                                                                                  \
-        delta_of(out, dout, delta, batch, tokens, heads, width);                                                           \
+#define PLAIN(T, TYPE)                                                                                                \
+    extern "C" __global__ void __launch_bounds__(128)                                                                 \
+        attention_forward_##TYPE(const T* __restrict__ qkv, T* __restrict__ out, float* __restrict__ lse,             \
+                                 uint32_t tokens, uint32_t width, float scale) {                                      \
+        plain_forward(qkv, out, lse, tokens, width, scale);                                                           \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(128) attention_backward_##TYPE(                                      \
+        const T* __restrict__ qkv, const T* __restrict__ dout, const float* __restrict__ lse,                         \
+        const float* __restrict__ delta, T* __restrict__ dqkv, uint32_t tokens, uint32_t width, float scale) {        \
+        plain_backward(qkv, dout, lse, delta, dqkv, tokens, width, scale);                                            \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(256)                                                                 \
+        attention_delta_##TYPE(const T* __restrict__ out, const T* __restrict__ dout, float* __restrict__ delta,      \
+                               uint32_t batch, uint32_t tokens, uint32_t heads, uint32_t width) {                     \
+        delta_of(out, dout, delta, batch, tokens, heads, width);                                                      \
     }
 PLAIN(float, f32)
 PLAIN(bf16, bf16)

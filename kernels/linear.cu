@@ -69,73 +69,89 @@ DEVICE void weight_gradient(const bf16* dy, const bf16* x, float* dw, float* bia
     store_row_sums(bias, tile, bias_parts + size_t(blockIdx.y * bias.parts + tile.column) * width, width);
 }
 
-#define FORWARD(TILE)                                                                                                      \
-    extern "C" __global__ void __launch_bounds__(Tile##TILE::THREADS, Tile##TILE::CTAS) linear_forward_bf16_##TILE(        \
-        const bf16* __restrict__ x, const bf16* __restrict__ w, const bf16* __restrict__ b, bf16* __restrict__ y,          \
-        uint32_t rows, uint32_t inner, uint32_t width) {                                                                   \
-        forward<Tile##TILE>(x, w, b, y, rows, inner, width);                                                               \
+#define KERNEL(TILE) extern "C" __global__ void __launch_bounds__(Tile##TILE::THREADS, Tile##TILE::CTAS)
+
+#define FORWARD(TILE)                                                                                                 \
+    KERNEL(TILE) linear_forward_bf16_##TILE(const bf16* __restrict__ x, const bf16* __restrict__ w,                   \
+                                            const bf16* __restrict__ b, bf16* __restrict__ y, uint32_t rows,          \
+                                            uint32_t inner, uint32_t width) {                                         \
+        forward<Tile##TILE>(x, w, b, y, rows, inner, width);                                                          \
     }
 FORWARD(256x128)
 FORWARD(128x128)
 FORWARD(32x128)
 
-#define INPUT_GRADIENT(TILE)                                                                                               \
-    extern "C" __global__ void __launch_bounds__(Tile##TILE::THREADS, Tile##TILE::CTAS)                                    \
-        linear_input_gradient_bf16_##TILE(const bf16* __restrict__ dy, const bf16* __restrict__ w, bf16* __restrict__ dx,  \
-                                          float* __restrict__ parts, uint32_t rows, uint32_t inner, uint32_t width,        \
-                                          uint32_t add) {                                                                  \
-        input_gradient<Tile##TILE>(dy, w, dx, parts, rows, inner, width, add);                                             \
+#define INPUT_GRADIENT(TILE)                                                                                          \
+    KERNEL(TILE) linear_input_gradient_bf16_##TILE(const bf16* __restrict__ dy, const bf16* __restrict__ w,           \
+                                                   bf16* __restrict__ dx, float* __restrict__ parts, uint32_t rows,   \
+                                                   uint32_t inner, uint32_t width, uint32_t add) {                    \
+        input_gradient<Tile##TILE>(dy, w, dx, parts, rows, inner, width, add);                                        \
     }
 INPUT_GRADIENT(256x128)
 INPUT_GRADIENT(128x128)
 INPUT_GRADIENT(32x128)
 
-#define WEIGHT_GRADIENT(TILE)                                                                                              \
-    extern "C" __global__ void __launch_bounds__(Tile##TILE::THREADS, Tile##TILE::CTAS)                                    \
-        linear_weight_gradient_bf16_##TILE(const bf16* __restrict__ dy, const bf16* __restrict__ x,                        \
-                                           float* __restrict__ dw, float* __restrict__ bias_parts, uint32_t rows,          \
-                                           uint32_t inner, uint32_t width, uint32_t add) {                                 \
-        weight_gradient<Tile##TILE>(dy, x, dw, bias_parts, rows, inner, width, add);                                       \
+#define WEIGHT_GRADIENT(TILE)                                                                                         \
+    KERNEL(TILE) linear_weight_gradient_bf16_##TILE(const bf16* __restrict__ dy, const bf16* __restrict__ x,          \
+                                                    float* __restrict__ dw, float* __restrict__ bias_parts,           \
+                                                    uint32_t rows, uint32_t inner, uint32_t width, uint32_t add) {    \
+        weight_gradient<Tile##TILE>(dy, x, dw, bias_parts, rows, inner, width, add);                                  \
     }
 WEIGHT_GRADIENT(256x128)
 WEIGHT_GRADIENT(128x128)
 
-#define PLAIN(T, TYPE)                                                                                                     \
-    extern "C" __global__ void __launch_bounds__(256) linear_forward_##TYPE(                                               \
-        const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b, T* __restrict__ y, uint32_t rows,       \
-        uint32_t inner, uint32_t width) {                                                                                  \
-        plain_product<Contiguous::Sum, Contiguous::Sum>(                                                                   \
-            x, w, rows, width, inner, 0, inner, [&](uint32_t r, uint32_t c, float sum) {                                   \
-                y[size_t(r) * width + c] = from_f32<T>(sum + to_f32(b[c]));                                                \
-            });                                                                                                            \
-    }                                                                                                                      \
-    extern "C" __global__ void __launch_bounds__(256) linear_input_gradient_##TYPE(                                        \
-        const T* __restrict__ dy, const T* __restrict__ w, T* __restrict__ dx, float* __restrict__ parts, uint32_t rows,   \
-        uint32_t inner, uint32_t width, uint32_t add) {                                                                    \
-        Terms terms = part_of(width, PLAIN_DEPTH);                                                                         \
-        float* part = parts + size_t(blockIdx.y) * rows * inner;                                                           \
-        plain_product<Contiguous::Sum, Contiguous::Output>(                                                                \
-            dy, w, rows, inner, width, terms.first, terms.last, [&](uint32_t r, uint32_t c, float sum) {                   \
-                size_t at = size_t(r) * inner + c;                                                                         \
-                if (gridDim.y == 1)                                                                                        \
-                    dx[at] = from_f32<T>(add ? to_f32(dx[at]) + sum : sum);                                                \
-                else                                                                                                       \
-                    part[at] = sum;                                                                                        \
-            });                                                                                                            \
-    }                                                                                                                      \
-    extern "C" __global__ void __launch_bounds__(256) linear_weight_gradient_##TYPE(                                       \
-        const T* __restrict__ dy, const T* __restrict__ x, float* __restrict__ dw, float* __restrict__ bias_parts,         \
-        uint32_t rows, uint32_t inner, uint32_t width, uint32_t add) {                                                     \
-        Terms terms = part_of(rows, PLAIN_DEPTH);                                                                          \
-        float* part = dw + size_t(blockIdx.y) * width * inner;                                                             \
-        float bias = plain_product<Contiguous::Output, Contiguous::Output>(                                                \
-            dy, x, width, inner, rows, terms.first, terms.last, [&](uint32_t r, uint32_t c, float sum) {                   \
-                size_t at = size_t(r) * inner + c;                                                                         \
-                part[at] = add ? part[at] + sum : sum;                                                                     \
-            });                                                                                                            \
-        uint32_t across = (inner + PLAIN_TILE - 1) / PLAIN_TILE, row = blockIdx.x / across * PLAIN_TILE + threadIdx.x;     \
-        if (blockIdx.x % across == 0 && threadIdx.x < PLAIN_TILE && row < width)                                           \
-            bias_parts[size_t(blockIdx.y) * width + row] = bias;                                                           \
+template <class T>
+DEVICE void plain_forward(const T* x, const T* w, const T* b, T* y, uint32_t rows, uint32_t inner, uint32_t width) {
+    auto store = [&](uint32_t r, uint32_t c, float sum) { y[size_t(r) * width + c] = from_float<T>(sum + to_float(b[c])); };
+    plain_product<Contiguous::Sum, Contiguous::Sum>(x, w, rows, width, inner, 0, inner, store);
+}
+
+template <class T>
+DEVICE void plain_input_gradient(const T* dy, const T* w, T* dx, float* parts, uint32_t rows, uint32_t inner,
+                                 uint32_t width, bool add) {
+    Terms terms = part_of(width, PLAIN_DEPTH);
+    auto store = [&](uint32_t r, uint32_t c, float sum) {
+        size_t at = size_t(r) * inner + c;
+        if (gridDim.y == 1)
+            dx[at] = from_float<T>(add ? to_float(dx[at]) + sum : sum);
+        else
+            parts[size_t(blockIdx.y) * rows * inner + at] = sum;
+    };
+    plain_product<Contiguous::Sum, Contiguous::Output>(dy, w, rows, inner, width, terms.first, terms.last, store);
+}
+
+// `bias_parts`: (gridDim.y, width).
+template <class T>
+DEVICE void plain_weight_gradient(const T* dy, const T* x, float* dw, float* bias_parts, uint32_t rows, uint32_t inner,
+                                  uint32_t width, bool add) {
+    Terms terms = part_of(rows, PLAIN_DEPTH);
+    float* part = dw + size_t(blockIdx.y) * width * inner;
+    auto store = [&](uint32_t r, uint32_t c, float sum) {
+        float& to = part[size_t(r) * inner + c];
+        to = add ? to + sum : sum;
+    };
+    float bias = plain_product<Contiguous::Output, Contiguous::Output>(dy, x, width, inner, rows, terms.first,
+                                                                       terms.last, store);
+    uint32_t across = (inner + PLAIN_TILE - 1) / PLAIN_TILE, row = blockIdx.x / across * PLAIN_TILE + threadIdx.x;
+    if (blockIdx.x % across == 0 && threadIdx.x < PLAIN_TILE && row < width)
+        bias_parts[size_t(blockIdx.y) * width + row] = bias;
+}
+
+#define PLAIN(T, TYPE)                                                                                                \
+    extern "C" __global__ void __launch_bounds__(256)                                                                 \
+        linear_forward_##TYPE(const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b,              \
+                              T* __restrict__ y, uint32_t rows, uint32_t inner, uint32_t width) {                     \
+        plain_forward(x, w, b, y, rows, inner, width);                                                                \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(256) linear_input_gradient_##TYPE(                                   \
+        const T* __restrict__ dy, const T* __restrict__ w, T* __restrict__ dx, float* __restrict__ parts,             \
+        uint32_t rows, uint32_t inner, uint32_t width, uint32_t add) {                                                \
+        plain_input_gradient(dy, w, dx, parts, rows, inner, width, add);                                              \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(256) linear_weight_gradient_##TYPE(                                  \
+        const T* __restrict__ dy, const T* __restrict__ x, float* __restrict__ dw, float* __restrict__ bias_parts,    \
+        uint32_t rows, uint32_t inner, uint32_t width, uint32_t add) {                                                \
+        plain_weight_gradient(dy, x, dw, bias_parts, rows, inner, width, add);                                        \
     }
 PLAIN(float, f32)
 PLAIN(bf16, bf16)
@@ -154,14 +170,14 @@ DEVICE void reduce(const float* rows, T* out, uint32_t parts, uint32_t count, bo
     __syncthreads();
     if (threadIdx.y > 0 || column >= count) return;
     for (uint32_t y = 1; y < blockDim.y; y++) sum += shared[y * blockDim.x + threadIdx.x];
-    out[column] = from_f32<T>(add ? to_f32(out[column]) + sum : sum);
+    out[column] = from_float<T>(add ? to_float(out[column]) + sum : sum);
 }
 
-#define REDUCE(T, TYPE)                                                                                                    \
-    extern "C" __global__ void __launch_bounds__(256)                                                                      \
-        linear_reduce_##TYPE(const float* __restrict__ rows, T* __restrict__ out, uint32_t parts, uint32_t count,          \
-                             uint32_t add) {                                                                               \
-        reduce(rows, out, parts, count, add);                                                                              \
+#define REDUCE(T, TYPE)                                                                                               \
+    extern "C" __global__ void __launch_bounds__(256)                                                                 \
+        linear_reduce_##TYPE(const float* __restrict__ rows, T* __restrict__ out, uint32_t parts, uint32_t count,     \
+                             uint32_t add) {                                                                          \
+        reduce(rows, out, parts, count, add);                                                                         \
     }
 REDUCE(float, f32)
 REDUCE(bf16, bf16)

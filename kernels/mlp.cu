@@ -34,7 +34,7 @@ DEVICE void forward(const bf16* x, const bf16* w, const bf16* b, bf16* active, b
         for (int f = 0; f < 4; f++) {
             const float* s = sums.at[i][j + f] + 2 * half;
             Gelu first = gelu(s[0] + bias.at[j + f].x), second = gelu(s[1] + bias.at[j + f].y);
-            values[f] = pack(first.value, second.value), slopes[f] = pack(first.slope, second.slope);
+            values[f] = pack_bf16(first.value, second.value), slopes[f] = pack_bf16(first.slope, second.slope);
         }
         store_row(active + at, values, inside);
         store_row(slope + at, slopes, inside);
@@ -56,48 +56,61 @@ DEVICE void backward(const bf16* dy, const bf16* w, const bf16* slope, bf16* dp,
 #pragma unroll
         for (int f = 0; f < 4; f++) {
             const float* s = sums.at[i][j + f] + 2 * half;
-            float2 scale = unpack(slopes[f]);
-            slopes[f] = pack(s[0] * scale.x, s[1] * scale.y);
+            float2 scale = unpack_bf16(slopes[f]);
+            slopes[f] = pack_bf16(s[0] * scale.x, s[1] * scale.y);
         }
         store_row(dp + at, slopes, inside);
     });
 }
 
-#define TENSOR(TILE)                                                                                                   \
-    extern "C" __global__ void __launch_bounds__(Tile##TILE::THREADS, Tile##TILE::CTAS) mlp_forward_bf16_##TILE(       \
-        const bf16* __restrict__ x, const bf16* __restrict__ w, const bf16* __restrict__ b, bf16* __restrict__ active, \
-        bf16* __restrict__ slope, uint32_t rows, uint32_t inner, uint32_t width) {                                     \
-        forward<Tile##TILE>(x, w, b, active, slope, rows, inner, width);                                               \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(Tile##TILE::THREADS, Tile##TILE::CTAS) mlp_backward_bf16_##TILE(      \
-        const bf16* __restrict__ dy, const bf16* __restrict__ w, const bf16* __restrict__ slope,                       \
-        bf16* __restrict__ dp, uint32_t rows, uint32_t inner, uint32_t width) {                                        \
-        backward<Tile##TILE>(dy, w, slope, dp, rows, inner, width);                                                    \
+#define KERNEL(TILE) extern "C" __global__ void __launch_bounds__(Tile##TILE::THREADS, Tile##TILE::CTAS)
+
+#define TENSOR(TILE)                                                                                                  \
+    KERNEL(TILE) mlp_forward_bf16_##TILE(const bf16* __restrict__ x, const bf16* __restrict__ w,                      \
+                                         const bf16* __restrict__ b, bf16* __restrict__ active,                       \
+                                         bf16* __restrict__ slope, uint32_t rows, uint32_t inner, uint32_t width) {   \
+        forward<Tile##TILE>(x, w, b, active, slope, rows, inner, width);                                              \
+    }                                                                                                                 \
+    KERNEL(TILE) mlp_backward_bf16_##TILE(const bf16* __restrict__ dy, const bf16* __restrict__ w,                    \
+                                          const bf16* __restrict__ slope, bf16* __restrict__ dp, uint32_t rows,       \
+                                          uint32_t inner, uint32_t width) {                                           \
+        backward<Tile##TILE>(dy, w, slope, dp, rows, inner, width);                                                   \
     }
 TENSOR(256x128)
 TENSOR(128x128)
 TENSOR(32x128)
 
-#define PLAIN(T, TYPE)                                                                                                 \
-    extern "C" __global__ void __launch_bounds__(256)                                                                  \
-        mlp_forward_##TYPE(const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b,                  \
-                           T* __restrict__ active, T* __restrict__ slope, uint32_t rows, uint32_t inner,               \
-                           uint32_t width) {                                                                           \
-        plain_product<Contiguous::Sum, Contiguous::Sum>(                                                               \
-            x, w, rows, width, inner, 0, inner, [&](uint32_t r, uint32_t c, float sum) {                               \
-                Gelu g = gelu(sum + to_f32(b[c]));                                                                     \
-                active[size_t(r) * width + c] = from_f32<T>(g.value);                                                  \
-                slope[size_t(r) * width + c] = from_f32<T>(g.slope);                                                   \
-            });                                                                                                        \
-    }                                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(256) mlp_backward_##TYPE(                                             \
-        const T* __restrict__ dy, const T* __restrict__ w, const T* __restrict__ slope, T* __restrict__ dp,            \
-        uint32_t rows, uint32_t inner, uint32_t width) {                                                               \
-        plain_product<Contiguous::Sum, Contiguous::Output>(                                                            \
-            dy, w, rows, width, inner, 0, inner, [&](uint32_t r, uint32_t c, float sum) {                              \
-                size_t at = size_t(r) * width + c;                                                                     \
-                dp[at] = from_f32<T>(sum * to_f32(slope[at]));                                                         \
-            });                                                                                                        \
+template <class T>
+DEVICE void plain_forward(const T* x, const T* w, const T* b, T* active, T* slope, uint32_t rows, uint32_t inner,
+                          uint32_t width) {
+    auto store = [&](uint32_t r, uint32_t c, float sum) {
+        Gelu g = gelu(sum + to_float(b[c]));
+        active[size_t(r) * width + c] = from_float<T>(g.value);
+        slope[size_t(r) * width + c] = from_float<T>(g.slope);
+    };
+    plain_product<Contiguous::Sum, Contiguous::Sum>(x, w, rows, width, inner, 0, inner, store);
+}
+
+template <class T>
+DEVICE void plain_backward(const T* dy, const T* w, const T* slope, T* dp, uint32_t rows, uint32_t inner,
+                           uint32_t width) {
+    auto store = [&](uint32_t r, uint32_t c, float sum) {
+        size_t at = size_t(r) * width + c;
+        dp[at] = from_float<T>(sum * to_float(slope[at]));
+    };
+    plain_product<Contiguous::Sum, Contiguous::Output>(dy, w, rows, width, inner, 0, inner, store);
+}
+
+#define PLAIN(T, TYPE)                                                                                                \
+    extern "C" __global__ void __launch_bounds__(256) mlp_forward_##TYPE(                                             \
+        const T* __restrict__ x, const T* __restrict__ w, const T* __restrict__ b, T* __restrict__ active,            \
+        T* __restrict__ slope, uint32_t rows, uint32_t inner, uint32_t width) {                                       \
+        plain_forward(x, w, b, active, slope, rows, inner, width);                                                    \
+    }                                                                                                                 \
+    extern "C" __global__ void __launch_bounds__(256)                                                                 \
+        mlp_backward_##TYPE(const T* __restrict__ dy, const T* __restrict__ w, const T* __restrict__ slope,           \
+                            T* __restrict__ dp, uint32_t rows, uint32_t inner, uint32_t width) {                      \
+        plain_backward(dy, w, slope, dp, rows, inner, width);                                                         \
     }
 PLAIN(float, f32)
 PLAIN(bf16, bf16)

@@ -67,8 +67,8 @@ struct Backward {
 #pragma unroll
                 for (int half = 0; half < 2; half++) {
                     uint32_t& pair = p[i][j / 2][j % 2 * 2 + half];
-                    float2 weight = unpack(pair), d = OWNS_KEYS ? deltas : float2{delta[i][half], delta[i][half]};
-                    pair = pack(weight.x * (dp[i][j][2 * half] - d.x), weight.y * (dp[i][j][2 * half + 1] - d.y));
+                    float2 weight = unpack_bf16(pair), d = OWNS_KEYS ? deltas : float2{delta[i][half], delta[i][half]};
+                    pair = pack_bf16(weight.x * (dp[i][j][2 * half] - d.x), weight.y * (dp[i][j][2 * half + 1] - d.y));
                 }
         }
         multiply_columns<WIDTH, DOWN>(ds_sums, p, u);

@@ -164,7 +164,7 @@ DEVICE void pack_terms(uint32_t (&p)[2][4], const float (&s)[4][4]) {
 #pragma unroll
     for (int k = 0; k < 2; k++)
 #pragma unroll
-        for (int e = 0; e < 4; e++) p[k][e] = pack(s[2 * k + e / 2][e % 2 * 2], s[2 * k + e / 2][e % 2 * 2 + 1]);
+        for (int e = 0; e < 4; e++) p[k][e] = pack_bf16(s[2 * k + e / 2][e % 2 * 2], s[2 * k + e / 2][e % 2 * 2 + 1]);
 }
 
 // Rows `row` and `row + 8` of o, times a factor each, to `to`; four fragments at a time by 16 bytes. All lanes take part.
@@ -182,7 +182,7 @@ DEVICE void store_rows(const Head<bf16>& to, uint32_t row, uint32_t rows, const 
         for (int j = 0; j + 4 <= CHUNKS; j += 4) {
             uint32_t w[4];
 #pragma unroll
-            for (int f = 0; f < 4; f++) w[f] = pack(o[j + f][2 * half] * factor, o[j + f][2 * half + 1] * factor);
+            for (int f = 0; f < 4; f++) w[f] = pack_bf16(o[j + f][2 * half] * factor, o[j + f][2 * half + 1] * factor);
             transpose_quad(w);
             if (n < rows) *reinterpret_cast<uint4*>(at + (j + quad) * 8) = {w[0], w[1], w[2], w[3]};
         }
@@ -190,6 +190,6 @@ DEVICE void store_rows(const Head<bf16>& to, uint32_t row, uint32_t rows, const 
         for (int j = CHUNKS / 4 * 4; j < CHUNKS; j++)
             if (n < rows)
                 *reinterpret_cast<uint32_t*>(at + j * 8 + quad * 2) =
-                    pack(o[j][2 * half] * factor, o[j][2 * half + 1] * factor);
+                    pack_bf16(o[j][2 * half] * factor, o[j][2 * half + 1] * factor);
     }
 }

@@ -23,7 +23,7 @@ struct LaneRow {
 #pragma unroll
         for (int i = 0; i < LANE_ELEMENTS; i++) {
             uint32_t k = i * WARP + threadIdx.x % WARP;
-            if (k < width) r.at[i] = to_f32(row[k]);
+            if (k < width) r.at[i] = to_float(row[k]);
         }
         return r;
     }
@@ -32,7 +32,7 @@ struct LaneRow {
 #pragma unroll
         for (int i = 0; i < LANE_ELEMENTS; i++) {
             uint32_t k = i * WARP + threadIdx.x % WARP;
-            if (k < width) row[k] = from_f32<T>(at[i] * factor);
+            if (k < width) row[k] = from_float<T>(at[i] * factor);
         }
     }
     DEVICE float dot(const LaneRow& other) const {

@@ -41,7 +41,7 @@ struct Bias {
 #pragma unroll
         for (int j = 0; j < TILE::WARP_COLUMNS / 8; j++) {
             uint32_t column = corner.column_of(j);
-            at[j] = unpack(column < columns ? *reinterpret_cast<const uint32_t*>(bias + column) : 0);
+            at[j] = unpack_bf16(column < columns ? *reinterpret_cast<const uint32_t*>(bias + column) : 0);
         }
     }
 };
@@ -71,7 +71,7 @@ DEVICE void store_bias(const Sums<TILE>& sums, Place tile, const bf16* bias, bf1
 #pragma unroll
         for (int f = 0; f < 4; f++) {
             const float* s = sums.at[i][j + f] + 2 * half;
-            w[f] = pack(s[0] + b.at[j + f].x, s[1] + b.at[j + f].y);
+            w[f] = pack_bf16(s[0] + b.at[j + f].x, s[1] + b.at[j + f].y);
         }
         store_row(out + at, w, inside);
     });
@@ -87,8 +87,8 @@ DEVICE void store(const Sums<TILE>& sums, Place tile, bf16* out, uint32_t rows, 
 #pragma unroll
         for (int f = 0; f < 4; f++) {
             const float* s = sums.at[i][j + f] + 2 * half;
-            float2 old = unpack(w[f]);
-            w[f] = pack(old.x + s[0], old.y + s[1]);
+            float2 old = unpack_bf16(w[f]);
+            w[f] = pack_bf16(old.x + s[0], old.y + s[1]);
         }
         store_row(out + at, w, inside);
     });

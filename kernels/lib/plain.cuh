@@ -27,7 +27,7 @@ DEVICE float plain_product(const T* a, const T* b, uint32_t rows, uint32_t colum
             uint32_t output = sum ? thread / 16 + i * 16 : thread % 64, k = sum ? thread % 16 : thread / 64 + i * 4;
             bool inside = start + output < extent && term + k < last;
             size_t at = sum ? size_t(start + output) * terms + term + k : size_t(term + k) * extent + start + output;
-            tile[k][output] = inside ? to_f32(from[at]) : 0.f;
+            tile[k][output] = inside ? to_float(from[at]) : 0.f;
         }
     };
 

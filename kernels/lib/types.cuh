@@ -1,29 +1,16 @@
-// Scalars and vectors: what a value is in memory and in registers.
+// What the kernels of matrices share: registers that hold two bf16, and names.
 
 #pragma once
-#include <cuda_bf16.h>
-#include <stdint.h>
+#include "element.cuh"
 
 #define DEVICE __device__ __forceinline__
 
-using bf16 = __nv_bfloat16;
-
 constexpr int WARP = 32;
 
-DEVICE float to_f32(float x) { return x; }
-DEVICE float to_f32(bf16 x) { return __bfloat162float(x); }
-
-template <class T>
-DEVICE T from_f32(float x);
-template <>
-DEVICE float from_f32<float>(float x) { return x; }
-template <>
-DEVICE bf16 from_f32<bf16>(float x) { return __float2bfloat16_rn(x); }
-
 // Two bf16 in one register, the first in the low half, as they lie in memory.
-DEVICE uint32_t pack(float first, float second) {
+DEVICE uint32_t pack_bf16(float first, float second) {
     __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
     return *reinterpret_cast<uint32_t*>(&pair);
 }
 
-DEVICE float2 unpack(uint32_t pair) { return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)}; }
+DEVICE float2 unpack_bf16(uint32_t pair) { return {__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u)}; }

@@ -60,7 +60,7 @@ impl Heads {
 
     /// Bytes of one row in shared memory: an odd number of 16-byte chunks.
     fn pitch(&self) -> usize {
-        (self.width / 8 | 1) * 16
+        ((self.width / 8) | 1) * 16
     }
 
     /// Stages of the ring.

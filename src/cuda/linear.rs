@@ -62,18 +62,24 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The fastest plan, by a model of a card of as many multiprocessors: waves of blocks at the tensor cores' rate, the
-    /// start and end of a block, and the traffic of parts. It depends on nothing else, so a run repeats itself.
+    /// The plan of a product by the first `tiles` tiles, its sums in parts where `splits`.
     ///
     /// `widths` are the extents that are contiguous in memory; tensor cores want multiples of eight.
     pub(super) fn new(
         card: &Cuda,
         dtype: DType,
         widths: [usize; 2],
-        [rows, columns, terms]: [usize; 3],
+        extents: [usize; 3],
         tiles: usize,
         splits: bool,
     ) -> Plan {
+        let tiles = if dtype == DType::BF16 && widths.iter().all(|width| width.is_multiple_of(8)) { tiles } else { 0 };
+        Plan::fastest(card.card().multiprocessors, extents, tiles, splits)
+    }
+
+    /// The fastest plan by a model of a card of as many multiprocessors: waves of blocks at the tensor cores' rate, the start
+    /// and end of a block, and the traffic of parts. It depends on nothing else, so a run repeats itself.
+    fn fastest(multiprocessors: usize, [rows, columns, terms]: [usize; 3], tiles: usize, splits: bool) -> Plan {
         let plan = |index: Option<usize>, tile: Tile, parts: usize| Plan {
             index,
             tile,
@@ -81,10 +87,9 @@ impl Plan {
             across: columns.div_ceil(tile.columns),
             parts,
         };
-        if dtype != DType::BF16 || widths.iter().any(|width| !width.is_multiple_of(8)) {
+        if tiles == 0 {
             return plan(None, PLAIN, 1);
         }
-        let multiprocessors = card.card().multiprocessors;
         let most = if splits { (terms / LEAST_TERMS).clamp(1, MOST_PARTS) } else { 1 };
         let plans = (0..tiles).flat_map(|i| (1..=most).map(move |parts| plan(Some(i), TILES[i], parts)));
         let time = |plan: &Plan| plan.time(multiprocessors, rows * columns, terms);
@@ -189,4 +194,36 @@ fn reduce(card: &Cuda, parts: &Tensor, out: &mut Tensor, accumulate: Accumulate)
 
 fn add(accumulate: Accumulate) -> Argument {
     (accumulate == Accumulate::Add).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Number of the tile and parts on an H200.
+    fn plan(extents: [usize; 3], tiles: usize, splits: bool) -> (usize, usize) {
+        let plan = Plan::fastest(132, extents, tiles, splits);
+        (plan.index.expect("a tile"), plan.parts)
+    }
+
+    #[test]
+    fn products_of_many_rows_take_large_tiles_whole() {
+        for [width, inner] in [[3456, 1152], [1152, 1152], [4608, 1152], [1152, 4608]] {
+            assert_eq!(plan([65536, width, inner], 3, true), (0, 1), "{inner} to {width}");
+        }
+    }
+
+    #[test]
+    fn products_of_few_rows_take_small_tiles() {
+        assert_eq!(plan([8, 193_536, 1152], 3, false).0, 2);
+        assert_eq!(plan([256, 193_536, 1152], 3, false).0, 0);
+    }
+
+    #[test]
+    fn sums_are_parted_where_tiles_are_few() {
+        // The gradients of a projection's weight, and of the conditioning by that of all modulations.
+        assert!(plan([1152, 1152, 65536], 2, true).1 > 1);
+        assert!(plan([8, 1152, 193_536], 3, true).1 > 1);
+        assert_eq!(plan([193_536, 1152, 256], 2, true).1, 1);
+    }
 }

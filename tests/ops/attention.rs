@@ -34,7 +34,18 @@ impl Oracle for Spec {
 #[test]
 fn attention_matches_its_oracle() {
     // The last shapes have more tokens than one block of queries.
-    for (batch, tokens, heads, width) in [(1, 1, 1, 1), (2, 3, 2, 4), (1, 33, 1, 72), (1, 65, 2, 32), (1, 530, 1, 8)] {
+    let any = [(1, 1, 1, 1), (2, 3, 2, 4), (1, 65, 2, 32), (1, 530, 1, 8)];
+    // On a card: tensor cores at each width, for tokens that fill one block and that do not.
+    let tiles = [
+        (1, 33, 1, 72),
+        (2, 16, 2, 64),
+        (1, 20, 1, 32),
+        (1, 70, 1, 80),
+        (1, 90, 1, 128),
+        (1, 150, 1, 72),
+        (1, 140, 1, 64),
+    ];
+    for (batch, tokens, heads, width) in any.into_iter().chain(tiles) {
         let inputs = vec![Input::sole(&[batch, tokens, 3 * heads * width])];
         check_products(&Spec { batch, tokens, heads, width }, inputs, |tape, v| vec![tape.attention(v[0], heads)]);
     }

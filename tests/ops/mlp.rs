@@ -23,7 +23,9 @@ fn gelu<F: Float>(x: F) -> F {
 
 #[test]
 fn mlp_matches_its_oracle() {
-    for (batch, tokens, width, hidden) in [(1, 1, 1, 1), (2, 3, 5, 7), (1, 33, 24, 96), (2, 17, 65, 130)] {
+    for (batch, tokens, width, hidden) in
+        [(1, 1, 1, 1), (2, 3, 5, 7), (1, 33, 24, 96), (2, 17, 65, 130), (2, 130, 8, 136)]
+    {
         let inputs = vec![
             Input::node(&[batch, tokens, width]),
             Input::param(&[hidden, width]),
