@@ -192,3 +192,23 @@ fn votes_and_scans_see_the_lanes_that_take_part() {
         }
     });
 }
+
+#[test]
+fn a_lane_that_copies_nothing_gets_zeros_wherever_the_others_read() {
+    for_each("copy.cu", ARCHS, |device, ptx| {
+        let function = device.load(ptx).expect("it loads").function("copy_by_half").expect("it is there");
+        let bytes: Vec<u8> = (0..512).map(|i| 1 + (i / 16) as u8).collect();
+        let from = device.alloc("from", 512).expect("memory is left");
+        device.upload(from, &bytes).expect("inside");
+        let to = device.alloc("to", 512).expect("memory is left");
+        // All at one place, side by side, and apart.
+        for (stride, lanes) in [(0usize, 32), (1, 32), (2, 16)] {
+            let launch = line([1; 3], lanes as u32);
+            device.launch(&function, launch, &[&from, &to, &(stride as i32)]).expect("no fault");
+            let got = device.download(to, 16 * lanes).expect("inside");
+            let want: Vec<u8> =
+                (0..16 * lanes).map(|i| if i / 16 % 2 == 0 { bytes[i / 16 * stride * 16] } else { 0 }).collect();
+            assert_eq!(got, want, "stride {stride}");
+        }
+    });
+}

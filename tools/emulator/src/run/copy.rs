@@ -110,6 +110,8 @@ impl World<'_> {
         }
         if whole != 0 {
             self.fetch_global(&Access::new(from, whole, size, false), Ty::B32, &mut words)?;
+            // What is fetched from one place is there for every lane.
+            words.iter_mut().for_each(|row| lanes(!whole).for_each(|lane| row[lane] = 0));
         }
         for lane in lanes(part) {
             let read = reads[lane] as usize;
