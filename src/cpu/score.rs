@@ -13,11 +13,13 @@ mod dense;
 mod digits;
 mod exact;
 mod float;
+#[cfg(target_arch = "x86_64")]
+mod pixels;
 mod products;
 mod select;
 mod weights;
 
-pub use dense::{MEANS_ERROR, logits, logits_error, rest, weighted_sums};
+pub use dense::{logits, logits_error, means_error, rest, weighted_sums};
 pub use exact::{means, squared_distances};
 pub use products::products;
 pub use select::{Select, Selected, select};

@@ -1,6 +1,6 @@
 //! The passes of the empirical score over the rows of a data set; nothing here is differentiated.
 
-pub use crate::cpu::score::{LEAF, MEANS_ERROR, Query, Select, Selected, Weights};
+pub use crate::cpu::score::{LEAF, Query, Select, Selected, Weights};
 
 use crate::base::{Cost, Error, Result};
 use crate::cpu::score;
@@ -76,9 +76,15 @@ impl<'a> Rows<'a> {
 
     /// The sum of all rows in `range`, weighted for each query: (queries, width).
     ///
-    /// The error of a column is at most [`MEANS_ERROR`] times the weighted sum of the sizes of its values.
+    /// The error of a sum has a length of at most [`means_error`](Rows::means_error) times the sum of the weights times that
+    /// of the longest row.
     pub fn weighted_sums(&self, range: Range<usize>, weights: &[&[f64]]) -> Vec<f64> {
         score::weighted_sums(&self.cpu, &self.host, range, weights)
+    }
+
+    /// Of [`weighted_sums`](Rows::weighted_sums), relative to the longest row.
+    pub fn means_error(&self) -> f64 {
+        score::means_error(&self.host)
     }
 
     /// Replaces the heaviest weights of the rows in `range` by those of distances in f64, where they are few: many errors

@@ -4,7 +4,7 @@ use super::{Certificate, Queries, Request, Scores};
 use crate::base::{Path, Result};
 use crate::data::Store;
 use crate::device::Device;
-use crate::ops::score::{MEANS_ERROR, Query, Rows, Select};
+use crate::ops::score::{Query, Rows, Select};
 use std::f64::consts::PI;
 use std::ops::Range;
 
@@ -146,11 +146,11 @@ impl<'a> EmpiricalScore<'a> {
         found.into_iter().map(|found| found.expect("every query is sparse or dense")).collect()
     }
 
-    /// Whether the error of the f32 sums of the mean, about an eighth of its bound, is a millionth of the noise at most.
+    /// Whether the error of the cheaper sums of the mean, about an eighth of its bound, is a millionth of the noise at most.
     fn covered(&self, query: Query<'_>, found: &Found) -> bool {
         let total = found.posterior.weights.total;
         let noise = found.sums.iter().zip(query.z).map(|(sum, z)| (z - query.alpha * sum / total).powi(2));
-        MEANS_ERROR / 8.0 * query.alpha * self.rows.radius() <= 1e-6 * noise.sum::<f64>().sqrt()
+        self.rows.means_error() / 8.0 * query.alpha * self.rows.radius() <= 1e-6 * noise.sum::<f64>().sqrt()
     }
 
     /// The same from the rows that have weight, in f64.
@@ -220,7 +220,7 @@ impl<'a> EmpiricalScore<'a> {
         let parts = queries.iter().zip(weights).zip(rests).zip(candidates).zip(sums.chunks_exact(self.rows.width()));
         let found = parts.map(|((((&query, weights), rest), (nearest, shell)), sums)| {
             let logit = self.rows.logits_error(query);
-            let errors = Errors { missing: 0.0, logit, count: range.len(), mean: MEANS_ERROR };
+            let errors = Errors { missing: 0.0, logit, count: range.len(), mean: self.rows.means_error() };
             let posterior = Posterior { picks: Picks::All(range.clone()), weights };
             Found { posterior, errors, sums: sums.to_vec(), rest: Some(rest), nearest, shell }
         });

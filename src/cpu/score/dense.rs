@@ -6,6 +6,8 @@
 
 use super::digits::Digits;
 use super::float::{blend, products_f32};
+#[cfg(target_arch = "x86_64")]
+use super::pixels;
 use super::{LEAF, Query, Rows, products};
 use crate::data::tensors::FileDType;
 use crate::device::{Chunks, Cpu};
@@ -130,8 +132,12 @@ pub fn logits_error(rows: &Rows<'_>, query: Query<'_>) -> f64 {
 
 /// The sum of the rows in `range` weighted for each query, (queries, width), from `weights`, one slice a query.
 ///
-/// The error of a column is at most [`MEANS_ERROR`] times the weighted sum of the sizes of its values.
+/// The error of a sum has a length of at most [`means_error`] times the sum of the weights times that of the longest row.
 pub fn weighted_sums(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, weights: &[&[f64]]) -> Vec<f64> {
+    #[cfg(target_arch = "x86_64")]
+    if rows.dtype == FileDType::U8 && pixels::supported(cpu.isa()) {
+        return pixels::weighted_sums(cpu, rows, range, weights);
+    }
     let (width, count) = (rows.width, range.len());
     let asked = weights.len();
     let groups = asked.div_ceil(GROUP);
@@ -161,5 +167,11 @@ pub fn weighted_sums(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, weights: &
     out
 }
 
-/// Of [`weighted_sums`]: a weight is rounded, then a chain of as many sums as a leaf has rows; and then some for f64.
-pub const MEANS_ERROR: f64 = 1.01 * (LEAF as f64 + 1.0) * HALF;
+/// Of [`weighted_sums`], relative to the longest row.
+///
+/// In f32 a weight is rounded, then a chain of as many sums as a leaf has rows. In whole numbers every weight of a leaf is
+/// off by as much as the rounding of the largest, and a pixel by its residual. And then some for f64.
+pub fn means_error(rows: &Rows<'_>) -> f64 {
+    let residual = if rows.dtype == FileDType::U8 { rows.facts[0].residual / rows.radius } else { 0.0 };
+    1.01 * ((LEAF as f64 + 1.0) * HALF + residual)
+}

@@ -1,0 +1,186 @@
+//! Weighted sums of pixels by whole numbers, where the processor multiplies bytes.
+//!
+//! A weight is three digits of eight bits, relative to the largest weight of its leaf for the query. Sums over a leaf are
+//! exact; then the leaf's sums are scaled and added in f64. Four rows at a time, the bytes of a column lie in one word.
+
+use super::{LEAF, Rows};
+use crate::device::{Chunks, Cpu, Isa};
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+const DIGITS: usize = 3;
+/// Queries of a tile: with 64 columns 24 sums, four vectors of pixels and one of digits fit into 32 registers.
+const QUERIES: usize = 2;
+const COLUMNS: usize = 64;
+/// Rows whose bytes make one word, and how many of them a leaf has.
+const QUAD: usize = 4;
+const QUADS: usize = LEAF / QUAD;
+/// Bytes of the digits of a tile: (quad, query, digit, row of the quad).
+const TILE: usize = QUADS * QUERIES * DIGITS * QUAD;
+/// The largest weight of a leaf as a whole number.
+const LARGEST: f64 = 127.0 * 65536.0;
+/// Columns that one task sums.
+const STRIP: usize = 768;
+
+/// Whether the processor has the instructions.
+pub fn supported(isa: Isa) -> bool {
+    isa >= Isa::Avx512 && is_x86_feature_detected!("avx512vnni")
+}
+
+/// The sum of the pixels of the rows in `range` weighted for each query, (queries, width).
+pub fn weighted_sums(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, weights: &[&[f64]]) -> Vec<f64> {
+    assert!(supported(cpu.isa()), "{} multiplies no bytes", cpu.isa());
+    let (width, asked, leaves) = (rows.width, weights.len(), range.len().div_ceil(LEAF));
+    let tiles = asked.div_ceil(QUERIES);
+    let mut digits = vec![0i8; leaves * tiles * TILE];
+    // For each leaf and query what the last digit is worth, and the sum of the whole numbers.
+    let mut steps = vec![[0.0; 2]; leaves * tiles * QUERIES];
+    let parts = (Chunks::new(&mut digits, tiles * TILE), Chunks::new(&mut steps, tiles * QUERIES));
+    cpu.threads.each(parts, 1, |leaf, (digits, steps)| {
+        for (q, (weights, step)) in weights.iter().zip(steps).enumerate() {
+            let weights = &weights[leaf * LEAF..weights.len().min((leaf + 1) * LEAF)];
+            let place = q % QUERIES * DIGITS * QUAD;
+            *step = split(weights, &mut digits[q / QUERIES * TILE..][..TILE], place);
+        }
+    });
+    let strip = STRIP.min(width.div_ceil(cpu.threads.count()).next_multiple_of(COLUMNS));
+    let mut strips: Vec<Vec<f64>> = (0..width.div_ceil(strip)).map(|_| vec![]).collect();
+    cpu.threads.each(Chunks::new(&mut strips, 1), 1, |number, sums| {
+        let columns = number * strip..width.min((number + 1) * strip);
+        // SAFETY: the instructions are there.
+        sums[0] = unsafe { sum_strip(rows, range.clone(), columns, &digits, &steps, tiles) };
+    });
+    let mut out = vec![0.0; asked * width];
+    for (q, out) in out.chunks_exact_mut(width).enumerate() {
+        let total: f64 = (0..leaves).map(|leaf| steps[leaf * tiles * QUERIES + q]).map(|[step, sum]| step * sum).sum();
+        for (out, sums) in out.chunks_mut(strip).zip(&strips) {
+            let padded = sums.len() / (tiles * QUERIES);
+            for (j, out) in out.iter_mut().enumerate() {
+                let scale = rows.facts[range.start].scale;
+                *out = scale * (sums[q * padded + place_of(j)] - rows.center * total);
+            }
+        }
+    }
+    out
+}
+
+/// Where the tile leaves the sum of a column: its vector i holds the columns 16 l + 4 i + j, in the order of l and j.
+fn place_of(column: usize) -> usize {
+    let (group, column) = (column / COLUMNS * COLUMNS, column % COLUMNS);
+    group + column / 4 % 4 * 16 + column / 16 * 4 + column % 4
+}
+
+/// Writes the digits of the weights of a leaf; returns what a unit is worth, and the sum of the units.
+fn split(weights: &[f64], digits: &mut [i8], place: usize) -> [f64; 2] {
+    let largest = weights.iter().copied().fold(0.0, f64::max);
+    if largest == 0.0 {
+        return [0.0; 2];
+    }
+    let (units, mut sum) = (LARGEST / largest, 0i64);
+    for (row, weight) in weights.iter().enumerate() {
+        let mut number = (weight * units).round_ties_even() as i32;
+        sum += i64::from(number);
+        let start = row / QUAD * QUERIES * DIGITS * QUAD + place + row % QUAD;
+        for digit in (0..DIGITS).rev() {
+            let low = number as i8;
+            digits[start + digit * QUAD] = low;
+            number = (number - i32::from(low)) >> 8;
+        }
+    }
+    [largest / LARGEST, sum as f64]
+}
+
+/// The sums of some columns in units of the digits, (queries, padded columns), columns as [`place_of`] says.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
+fn sum_strip(
+    rows: &Rows<'_>,
+    range: Range<usize>,
+    columns: Range<usize>,
+    digits: &[i8],
+    steps: &[[f64; 2]],
+    tiles: usize,
+) -> Vec<f64> {
+    let padded = columns.len().next_multiple_of(COLUMNS);
+    let mut sums = vec![0.0; tiles * QUERIES * padded];
+    // (group of columns, quad, vector, byte)
+    let mut words = vec![0u8; LEAF * padded];
+    for (leaf, (digits, steps)) in digits.chunks(tiles * TILE).zip(steps.chunks(tiles * QUERIES)).enumerate() {
+        let first = range.start + leaf * LEAF;
+        let bytes = rows.slices(first..range.end.min(first + LEAF));
+        interleave(bytes, rows.width, columns.clone(), &mut words);
+        for (group, words) in words.chunks_exact(LEAF * COLUMNS).enumerate() {
+            for (tile, digits) in digits.chunks_exact(TILE).enumerate() {
+                let steps = &steps[tile * QUERIES..][..QUERIES];
+                add_tile(words, digits, steps, &mut sums[tile * QUERIES * padded + group * COLUMNS..], padded);
+            }
+        }
+    }
+    sums
+}
+
+/// Brings the bytes of a column in four rows into one word.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn interleave(bytes: &[u8], width: usize, columns: Range<usize>, words: &mut [u8]) {
+    let rows = bytes.len() / width;
+    for (group, words) in words.chunks_exact_mut(LEAF * COLUMNS).enumerate() {
+        let start = columns.start + group * COLUMNS;
+        let there = COLUMNS.min(columns.end - start);
+        let mask = if there == COLUMNS { !0 } else { (1u64 << there) - 1 };
+        for (quad, words) in words.chunks_exact_mut(QUAD * COLUMNS).enumerate() {
+            let [a, b, c, d]: [__m512i; QUAD] = std::array::from_fn(|r| {
+                let row = quad * QUAD + r;
+                if row >= rows {
+                    return _mm512_setzero_si512();
+                }
+                // SAFETY: the mask selects columns of the row.
+                unsafe { _mm512_maskz_loadu_epi8(mask, bytes[row * width + start..].as_ptr().cast()) }
+            });
+            let (low, high) = (_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b));
+            let (lower, higher) = (_mm512_unpacklo_epi8(c, d), _mm512_unpackhi_epi8(c, d));
+            let vectors = [
+                _mm512_unpacklo_epi16(low, lower),
+                _mm512_unpackhi_epi16(low, lower),
+                _mm512_unpacklo_epi16(high, higher),
+                _mm512_unpackhi_epi16(high, higher),
+            ];
+            for (words, vector) in words.chunks_exact_mut(64).zip(vectors) {
+                // SAFETY: 64 bytes.
+                unsafe { _mm512_storeu_si512(words.as_mut_ptr().cast(), vector) };
+            }
+        }
+    }
+}
+
+/// Adds the sums of 64 columns over a leaf for two queries, whose sums lie `stride` apart.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
+fn add_tile(words: &[u8], digits: &[i8], steps: &[[f64; 2]], sums: &mut [f64], stride: usize) {
+    assert!(words.len() == LEAF * COLUMNS && digits.len() == TILE && sums.len() >= stride + COLUMNS);
+    let mut whole = [[_mm512_setzero_si512(); 4]; QUERIES * DIGITS];
+    for (words, digits) in words.chunks_exact(QUAD * COLUMNS).zip(digits.chunks_exact(QUERIES * DIGITS * QUAD)) {
+        // SAFETY: four vectors of 64 bytes.
+        let x: [__m512i; 4] = std::array::from_fn(|v| unsafe { _mm512_loadu_si512(words.as_ptr().add(64 * v).cast()) });
+        for (whole, digits) in whole.iter_mut().zip(digits.as_chunks::<QUAD>().0) {
+            let digits = _mm512_set1_epi32(i32::from_le_bytes(digits.map(|digit| digit as u8)));
+            for (whole, x) in whole.iter_mut().zip(x) {
+                *whole = _mm512_dpbusd_epi32(*whole, x, digits);
+            }
+        }
+    }
+    for (q, ([first, second, third], step)) in whole.as_chunks::<DIGITS>().0.iter().zip(steps).enumerate() {
+        let (step, base) = (_mm512_set1_pd(step[0]), _mm512_set1_pd(256.0));
+        for (v, ((&first, &second), &third)) in first.iter().zip(second).zip(third).enumerate() {
+            // 128 rows, 255 and 128 * 257 at most: below 2^31.
+            let upper = _mm512_add_epi32(_mm512_slli_epi32::<8>(first), second);
+            let halves =
+                |x| [_mm512_castsi512_si256(x), _mm512_extracti64x4_epi64::<1>(x)].map(|x| _mm512_cvtepi32_pd(x));
+            for (half, (upper, lower)) in halves(upper).into_iter().zip(halves(third)).enumerate() {
+                let total = _mm512_fmadd_pd(upper, base, lower);
+                // SAFETY: the sums of the tile lie within the slice.
+                unsafe {
+                    let sum = sums.as_mut_ptr().add(q * stride + 16 * v + 8 * half);
+                    _mm512_storeu_pd(sum, _mm512_fmadd_pd(step, total, _mm512_loadu_pd(sum)));
+                }
+            }
+        }
+    }
+}
