@@ -1,5 +1,6 @@
 use super::machine::{Machine, Products};
 use super::preset;
+use super::score::BenchScore;
 use crate::base::rng::{Purpose, Stream};
 use crate::base::{Error, Path as DiffusionPath, Result};
 use crate::ops::noise::{Noise, Times};
@@ -24,6 +25,7 @@ pub struct Bench {
 #[derive(Subcommand)]
 enum BenchVerb {
     Step(BenchStep),
+    Score(BenchScore),
 }
 
 /// Time whole training steps on random data: noise, forward, backward, AdamW, one moving average
@@ -61,8 +63,10 @@ struct BenchStep {
 
 impl Bench {
     pub fn run(self) -> Result<()> {
-        let BenchVerb::Step(verb) = self.verb;
-        verb.run()
+        match self.verb {
+            BenchVerb::Step(verb) => verb.run(),
+            BenchVerb::Score(verb) => verb.run(),
+        }
     }
 }
 

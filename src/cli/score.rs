@@ -1,4 +1,7 @@
+mod bench;
 mod demo;
+
+pub use bench::BenchScore;
 
 use super::machine::Machine;
 use crate::base::{Error, Path as DiffusionPath, Result};
