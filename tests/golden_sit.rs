@@ -166,9 +166,13 @@ impl Fixture {
 }
 
 /// Compares output, loss and gradients; returns the largest part of a tolerance that is used.
-fn compare_with_pytorch(fixture: &Fixture, products: DType) -> f64 {
+fn compare_with_pytorch(
+    fixture: &Fixture,
+    products: DType,
+    devices: impl IntoIterator<Item = (String, Device)>,
+) -> f64 {
     let mut most = 0.0f64;
-    for (_, device) in common::cpus(products) {
+    for (_, device) in devices {
         let (sit, store) = fixture.model(&device);
         let mut grads = store.zeros(&device, "test").unwrap();
         let (loss, prediction) = fixture.step(&device, &sit, &store, &mut grads, Keep::Everything, "input", None);
@@ -192,14 +196,14 @@ fn compare_with_pytorch(fixture: &Fixture, products: DType) -> f64 {
 #[test]
 fn prediction_loss_and_every_gradient_equal_pytorchs() {
     for fixture in Fixture::all() {
-        compare_with_pytorch(&fixture, DType::F32);
+        compare_with_pytorch(&fixture, DType::F32, common::cpus(DType::F32));
     }
 }
 
 #[test]
 fn with_products_in_bf16_they_are_as_close_as_pytorchs() {
     for fixture in Fixture::all() {
-        compare_with_pytorch(&fixture, DType::BF16);
+        compare_with_pytorch(&fixture, DType::BF16, common::cpus(DType::BF16));
     }
 }
 
@@ -265,7 +269,9 @@ fn train_as_pytorch(fixture: &Fixture) -> f32 {
 fn sit_s2_predicts_differentiates_and_trains_as_pytorch_does() {
     let fixture = Fixture::open("target/golden/sit-s-2.safetensors");
     for products in [DType::F32, DType::BF16] {
-        println!("{products:?}: at most {:.2} of what is allowed", compare_with_pytorch(&fixture, products));
+        // The small fixtures are for every instruction set; this one is for the size.
+        let used = compare_with_pytorch(&fixture, products, common::cpus(products).pop());
+        println!("{products:?}: at most {used:.2} of what is allowed");
     }
     println!("ten steps: losses differ by at most {:.1e}, allowed are 1e-4", train_as_pytorch(&fixture));
 }
