@@ -1,5 +1,10 @@
 //! A kernel as the interpreter runs it: typed instructions whose operands are register slots.
 
+mod copy;
+mod matrix;
+
+pub use {copy::*, matrix::*};
+
 use crate::{
     alu::Alu,
     parse::{Loc, Param},
@@ -97,6 +102,8 @@ pub enum Op {
         out: Slot,
         args: [Slot; 4],
     },
+    Compare(Box<Compared>),
+    Carry(Box<Carry>),
     /// `mov.b64 d, {a, b}`
     Pack {
         out: Slot,
@@ -140,9 +147,11 @@ pub enum Op {
         negated: bool,
         members: Slot,
     },
-    /// `match.any`
-    MatchAny {
+    /// `match.any`: the members with the lane's value. `match.all`: all members when they agree, and whether they do.
+    Match {
+        all: bool,
         out: Slot,
+        agree: Option<Slot>,
         value: Slot,
         wide: bool,
         members: Slot,
@@ -224,6 +233,68 @@ pub enum Op {
     Hint,
 }
 
+/// `setp` and `set`.
+#[derive(Debug, Clone)]
+pub struct Compared {
+    pub op: Alu,
+    pub args: [Slot; 2],
+    /// The arguments are 16-bit floats, which are compared as f32.
+    pub halving: Option<Halving>,
+    pub ftz: bool,
+    /// What the result is combined with, and whether that is negated.
+    pub combine: Option<(Combine, (Slot, bool))>,
+    pub out: Outcome,
+    /// Two rows and a mask for what happens in between.
+    pub scratch: (Slot, Slot),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Halving {
+    pub bf16: bool,
+    /// Two of them in a register.
+    pub pair: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Combine {
+    And,
+    Or,
+    Xor,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Predicates {
+        first: Slot,
+        second: Option<Slot>,
+    },
+    /// A register of these bits where it holds.
+    Value {
+        out: Slot,
+        one: u32,
+    },
+}
+
+/// Sums that take the carry flag, or give it.
+#[derive(Debug, Clone)]
+pub struct Carry {
+    pub kind: CarryKind,
+    pub ty: Ty,
+    pub takes: bool,
+    pub gives: bool,
+    pub out: Slot,
+    pub args: [Slot; 3],
+    pub flag: Slot,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CarryKind {
+    Add,
+    Subtract,
+    MultiplyLow,
+    MultiplyHigh,
+}
+
 /// The registers one lane's consecutive elements go to or come from.
 #[derive(Debug, Clone)]
 pub struct Elements {
@@ -263,10 +334,10 @@ pub struct Atomic {
     pub space: Space,
     pub op: AtomicOp,
     pub ty: Ty,
-    /// The old value; `red` has none.
-    pub out: Option<Slot>,
     pub address: Address,
-    pub value: Slot,
+    /// For each element that the lane changes, the register of its old value, which `red` has not, and of the other
+    /// operand.
+    pub elements: Box<[(Option<Slot>, Slot)]>,
     /// The new value of a compare-and-swap, whose `value` is what it compares with.
     pub swap: Option<Slot>,
 }
@@ -353,165 +424,6 @@ pub enum Fence {
     AsyncProxy,
     /// `fence.mbarrier_init`
     MbarrierInit,
-}
-
-/// 8x8 matrices of 16-bit elements between shared memory and registers, one of each for every matrix.
-#[derive(Debug, Clone)]
-pub struct Matrices {
-    pub slots: Box<[Slot]>,
-    pub address: Address,
-    pub transposed: bool,
-}
-
-/// Element types of matrix operands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Element {
-    Bf16,
-    F16,
-    Tf32,
-    S8,
-    U8,
-}
-
-impl Element {
-    /// Bytes in memory.
-    pub fn size(self) -> usize {
-        match self {
-            Element::Bf16 | Element::F16 => 2,
-            Element::Tf32 => 4,
-            Element::S8 | Element::U8 => 1,
-        }
-    }
-}
-
-/// Type of a matrix operation's accumulators.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Accumulator {
-    F32,
-    F16,
-    S32,
-}
-
-/// `mma.sync` m16n8kK: D = A B + C.
-#[derive(Debug, Clone)]
-pub struct Mma {
-    pub k: usize,
-    pub a_type: Element,
-    pub b_type: Element,
-    pub accumulator: Accumulator,
-    pub d: Box<[Slot]>,
-    pub a: Box<[Slot]>,
-    pub b: Box<[Slot]>,
-    pub c: Box<[Slot]>,
-}
-
-/// `cp.async`: a few bytes of each lane from global to shared memory.
-#[derive(Debug, Clone)]
-pub struct LaneCopy {
-    pub to: Address,
-    pub from: Address,
-    pub size: u32,
-    /// Bytes that are read; the rest is zero.
-    pub read: Option<Slot>,
-    /// Where this holds, nothing is read and zeros are written.
-    pub ignore: Option<(Slot, bool)>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Mbarrier {
-    pub address: Address,
-    pub op: MbarrierOp,
-    /// The address may name another CTA of the cluster.
-    pub cluster: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub enum MbarrierOp {
-    Init {
-        count: Slot,
-    },
-    Invalidate,
-    ExpectTx {
-        bytes: Slot,
-    },
-    /// `expect` bytes first, then `count` arrivals; the state is the phase that they belong to.
-    Arrive {
-        expect: Option<Slot>,
-        count: Option<Slot>,
-        state: Option<Slot>,
-        drop: bool,
-    },
-    /// A `try_wait` may suspend the lane, a `test_wait` may not.
-    Wait {
-        out: Slot,
-        phase: Phase,
-        suspends: bool,
-        /// Nothing ever reads its result, so that a `false` would pass for success.
-        ignored: bool,
-    },
-}
-
-#[derive(Debug, Clone, Copy)]
-pub enum Phase {
-    /// The state that an arrival returned.
-    State(Slot),
-    Parity(Slot),
-}
-
-/// A bulk copy, of a row of bytes or of a tile of a tensor.
-#[derive(Debug, Clone)]
-pub struct Bulk {
-    pub shape: BulkShape,
-    pub way: BulkWay,
-    /// The shared side that the instruction names: destination of a load, source of a store.
-    pub shared: Address,
-    /// CTAs of the cluster that receive a multicast load.
-    pub multicast: Option<Slot>,
-}
-
-#[derive(Debug, Clone)]
-pub enum BulkShape {
-    /// `bytes` at an address.
-    Row { other: Address, bytes: Slot },
-    /// The box of a tensor map at coordinates, innermost first.
-    Tile { map: Address, coordinates: Box<[Slot]> },
-}
-
-#[derive(Debug, Clone)]
-pub enum BulkWay {
-    /// Global memory to shared memory; the mbarrier counts the bytes.
-    Load { mbarrier: Address },
-    /// Shared memory to shared memory of the cluster.
-    Forward { mbarrier: Address },
-    /// Shared memory to global memory, in a bulk group; with an operation it is combined with what is there.
-    Store { reduce: Option<(AtomicOp, Ty)> },
-}
-
-/// `wgmma.mma_async` m64nNkK: D = A B + D, or A B where `scale_d` does not hold.
-#[derive(Debug, Clone)]
-pub struct Wgmma {
-    pub n: usize,
-    pub a_type: Element,
-    pub b_type: Element,
-    pub accumulator: Accumulator,
-    pub d: Box<[Slot]>,
-    pub a: WgmmaA,
-    /// Descriptor.
-    pub b: Slot,
-    pub scale_d: (Slot, bool),
-    pub negate_a: bool,
-    pub negate_b: bool,
-    /// Stored with M (or N) contiguous instead of K.
-    pub a_transposed: bool,
-    pub b_transposed: bool,
-    /// No `wgmma.fence` comes before it, or an accumulator or a register of A may have been touched since.
-    pub unfenced: bool,
-}
-
-#[derive(Debug, Clone)]
-pub enum WgmmaA {
-    Descriptor(Slot),
-    Registers([Slot; 4]),
 }
 
 /// `printf`: addresses of the format and of the packed arguments.

@@ -8,6 +8,7 @@ mod atomic;
 mod barrier;
 mod bulk;
 mod cluster;
+mod compare;
 mod copy;
 mod global;
 mod interpret;

@@ -52,7 +52,7 @@ impl Lower<'_> {
         }
     }
 
-    /// Calls of the functions that the runtime provides; everything else must be inlined.
+    /// Calls of the functions that the runtime provides; those with a body have been put in place of their calls.
     pub(super) fn call(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
         opcode.eat("uni");
         let (out, name, arguments) = match operands {
@@ -78,7 +78,9 @@ impl Lower<'_> {
             ("__assertfail", [message, file, line, function, _]) => {
                 Ok(Op::Assert { message: *message, file: *file, line: *line, function: *function })
             }
-            _ => Err(self.error(&format!("{name}: only vprintf and __assertfail can be called; inline the function"))),
+            _ => Err(self.error(&format!(
+                "{name}: no body of it is here, and of the runtime only vprintf and __assertfail are"
+            ))),
         }
     }
 

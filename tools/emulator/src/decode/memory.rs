@@ -58,6 +58,37 @@ impl Lower<'_> {
         while opcode.one_of(&hints).is_some() {}
     }
 
+    /// The operands without the cache policy that `.L2::cache_hint` announces.
+    pub(super) fn without_policy<'o>(
+        &mut self,
+        opcode: &mut Opcode,
+        operands: &'o [Operand],
+    ) -> Result<&'o [Operand], LoadError> {
+        if !opcode.eat("L2::cache_hint") {
+            return Ok(operands);
+        }
+        let Some((policy, rest)) = operands.split_last() else { return Err(self.error("no operands")) };
+        self.source(policy, Ty::B64)?;
+        Ok(rest)
+    }
+
+    /// `createpolicy`: a policy only steers caches, and is zero here.
+    pub(super) fn policy(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
+        while !opcode.finished() {
+            opcode.next();
+        }
+        let [out, rest @ ..] = operands else { return Err(self.error("no destination")) };
+        for operand in rest {
+            match operand {
+                Operand::Address { .. } => drop(self.address(operand)?),
+                Operand::F32(_) | Operand::F64(_) => {}
+                other => drop(self.source(other, Ty::B32)?),
+            }
+        }
+        let zero = self.constant(0);
+        Ok(Op::Alu { op: Alu::Int(Int::Mov64), out: self.dest(out, Ty::B64)?, args: [zero, Slot(0), Slot(0), Slot(0)] })
+    }
+
     fn vector_of(&self, opcode: &mut Opcode) -> Result<(usize, Ty), LoadError> {
         let count = match opcode.one_of(&["v2", "v4", "v8"]) {
             Some("v2") => 2,
@@ -77,6 +108,7 @@ impl Lower<'_> {
         let strong = self.ordering(opcode);
         let space = self.space(opcode);
         self.cache_hints(opcode);
+        let operands = self.without_policy(opcode, operands)?;
         let (count, ty) = self.vector_of(opcode)?;
         let [to, from] = self.exactly(operands)?;
         if let Some(param) = self.call_param_at(space, from, ty)? {
@@ -90,6 +122,7 @@ impl Lower<'_> {
         let strong = self.ordering(opcode);
         let space = self.space(opcode);
         self.cache_hints(opcode);
+        let operands = self.without_policy(opcode, operands)?;
         let (count, ty) = self.vector_of(opcode)?;
         let [to, from] = self.exactly(operands)?;
         if let Some(param) = self.call_param_at(space, to, ty)? {
@@ -156,28 +189,54 @@ impl Lower<'_> {
             "cas" => AtomicOp::CompareAndSwap,
             other => return Err(self.error(&format!(".{other}: not an atomic operation"))),
         };
+        self.ordering(opcode);
         let noftz = opcode.eat("noftz");
+        let operands = self.without_policy(opcode, operands)?;
+        let count = match opcode.one_of(&["v2", "v4", "v8"]) {
+            None => 1,
+            Some(vector) => usize::from(vector.as_bytes()[1] - b'0'),
+        };
         let ty = Ty::parse(opcode.next()).ok_or_else(|| self.error("an atomic needs a type"))?;
+        let vector = count * ty.size() as usize <= 16 && space != Space::Shared && op_adds(op, ty);
         if !defined(op, ty)
+            || count > 1 && !vector
             || noftz != (op == AtomicOp::Add && matches!(ty, Ty::F16 | Ty::Bf16 | Ty::F16x2 | Ty::Bf16x2))
         {
             return Err(self.error(&format!("{op:?} on {ty:?} is not an atomic that PTX defines")));
         }
         let (out, rest) = if returns {
             let [out, rest @ ..] = operands else { return Err(self.error("no operands")) };
-            let out = if *out == Operand::Sink { None } else { Some(self.dest(out, ty)?) };
-            (out, rest)
+            (self.each_of(out), rest)
         } else {
-            (None, operands)
+            (&[][..], operands)
         };
-        let (address, value, swap) = match rest {
-            [address, value] if op != AtomicOp::CompareAndSwap => (address, value, None),
-            [address, value, swap] if op == AtomicOp::CompareAndSwap => (address, value, Some(self.source(swap, ty)?)),
+        let (address, values, swap) = match rest {
+            [address, value] if op != AtomicOp::CompareAndSwap => (address, self.each_of(value), None),
+            [address, value, swap] if op == AtomicOp::CompareAndSwap => {
+                (address, self.each_of(value), Some(self.source(swap, ty)?))
+            }
             _ => return Err(self.error("the wrong number of operands")),
         };
+        if values.len() != count || returns && out.len() != count {
+            return Err(self.error(&format!("{} registers given, {count} expected", values.len())));
+        }
         let address = self.address(address)?;
-        let value = self.source(value, ty)?;
-        Ok(Op::Atomic(Box::new(Atomic { space, op, ty, out, address, value, swap })))
+        let mut elements = vec![];
+        for (k, value) in values.iter().enumerate() {
+            let out = match out.get(k) {
+                None | Some(Operand::Sink) => None,
+                Some(out) => Some(self.dest(out, ty)?),
+            };
+            elements.push((out, self.source(value, ty)?));
+        }
+        Ok(Op::Atomic(Box::new(Atomic { space, op, ty, address, elements: elements.into(), swap })))
+    }
+
+    fn each_of<'o>(&self, operand: &'o Operand) -> &'o [Operand] {
+        match operand {
+            Operand::Vector(list) => list,
+            single => std::slice::from_ref(single),
+        }
     }
 
     /// `cvta`: a space's addresses become generic or back by adding or subtracting its window.
@@ -210,6 +269,11 @@ impl Lower<'_> {
         let address = self.source(address, Ty::U64)?;
         Ok(Op::IsSpace { out: self.dest(out, Ty::Pred)?, address, space })
     }
+}
+
+/// Vectors of floats are added.
+fn op_adds(op: AtomicOp, ty: Ty) -> bool {
+    op == AtomicOp::Add && matches!(ty, Ty::F32 | Ty::F16 | Ty::Bf16 | Ty::F16x2 | Ty::Bf16x2)
 }
 
 /// The combinations in the tables of `atom` and `red`.
