@@ -327,6 +327,8 @@ pub struct Store {
     pub from: Elements,
     pub address: Address,
     pub strong: bool,
+    /// It publishes what the warp knows, as a fence does.
+    pub releases: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -335,6 +337,8 @@ pub struct Atomic {
     pub op: AtomicOp,
     pub ty: Ty,
     pub address: Address,
+    /// It publishes what the warp knows, as a fence does.
+    pub releases: bool,
     /// For each element that the lane changes, the register of its old value, which `red` has not, and of the other
     /// operand.
     pub elements: Box<[(Option<Slot>, Slot)]>,
@@ -418,8 +422,9 @@ pub enum BarrierReduce {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fence {
-    /// `membar`, `fence.acq_rel`, `fence.sc`: memory is sequentially consistent here, so it orders nothing more.
-    Memory,
+    /// `membar`, `fence.acq_rel`, `fence.sc`. Memory is sequentially consistent here; to other clusters, what a fence for
+    /// the device or the system orders is published.
+    Memory { device: bool },
     /// `fence.proxy.async`: generic accesses before it are seen by asynchronous copies and products after it.
     AsyncProxy,
     /// `fence.mbarrier_init`

@@ -11,17 +11,17 @@ use crate::{
 };
 
 impl Lower<'_> {
-    /// `volatile`, or an ordering and its scope. True when the access synchronises.
-    fn ordering(&self, opcode: &mut Opcode) -> bool {
+    /// `volatile`, or an ordering and its scope: whether the access synchronises, and whether it releases.
+    fn ordering(&self, opcode: &mut Opcode) -> (bool, bool) {
         if opcode.one_of(&["volatile", "mmio"]).is_some() {
-            return true;
+            return (true, false);
         }
         if opcode.eat("weak") {
-            return false;
+            return (false, false);
         }
-        let strong = opcode.one_of(&["relaxed", "acquire", "release", "acq_rel"]).is_some();
+        let order = opcode.one_of(&["relaxed", "acquire", "release", "acq_rel"]);
         opcode.one_of(&["cta", "cluster", "gpu", "sys"]);
-        strong
+        (order.is_some(), matches!(order, Some("release" | "acq_rel")))
     }
 
     /// `.global`, `.shared::cluster`; without one the address is generic.
@@ -105,7 +105,7 @@ impl Lower<'_> {
     }
 
     pub(super) fn load(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
-        let strong = self.ordering(opcode);
+        let (strong, _) = self.ordering(opcode);
         let space = self.space(opcode);
         self.cache_hints(opcode);
         let operands = self.without_policy(opcode, operands)?;
@@ -119,7 +119,7 @@ impl Lower<'_> {
     }
 
     pub(super) fn store(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
-        let strong = self.ordering(opcode);
+        let (strong, releases) = self.ordering(opcode);
         let space = self.space(opcode);
         self.cache_hints(opcode);
         let operands = self.without_policy(opcode, operands)?;
@@ -132,7 +132,13 @@ impl Lower<'_> {
             return Err(self.error("this space cannot be written"));
         }
         let address = self.address(to)?;
-        Ok(Op::Store(Box::new(Store { space, from: self.elements(from, count, ty, false)?, address, strong })))
+        Ok(Op::Store(Box::new(Store {
+            space,
+            from: self.elements(from, count, ty, false)?,
+            address,
+            strong,
+            releases,
+        })))
     }
 
     /// The register that stands for a word of a call's parameter, when the address names one.
@@ -169,12 +175,12 @@ impl Lower<'_> {
 
     pub(super) fn atomic(&mut self, opcode: &mut Opcode, operands: &[Operand], returns: bool) -> Result<Op, LoadError> {
         // Atomics run one after another here, so every ordering holds.
-        self.ordering(opcode);
+        let (_, mut releases) = self.ordering(opcode);
         let space = self.space(opcode);
         if !matches!(space, Space::Generic | Space::Global | Space::Shared) {
             return Err(self.error("atomics work on global and shared memory"));
         }
-        self.ordering(opcode);
+        releases |= self.ordering(opcode).1;
         opcode.one_of(&["cta", "cluster", "gpu", "sys"]);
         let op = match opcode.next() {
             "add" => AtomicOp::Add,
@@ -189,7 +195,7 @@ impl Lower<'_> {
             "cas" => AtomicOp::CompareAndSwap,
             other => return Err(self.error(&format!(".{other}: not an atomic operation"))),
         };
-        self.ordering(opcode);
+        releases |= self.ordering(opcode).1;
         let noftz = opcode.eat("noftz");
         let operands = self.without_policy(opcode, operands)?;
         let count = match opcode.one_of(&["v2", "v4", "v8"]) {
@@ -229,7 +235,7 @@ impl Lower<'_> {
             };
             elements.push((out, self.source(value, ty)?));
         }
-        Ok(Op::Atomic(Box::new(Atomic { space, op, ty, address, elements: elements.into(), swap })))
+        Ok(Op::Atomic(Box::new(Atomic { space, op, ty, address, releases, elements: elements.into(), swap })))
     }
 
     fn each_of<'o>(&self, operand: &'o Operand) -> &'o [Operand] {

@@ -24,7 +24,13 @@ impl World<'_> {
         let space = self.resolve(atomic.space, &mut access.addresses, active)?;
         access.aligned()?;
         match space {
-            Space::Global => self.count_global(warp, &access),
+            Space::Global => {
+                self.count_global(warp, &access);
+                if atomic.releases {
+                    self.publish(warp);
+                }
+                self.judge_global(warp, &access, true)?;
+            }
             Space::Shared => self.count_shared(warp, &access),
             _ => return accuse(Kind::Memory, None, "an atomic on memory that is neither global nor shared"),
         }

@@ -198,7 +198,8 @@ impl World<'_> {
             }
             Op::Fence(Fence::MbarrierInit) => self.publish_mbarriers(warp),
             // Ordering of the warpgroup's registers is checked when the kernel is loaded.
-            Op::Fence(Fence::Memory) | Op::WgmmaFence | Op::Hint => {}
+            Op::WgmmaFence | Op::Hint | Op::Fence(Fence::Memory { device: false }) => {}
+            Op::Fence(Fence::Memory { device: true }) => self.publish(warp),
             Op::LdMatrix(matrices) => self.load_matrix(warp, matrices, active)?,
             Op::StMatrix(matrices) => self.store_matrix(warp, matrices, active)?,
             Op::Mma(mma) => self.mma(warp, mma, active)?,

@@ -50,6 +50,11 @@ impl World<'_> {
         // Time of a group: its number from 1.
         self.touch_bulk(warp, warp.cta, &plan, (actor, group + 1), false, lane)?;
         self.count_bulk(warp, &plan, lane)?;
+        for Piece { global, size, .. } in &plan.pieces {
+            let address = global.expect("kept above");
+            // Reductions are atomics.
+            self.judge_span(warp, address, *size, reduce.is_some(), true, Some(lane))?;
+        }
         let mut store = Store { group, cta: warp.cta, plan, reduce, data: None, read_waited: false };
         if self.settings.policy == Policy::Eager {
             self.read_source(&mut store);
