@@ -2,12 +2,14 @@
 
 mod clock;
 mod global;
+mod judge;
 mod race;
 
 pub use {
     clock::{Actor, Clocks, Knowledge, Who},
     global::{Access as GlobalAccess, GlobalRaces},
-    race::{Event, Proxy, Races, Touch, judge},
+    judge::{Touch, judge},
+    race::{Event, Proxy, Races},
 };
 
 use crate::parse::Loc;

@@ -116,7 +116,8 @@ impl World<'_> {
     }
 }
 
-fn word(bytes: &[u8]) -> u64 {
+/// Up to eight bytes as a word.
+pub(super) fn word(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
     word[..bytes.len()].copy_from_slice(bytes);
     u64::from_le_bytes(word)

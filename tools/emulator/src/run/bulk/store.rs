@@ -4,7 +4,11 @@ use super::{Piece, Plan};
 use crate::{
     check::{Actor, Checked, Kind, Who, accuse},
     ir::AtomicOp,
-    run::{Policy, World, atomic::combine, warp::Warp},
+    run::{
+        Policy, World,
+        atomic::{combine, word},
+        warp::Warp,
+    },
     types::Ty,
 };
 use std::collections::BTreeMap;
@@ -140,10 +144,4 @@ impl World<'_> {
         }
         Ok(())
     }
-}
-
-fn word(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(word)
 }
