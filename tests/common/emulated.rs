@@ -36,7 +36,7 @@ enum Call {
 
 impl Emulated {
     pub fn new(capability: (u32, u32), policy: Policy) -> Emulated {
-        let config = Config { checks: Checks::ALL, policy, memory: MEMORY, ..Config::default() };
+        let config = Config { checks: Checks::USUAL, policy, memory: MEMORY, ..Config::default() };
         let card = Card {
             name: format!("emulated sm_{}{}, {policy:?}", capability.0, capability.1),
             capability,

@@ -81,6 +81,13 @@ fn mark_ignored_waits(code: &mut [Ins], effects: &[Effects]) {
     }
 }
 
+/// A word of a call's parameter.
+struct CallParam {
+    offset: i64,
+    bytes: u32,
+    slot: Slot,
+}
+
 /// What is known while the statements of one entry are decoded.
 struct Lower<'a> {
     module: &'a Module,
@@ -99,7 +106,7 @@ struct Lower<'a> {
     flag: Option<Slot>,
     specials: HashMap<Special, Slot>,
     /// Registers that stand for the parameters of a call.
-    call_params: HashMap<(String, i64), Slot>,
+    call_params: HashMap<String, Vec<CallParam>>,
     static_shared: u32,
     dynamic_shared: u32,
     local: u32,

@@ -382,6 +382,9 @@ fn what_is_missing_is_refused_by_name() {
     let recursive = recursive.replace("CALL", &call("again", "%x", "%x"));
     assert!(refusal(&calls(&recursive, &call("again", "%x", "%y"))).contains("again calls itself"));
     assert!(refusal(&calls("", &call("malloc", "%x", "%y"))).contains("malloc"));
+    let halves = TWICE.replace("ld.param.b32 %x, [a];", "ld.param.b32 %x, [a+4];");
+    let wide = call("twice", "%in", "%y").replace("st.param.b32", "st.param.b64");
+    assert!(refusal(&calls(&halves, &wide)).contains("different words"));
     let indirect = "{ .reg .b64 %f; .param .b32 p; st.param.b32 [p], %x; .param .b32 q; prototype_0 : .callprototype (.param .b32 _) _ (.param .b32 _);\n\
         call (q), %f, (p), prototype_0; }";
     assert!(refusal(&calls("", indirect)).contains("not a call of a named function"));

@@ -60,17 +60,22 @@ impl Lower<'_> {
             [Operand::Name(name), Operand::List(arguments)] => (&[][..], name, arguments),
             _ => return Err(self.error("not a call of a named function")),
         };
+        let words: &[u32] = match name.as_str() {
+            "vprintf" => &[8, 8],
+            "__assertfail" => &[8, 8, 4, 8, 8],
+            _ => &[],
+        };
         let mut slots = vec![];
-        for argument in arguments {
+        for (argument, bytes) in arguments.iter().zip(words) {
             let Operand::Name(name) = argument else {
                 return Err(self.error("an argument is not a .param variable"));
             };
-            slots.push(self.call_param(name, 0));
+            slots.push(self.call_param(name, 0, *bytes)?);
         }
         match (name.as_str(), slots.as_slice()) {
             ("vprintf", [format, arguments]) => {
                 let out = match out {
-                    [Operand::Name(name)] => Some(self.call_param(name, 0)),
+                    [Operand::Name(name)] => Some(self.call_param(name, 0, 4)?),
                     _ => None,
                 };
                 Ok(Op::Print(Box::new(Print { format: *format, arguments: *arguments, out })))

@@ -1,6 +1,6 @@
 //! Loads, stores, atomics and address conversions.
 
-use super::{Lower, Opcode};
+use super::{CallParam, Lower, Opcode};
 use crate::{
     alu::{Alu, Int},
     error::LoadError,
@@ -149,7 +149,7 @@ impl Lower<'_> {
                     if ty.size() < 4 {
                         return Err(self.error("parameters of calls are words of 32 or 64 bits"));
                     }
-                    Ok(Some(self.call_param(name, *offset)))
+                    self.call_param(name, *offset, ty.size()).map(Some)
                 }
                 _ => Ok(None),
             },
@@ -157,13 +157,21 @@ impl Lower<'_> {
         }
     }
 
-    pub(super) fn call_param(&mut self, name: &str, offset: i64) -> Slot {
-        if let Some(slot) = self.call_params.get(&(name.to_string(), offset)) {
-            return *slot;
+    /// The register that stands for the bytes at an offset of a call's parameter, which must be the same words for all.
+    pub(super) fn call_param(&mut self, name: &str, offset: i64, bytes: u32) -> Result<Slot, LoadError> {
+        let words = self.call_params.entry(name.to_string()).or_default();
+        let overlaps =
+            |word: &&CallParam| offset < word.offset + i64::from(word.bytes) && word.offset < offset + i64::from(bytes);
+        match words.iter().find(overlaps) {
+            Some(word) if (word.offset, word.bytes) == (offset, bytes) => Ok(word.slot),
+            Some(_) => Err(self.error("a parameter of a call is written and read in different words")),
+            None => {
+                let slot = self.new_rows(2);
+                let words = self.call_params.entry(name.to_string()).or_default();
+                words.push(CallParam { offset, bytes, slot });
+                Ok(slot)
+            }
         }
-        let slot = self.new_rows(2);
-        self.call_params.insert((name.to_string(), offset), slot);
-        slot
     }
 
     fn copy(&mut self, register: &Operand, param: Slot, ty: Ty, to_register: bool) -> Result<Op, LoadError> {
