@@ -4,10 +4,13 @@
 //! last kernel was launched, since whoever gets the memory next asks later.
 
 pub mod attention;
+pub mod condition;
+pub mod gated_norm;
 pub mod linear;
 mod masked_loss;
 pub mod mlp;
 pub mod noise;
+pub mod patch_embed;
 mod solver;
 mod sums;
 mod unpatchify;
