@@ -132,21 +132,21 @@ DEVICE void forward(const T* stream, const T* branch, const T* modulation, T* ga
     float sum = 0, squares = 0;
     for (uint32_t column = lane; column < width; column += WARP) {
         if (branch) {
-            float x = fmaf(to_f32(m.gate[column]), to_f32(branch[first + column]), to_f32(stream[first + column]));
-            gated[first + column] = from_f32<T>(x);
+            float x = fmaf(to_float(m.gate[column]), to_float(branch[first + column]), to_float(stream[first + column]));
+            gated[first + column] = from_float<T>(x);
         }
-        sum += to_f32(s[column]);
+        sum += to_float(s[column]);
     }
     float mean = warp_sum(sum) / width;
     for (uint32_t column = lane; column < width; column += WARP) {
-        float x = to_f32(s[column]) - mean;
+        float x = to_float(s[column]) - mean;
         squares = fmaf(x, x, squares);
     }
     Norm norm = norm_of(mean, warp_sum(squares), width);
     if (lane == 0) stats[row] = {norm.mean, norm.rstd};
     for (uint32_t column = lane; column < width; column += WARP) {
-        float h = norm.of(to_f32(s[column]));
-        normed[first + column] = from_f32<T>(fmaf(h, 1.f + to_f32(m.scale[column]), to_f32(m.shift[column])));
+        float h = norm.of(to_float(s[column]));
+        normed[first + column] = from_float<T>(fmaf(h, 1.f + to_float(m.scale[column]), to_float(m.shift[column])));
     }
 }
 
@@ -263,8 +263,8 @@ DEVICE void backward(T* dnormed, T* dstream, const T* stream, const T* branch, c
         bool more = row > rows.first;
         float means[2] = {};
         for (uint32_t column = threadIdx.x; column < width; column += blockDim.x) {
-            float d = to_f32(dnormed[first + column]), h = norm.of(to_f32(stream[first + column]));
-            float g = d * (1.f + to_f32(m.scale[column]));
+            float d = to_float(dnormed[first + column]), h = norm.of(to_float(stream[first + column]));
+            float g = d * (1.f + to_float(m.scale[column]));
             dshift[column] = more ? dshift[column] + d : d;
             dscale[column] = fmaf(d, h, more ? dscale[column] : 0.f);
             means[0] += g;
@@ -274,13 +274,13 @@ DEVICE void backward(T* dnormed, T* dstream, const T* stream, const T* branch, c
         float mean_g = means[0] / width, mean_gh = means[1] / width;
         for (uint32_t column = threadIdx.x; column < width; column += blockDim.x) {
             size_t at = first + column;
-            float h = norm.of(to_f32(stream[at])), g = to_f32(dnormed[at]) * (1.f + to_f32(m.scale[column]));
+            float h = norm.of(to_float(stream[at])), g = to_float(dnormed[at]) * (1.f + to_float(m.scale[column]));
             float d = norm.gradient(g, h, mean_g, mean_gh);
-            if (add) d += to_f32(dstream[at]);
-            dstream[at] = from_f32<T>(d);
+            if (add) d += to_float(dstream[at]);
+            dstream[at] = from_float<T>(d);
             if (!branch) continue;
-            dgate[column] = fmaf(d, to_f32(branch[at]), more ? dgate[column] : 0.f);
-            dnormed[at] = from_f32<T>(d * to_f32(m.gate[column]));
+            dgate[column] = fmaf(d, to_float(branch[at]), more ? dgate[column] : 0.f);
+            dnormed[at] = from_float<T>(d * to_float(m.gate[column]));
         }
     }
 }
@@ -295,7 +295,7 @@ DEVICE void add_sums(const float* sums, T* dmodulation, Chunks chunks, uint32_t 
     float sum = 0;
     for (uint32_t block = 0; block < blocks; block++) sum += of[size_t(block) * 3 * width];
     T* to = dmodulation + (size_t(image) * chunks.all + chunk) * width + column;
-    *to = from_f32<T>(to_f32(*to) + sum);
+    *to = from_float<T>(to_float(*to) + sum);
 }
 
 #define ANY_WIDTH(T, TYPE)                                                                                                 \
