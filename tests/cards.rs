@@ -76,7 +76,6 @@ fn train(device: &Device, keep: Keep) -> Result<(Vec<Report>, Vec<f32>), Error> 
 }
 
 #[test]
-#[ignore = "the kernels of attention and others are not written yet"]
 fn ten_recorded_steps_of_training_lose_what_the_processors_lose() {
     let (truth, _) = train(&cpu(2), Keep::Everything).unwrap();
     assert!(truth.last().unwrap().loss < 0.95 * truth[0].loss, "the model learns: {truth:?}");
