@@ -89,9 +89,8 @@ impl Lower<'_> {
                 self.effects.reads.push(reg.0);
                 Ok(self.slot_of(*reg))
             }
-            Operand::Int(value @ (0 | 1)) if ty == Ty::Pred => {
-                Ok(if *value == 1 { self.truth() } else { self.falsehood() })
-            }
+            // nvcc writes true as -1.
+            Operand::Int(value) if ty == Ty::Pred => Ok(if *value != 0 { self.truth() } else { self.falsehood() }),
             Operand::Int(_) | Operand::F32(_) | Operand::F64(_) => {
                 let value = self.literal(operand, ty)?;
                 Ok(self.constant(value))
