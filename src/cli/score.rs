@@ -9,7 +9,7 @@ use crate::data::npy::Npy;
 use crate::data::tensors::{FileDType, Spec, Writer};
 use crate::data::{Source, Store, atomic::AtomicFile};
 use crate::device::Device;
-use crate::ops::peak_bandwidth;
+use crate::ops::read_rate;
 use crate::score::{EmpiricalScore, Queries, Request, Scores};
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -130,7 +130,7 @@ impl Score {
         let seconds = start.elapsed().as_secs_f64();
         bar.finish_and_clear();
         let bytes = (count.div_ceil(BATCH) * store.width() * store.rows() as usize) as f64;
-        let floor = bytes / peak_bandwidth(device, 5);
+        let floor = bytes / read_rate(device, 5);
         println!(
             "{}: {count} points, {} rows of {} values, {:.3} s; reading the rows once for every {BATCH} points takes {:.0} % of it",
             self.out.display(),

@@ -51,6 +51,28 @@ impl Memory {
     }
 }
 
+/// The bytes/s at which all threads read what no cache holds: the best of `rounds` passes over half a GiB.
+pub fn read_rate(device: &Device, cpu: &Cpu, rounds: usize) -> f64 {
+    const BYTES: usize = 512 << 20;
+    let mut x = Tensor::new(device, "bandwidth", [BYTES / 4], DType::F32);
+    x.f32_mut().fill(1.0);
+    let x = x.f32();
+    let pass = || {
+        let start = Instant::now();
+        cpu.threads.ranges(x.len(), 1 << 18, |range| {
+            black_box(total(cpu.isa(), &x[range]));
+        });
+        BYTES as f64 / start.elapsed().as_secs_f64()
+    };
+    (0..rounds).map(|_| pass()).fold(0.0, f64::max)
+}
+
+vectorised! {
+    fn total(x: &[f32]) -> f32 {
+        super::sums::sum_of(x.len(), #[inline(always)] |i| x[i])
+    }
+}
+
 /// Returns the operations done in `steps` rounds over all sums.
 fn run(isa: Isa, products: DType, steps: usize) -> usize {
     // SAFETY: an `Isa` is never above what the processor was found to have.

@@ -28,13 +28,10 @@ pub fn peak_flops(device: &Device, rounds: usize) -> Option<f64> {
     }
 }
 
-/// The most bytes/s that the memory of `device` was found to give in `rounds` passes.
-pub fn peak_bandwidth(device: &Device, rounds: usize) -> f64 {
+/// The bytes/s at which `device` was found to read its memory, the best of `rounds` passes over half a GiB.
+pub fn read_rate(device: &Device, rounds: usize) -> f64 {
     match device {
-        Device::Cpu(cpu) => {
-            let mut memory = cpu::peak::Memory::new(device);
-            (0..rounds).map(|_| memory.pass(cpu)).fold(0.0, f64::max)
-        }
+        Device::Cpu(cpu) => cpu::peak::read_rate(device, cpu, rounds),
         Device::Cuda(_) => f64::NAN,
     }
 }

@@ -15,7 +15,7 @@ const BATCH: usize = 64;
 /// Logits held at once.
 const HELD: usize = 1 << 25;
 /// Errors of logits up to which all rows are taken at once, in the cheaper numbers.
-const DENSE_ERROR: f64 = 2e-3;
+const DENSE_ERROR: f64 = 1e-2;
 /// Fewer rows are not worth it.
 const DENSE_ROWS: usize = 1024;
 /// Nats between the row behind a query and the others, below which most rows matter.

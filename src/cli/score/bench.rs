@@ -2,7 +2,7 @@ use super::{points, times};
 use crate::base::{Error, Path as DiffusionPath, Result};
 use crate::cli::machine::Machine;
 use crate::data::Store;
-use crate::ops::peak_bandwidth;
+use crate::ops::read_rate;
 use crate::score::{EmpiricalScore, Queries, Request};
 use clap::Args;
 use std::num::NonZero;
@@ -50,8 +50,8 @@ impl BenchScore {
         seconds.sort_by(f64::total_cmp);
         let median = seconds[seconds.len() / 2];
         let bytes = store.rows() as usize * store.width();
-        let bandwidth = peak_bandwidth(&device, 10);
-        let floor = bytes as f64 / bandwidth;
+        let rate = read_rate(&device, 5);
+        let floor = bytes as f64 / rate;
         if self.json {
             let row = serde_json::json!({
                 "points": shape[0],
@@ -60,19 +60,19 @@ impl BenchScore {
                 "device": device.describe(),
                 "seconds": median,
                 "seconds_min": seconds[0],
-                "peak_bytes_per_s": bandwidth,
+                "read_bytes_per_s": rate,
                 "floor_seconds": floor,
             });
             println!("{row}");
         } else {
             println!(
-                "{} points, {} rows of {}: {:.2} ms, {:.2} times the floor of one byte a value at {:.1} GB/s",
+                "{} points, {} rows of {}: {:.2} ms, {:.2} times the floor, one byte a value read at {:.1} GB/s",
                 shape[0],
                 store.rows(),
                 store.width(),
                 median * 1e3,
                 median / floor,
-                bandwidth / 1e9,
+                rate / 1e9,
             );
         }
         Ok(())

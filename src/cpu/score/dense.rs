@@ -5,18 +5,18 @@
 //! that the bounds of the errors are small.
 
 use super::digits::Digits;
-use super::float::{blend, products_f32};
+use super::float::{blend, packed, products_f32};
 #[cfg(target_arch = "x86_64")]
 use super::pixels;
 use super::{LEAF, Query, Rows, products};
 use crate::data::tensors::FileDType;
-use crate::device::{Chunks, Cpu};
+use crate::device::{Chunks, Cpu, Group};
 use std::ops::Range;
 
 /// Digits of a query that is multiplied with pixels: 24 bits.
 const DIGITS: usize = 3;
 /// Columns of one chain of f32 sums, 16 of which run side by side.
-pub(super) const CHAIN: usize = 1024;
+pub(super) const CHAIN: usize = 512;
 /// Half a unit of f32.
 const HALF: f64 = f32::EPSILON as f64 / 2.0;
 /// Columns that one task blends: with the weights of a leaf they stay in the second cache.
@@ -29,7 +29,7 @@ pub fn logits(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, queries: &[Query<
     if rows.dtype == FileDType::U8 {
         return logits_of_pixels(cpu, rows, range, queries);
     }
-    let z: Vec<f32> = queries.iter().flat_map(|query| query.z).map(|&z| z as f32).collect();
+    let z = packed(queries, rows.width);
     by_leaf(
         cpu,
         rows,
@@ -37,7 +37,7 @@ pub fn logits(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, queries: &[Query<
         queries,
         queries.len(),
         |leaf, sums| {
-            products_f32(cpu.isa(), rows, leaf, &z, sums);
+            products_f32(cpu.isa(), rows, leaf, &z, queries.len(), sums);
         },
         |query, sums, _| sums[query].map(|sum| queries[query].kappa() * sum),
     )
@@ -80,24 +80,20 @@ fn by_leaf(
 ) -> Vec<Vec<f64>> {
     let count = range.len();
     let own: Vec<f64> = queries.iter().map(|query| query.logit(query.z.iter().map(|z| z * z).sum())).collect();
-    let mut leaves: Vec<Vec<f64>> = (0..count.div_ceil(LEAF)).map(|_| vec![]).collect();
-    cpu.threads.each(Chunks::new(&mut leaves, 1), 1, |leaf, out| {
+    let mut logits: Vec<Vec<f64>> = queries.iter().map(|_| vec![0.0; count]).collect();
+    let parts = Group(logits.iter_mut().map(|logits| Chunks::new(logits, LEAF)).collect());
+    cpu.threads.each(parts, 1, |leaf, logits| {
         let first = range.start + leaf * LEAF;
         let leaf = first..range.end.min(first + LEAF);
         let mut products = vec![0.0; sums * LEAF];
         multiply(leaf.clone(), &mut products);
         let facts = &rows.facts[leaf];
-        for (q, query) in queries.iter().enumerate() {
+        for (q, (query, logits)) in queries.iter().zip(logits).enumerate() {
             let half = 0.5 * query.kappa() * query.alpha;
             let terms = terms(q, products.as_chunks().0, facts[0].scale);
-            out[0].extend(facts.iter().zip(terms).map(|(facts, term)| term - half * facts.square + own[q]));
-        }
-    });
-    let mut logits: Vec<Vec<f64>> = queries.iter().map(|_| Vec::with_capacity(count)).collect();
-    cpu.threads.each(Chunks::new(&mut logits, 1), 1, |q, logits| {
-        for leaf in &leaves {
-            let there = leaf.len() / queries.len();
-            logits[0].extend(&leaf[q * there..][..there]);
+            for ((logit, facts), term) in logits.iter_mut().zip(facts).zip(terms) {
+                *logit = term - half * facts.square + own[q];
+            }
         }
     });
     logits

@@ -1,7 +1,7 @@
 //! The f32 products of the dense regime.
 
 use super::dense::{CHAIN, GROUP};
-use super::{LEAF, Rows};
+use super::{LEAF, Query, Rows};
 use crate::device::Isa;
 use std::ops::Range;
 
@@ -9,13 +9,26 @@ use std::ops::Range;
 const ROWS: usize = 8;
 const COLUMNS: usize = 48;
 
-/// `out[q, r] = <z_q, x_r>` for the rows of a leaf, `z` (Q, width), `out` (Q, [`LEAF`]).
-pub fn products_f32(isa: Isa, rows: &Rows<'_>, leaf: Range<usize>, z: &[f32], out: &mut [f64]) {
+/// The points in f32, (chain, query, column of the chain), the columns padded to a multiple of 16: what one pass over the
+/// rows of a leaf reads lies together.
+pub fn packed(queries: &[Query<'_>], width: usize) -> Vec<f32> {
+    let mut z = vec![];
+    for start in (0..width).step_by(CHAIN) {
+        for query in queries {
+            z.extend(query.z[start..width.min(start + CHAIN)].iter().map(|&z| z as f32));
+            z.resize(z.len().next_multiple_of(16), 0.0);
+        }
+    }
+    z
+}
+
+/// `out[q, r] = <z_q, x_r>` for the rows of a leaf, `z` from [`packed`], `out` (queries, [`LEAF`]).
+pub fn products_f32(isa: Isa, rows: &Rows<'_>, leaf: Range<usize>, z: &[f32], asked: usize, out: &mut [f64]) {
     out.fill(0.0);
     let mut x = vec![0.0f32; ROWS * CHAIN];
-    for start in (0..rows.width).step_by(CHAIN) {
+    for (start, z) in (0..rows.width).step_by(CHAIN).zip(z.chunks(asked * CHAIN)) {
         let columns = start..rows.width.min(start + CHAIN);
-        let length = columns.len().next_multiple_of(16);
+        let length = z.len() / asked;
         for first in (0..leaf.len()).step_by(ROWS) {
             let there = ROWS.min(leaf.len() - first);
             for r in 0..there {
@@ -24,8 +37,7 @@ pub fn products_f32(isa: Isa, rows: &Rows<'_>, leaf: Range<usize>, z: &[f32], ou
                 x[columns.len()..].fill(0.0);
             }
             let x = &x[..ROWS * length];
-            let asked = z.len() / rows.width;
-            let query = |q: usize| &z[q * rows.width..][columns.clone()];
+            let query = |q: usize| &z[q * length..][..length];
             for q in (0..asked).step_by(3) {
                 let mut sums = [[0.0; ROWS]; 3];
                 match asked - q {
@@ -41,7 +53,7 @@ pub fn products_f32(isa: Isa, rows: &Rows<'_>, leaf: Range<usize>, z: &[f32], ou
     }
 }
 
-/// Inner products of queries with rows that are padded with zeros.
+/// Inner products of queries with rows, all of one length, a multiple of 16.
 fn tile<const C: usize>(isa: Isa, queries: [&[f32]; C], rows: &[f32]) -> [[f32; ROWS]; C] {
     #[cfg(target_arch = "x86_64")]
     if isa >= Isa::Avx512 {
@@ -56,14 +68,11 @@ vectorised! {
     fn product(query: &[f32], row: &[f32]) -> f32 {
         let mut sums = [0.0f32; 16];
         let (rows, _) = row.as_chunks::<16>();
-        let (queries, rest) = query.as_chunks::<16>();
+        let (queries, _) = query.as_chunks::<16>();
         for (q, x) in queries.iter().zip(rows) {
             for lane in 0..16 {
                 sums[lane] += q[lane] * x[lane];
             }
-        }
-        for ((sum, q), x) in sums.iter_mut().zip(rest).zip(&row[query.len() - rest.len()..]) {
-            *sum += q * x;
         }
         let mut left = 16;
         while left > 1 {
@@ -140,13 +149,13 @@ mod x86 {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
     pub fn tile<const C: usize>(queries: [&[f32]; C], rows: &[f32]) -> [[f32; ROWS]; C] {
-        let (columns, length) = (queries[0].len(), rows.len() / ROWS);
-        assert!(length >= columns.next_multiple_of(16) && queries.iter().all(|query| query.len() == columns));
+        let length = rows.len() / ROWS;
+        assert!(length.is_multiple_of(16) && queries.iter().all(|query| query.len() == length));
         let mut sums = [[_mm512_setzero_ps(); ROWS]; C];
-        let mut step = |at: usize, mask: __mmask16| {
-            // SAFETY: rows hold 16 columns from `at` on, queries those that the mask selects.
+        for at in (0..length).step_by(16) {
+            // SAFETY: rows and queries hold 16 columns from `at` on.
             unsafe {
-                let q: [__m512; C] = std::array::from_fn(|c| _mm512_maskz_loadu_ps(mask, queries[c].as_ptr().add(at)));
+                let q: [__m512; C] = std::array::from_fn(|c| _mm512_loadu_ps(queries[c].as_ptr().add(at)));
                 for r in 0..ROWS {
                     let x = _mm512_loadu_ps(rows.as_ptr().add(r * length + at));
                     for (sums, q) in sums.iter_mut().zip(q) {
@@ -154,13 +163,6 @@ mod x86 {
                     }
                 }
             }
-        };
-        let whole = columns - columns % 16;
-        for at in (0..whole).step_by(16) {
-            step(at, !0);
-        }
-        if whole < columns {
-            step(whole, (1 << (columns - whole)) - 1);
         }
         std::array::from_fn(|c| {
             let mut out = [0.0; ROWS];

@@ -69,13 +69,7 @@ mod x86 {
             let there = ROWS.min(count - first);
             // A short tile computes its last row again.
             let x = std::array::from_fn(|r| &rows[(first + r.min(there - 1)) * width..][..columns]);
-            // While all queries pass these rows, the next come.
-            let next = rows.as_ptr().wrapping_add((first + ROWS) * width);
-            let share = (ROWS * columns).div_ceil(asked.div_ceil(3));
             for q in (0..asked).step_by(3) {
-                for line in (q / 3 * share..(q / 3 + 1) * share).step_by(64) {
-                    _mm_prefetch::<_MM_HINT_T1>(next.wrapping_add(line).cast());
-                }
                 let query = |c: usize| &queries[(q + c) * width..][..columns];
                 let out = &mut out[q * LEAF + first..];
                 match asked - q {

@@ -7,7 +7,7 @@
 mod compare;
 mod convert;
 mod directed;
-pub mod float;
+mod float;
 mod int;
 pub mod packed;
 
@@ -48,11 +48,9 @@ macro_rules! operations {
         impl $family {
             const TABLE: &'static [(&'static [&'static str], Self)] = &[$((&$forms, Self::$op)),*];
 
-            /// The operation that a whole opcode names. Kernels have thousands, so they are looked up in an index.
+            /// The operation that a whole opcode names.
             pub fn parse(opcode: &str) -> Option<Self> {
-                static INDEX: std::sync::OnceLock<std::collections::HashMap<&str, $family>> = std::sync::OnceLock::new();
-                let all = || Self::TABLE.iter().flat_map(|(forms, op)| forms.iter().map(|form| (*form, *op))).collect();
-                INDEX.get_or_init(all).get(opcode).copied()
+                Self::TABLE.iter().find(|(forms, _)| forms.contains(&opcode)).map(|(_, op)| *op)
             }
 
             pub fn signature(self) -> $crate::alu::Signature {

@@ -1,7 +1,5 @@
 //! Which sectors of an allocation a launch has touched, and how many: without a look at all of them when it starts or ends.
 
-use super::bits::pieces;
-
 /// Bytes of the unit in which device memory moves.
 pub const SECTOR: usize = 32;
 
@@ -22,16 +20,19 @@ impl Touched {
     /// Notes an access to `size` bytes from `at` on.
     #[inline]
     pub fn touch(&mut self, at: usize, size: usize) {
-        let first = at / SECTOR;
-        pieces(first, (at + size).div_ceil(SECTOR) - first, |word, mask| {
+        let (mut sector, end) = (at / SECTOR, (at + size).div_ceil(SECTOR));
+        while sector < end {
+            let (word, bit) = (sector / 64, sector % 64);
+            let here = (64 - bit).min(end - sector);
+            let mask = (u64::MAX >> (64 - here)) << bit;
             let (launch, bits) = &mut self.words[word];
             if *launch != self.launch {
                 (*launch, *bits) = (self.launch, 0);
             }
             self.sectors += u64::from((mask & !*bits).count_ones());
             *bits |= mask;
-            true
-        });
+            sector += here;
+        }
     }
 
     /// Sectors touched since the last call.

@@ -81,10 +81,10 @@ impl World<'_> {
         Ok(())
     }
 
-    pub(super) fn match_values(
+    pub(super) fn match_any(
         &mut self,
         warp: &mut Warp,
-        (all, out, agree): (bool, Slot, Option<Slot>),
+        out: Slot,
         value: Slot,
         wide: bool,
         members: Slot,
@@ -92,16 +92,9 @@ impl World<'_> {
     ) -> Checked {
         self.members(warp, members, active)?;
         let values: [u64; LANES] = if wide { warp.regs.get(value) } else { warp.regs.row(value).map(u64::from) };
-        let same_as =
-            |lane: usize| lanes(active).filter(|l| values[*l] == values[lane]).fold(0, |mask, l| mask | 1 << l);
         let mut same = [0; LANES];
-        lanes(active).for_each(|lane| same[lane] = same_as(lane));
-        if all {
-            let agreed = same_as(active.trailing_zeros() as usize) == active;
-            same = [if agreed { active } else { 0 }; LANES];
-            if let Some(agree) = agree {
-                warp.regs.set_mask(agree, active, if agreed { u32::MAX } else { 0 });
-            }
+        for lane in lanes(active) {
+            same[lane] = lanes(active).filter(|l| values[*l] == values[lane]).fold(0, |mask, l| mask | 1 << l);
         }
         warp.regs.set_row(out, active, &same);
         Ok(())
