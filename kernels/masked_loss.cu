@@ -6,8 +6,8 @@
 //
 // v (B, N, P P outputs) of either type, outputs >= C; u and the mask m (1 = supervised) images (B, C, H, W) f32. Reads v and
 // u once (and m), writes v. One warp per token: its sum goes to `sums`, which one block adds in double and in order.
-#include "lib/element.cuh"
 #include "lib/patch.cuh"
+#include "lib/reduce.cuh"
 
 constexpr int WARPS = 8;
 
@@ -32,7 +32,7 @@ __device__ void masked_loss(T* v, const float* u, const float* mask, const uint3
         }
         token[column] = from_float<T>(gradient);
     }
-    for (int offset = 16; offset > 0; offset /= 2) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, offset);
+    sum = warp_sum(sum);
     if (lane == 0) sums[row] = sum;
 }
 

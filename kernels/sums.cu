@@ -1,15 +1,15 @@
 // sum <- sum + x, element by element: a gradient that arrives at a value which already has one.
 //
 // Reads two arrays of `count` elements and writes one, 16 bytes at a time.
-#include "lib/element.cuh"
+#include "lib/pack.cuh"
 
 template <class T> __device__ void add(T* sum, const T* x, uint64_t count) {
     constexpr int SIZE = Pack<T>::SIZE;
     each(count / SIZE, [&](uint64_t i) {
-        Pack<T> a = load(sum + i * SIZE);
-        const Pack<T> b = load(x + i * SIZE);
-        for (int j = 0; j < SIZE; j++) a.of[j] = from_float<T>(to_float(a.of[j]) + to_float(b.of[j]));
-        store(sum + i * SIZE, a);
+        const Pack<T> a = load(sum + i * SIZE), b = load(x + i * SIZE);
+        float sums[SIZE];
+        for (int j = 0; j < SIZE; j++) sums[j] = a[j] + b[j];
+        store(sum + i * SIZE, rounded<T>(sums));
     });
     const uint64_t whole = count / SIZE * SIZE;
     each(count - whole, [&](uint64_t i) {

@@ -2,7 +2,7 @@
 //
 // x (B, T, P P outputs) of either type, out (B, C, H, W) f32. One thread per element of x, so that what is read is read
 // whole: reads and writes each element once.
-#include "lib/element.cuh"
+#include "lib/pack.cuh"
 #include "lib/patch.cuh"
 
 template <class T> __device__ void unpatchify(const T* x, float* out, PatchGrid grid, uint32_t outputs, uint64_t count) {

@@ -9,14 +9,15 @@
 //
 // A step whose loss or norm is not finite touches nothing. gradient_norm reads 4 bytes an element; adamw reads g, m, v, w and every
 // average and writes all but g, and the bf16 copy of w: 38 bytes with one average. AdamW: Loshchilov and Hutter, 2019.
-#include "lib/element.cuh"
+#include "lib/pack.cuh"
+#include "lib/reduce.cuh"
 
 constexpr int THREADS = 256;
 
 // The sum over the block in a fixed order; every thread gets it.
 __device__ double block_sum(double x) {
     __shared__ double lanes[THREADS / 32];
-    for (int offset = 16; offset > 0; offset /= 2) x += __shfl_xor_sync(0xFFFFFFFFu, x, offset);
+    x = warp_sum(x);
     __syncthreads(); // an earlier sum may still be read
     if (threadIdx.x % 32 == 0) lanes[threadIdx.x / 32] = x;
     __syncthreads();
@@ -98,8 +99,7 @@ extern "C" __global__ void adamw(const float* g, float* w, bf16* working, float*
         store(m + at, ms);
         store(v + at, vs);
         if (working) {
-            __nv_bfloat162 pairs[2] = {__floats2bfloat162_rn(ws.of[0], ws.of[1]), __floats2bfloat162_rn(ws.of[2], ws.of[3])};
-            *reinterpret_cast<uint2*>(working + at) = *reinterpret_cast<uint2*>(pairs);
+            *reinterpret_cast<uint2*>(working + at) = {pack_bf16(ws.of[0], ws.of[1]), pack_bf16(ws.of[2], ws.of[3])};
         }
         for (const Average& average : averages) {
             if (!average.e) continue;
@@ -113,11 +113,6 @@ extern "C" __global__ void adamw(const float* g, float* w, bf16* working, float*
 extern "C" __global__ void cast_bf16(const float* from, bf16* to, uint64_t count) {
     each(count / 8, [&](uint64_t i) {
         const Pack<float> low = load(from + i * 8), high = load(from + i * 8 + 4);
-        Pack<bf16> out;
-        for (int j = 0; j < 4; j++) {
-            out.of[j] = from_float<bf16>(low.of[j]);
-            out.of[4 + j] = from_float<bf16>(high.of[j]);
-        }
-        store(to + i * 8, out);
+        store(to + i * 8, rounded<bf16>({low[0], low[1], low[2], low[3], high[0], high[1], high[2], high[3]}));
     });
 }

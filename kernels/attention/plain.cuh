@@ -3,15 +3,10 @@
 
 #pragma once
 #include "../lib/math.cuh"
+#include "../lib/reduce.cuh"
 #include "head.cuh"
 
 constexpr int LANE_ELEMENTS = 256 / WARP;
-
-DEVICE float warp_sum(float x) {
-#pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) x += __shfl_xor_sync(0xffffffffu, x, distance);
-    return x;
-}
 
 // A lane's elements of a row; zeros beyond the width.
 struct LaneRow {

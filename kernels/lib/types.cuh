@@ -1,11 +1,24 @@
-// What the kernels of matrices share: registers that hold two bf16, and names.
+// Scalars: the two types of activations seen as floats, and two bf16 in one register.
 
 #pragma once
-#include "element.cuh"
+#include <cstdint>
+#include <cuda_bf16.h>
 
 #define DEVICE __device__ __forceinline__
 
+using bf16 = __nv_bfloat16;
+
 constexpr int WARP = 32;
+
+DEVICE float to_float(float x) { return x; }
+DEVICE float to_float(bf16 x) { return __bfloat162float(x); }
+
+template <class T>
+DEVICE T from_float(float x);
+template <>
+DEVICE float from_float<float>(float x) { return x; }
+template <>
+DEVICE bf16 from_float<bf16>(float x) { return __float2bfloat16_rn(x); }
 
 // Two bf16 in one register, the first in the low half, as they lie in memory.
 DEVICE uint32_t pack_bf16(float first, float second) {

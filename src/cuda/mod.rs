@@ -4,10 +4,13 @@
 //! last kernel was launched, since whoever gets the memory next asks later.
 
 pub mod attention;
+pub mod condition;
+pub mod gated_norm;
 pub mod linear;
 mod masked_loss;
 pub mod mlp;
 pub mod noise;
+pub mod patch_embed;
 mod solver;
 mod sums;
 mod unpatchify;
@@ -18,7 +21,7 @@ pub use solver::{advance, guide};
 pub use sums::add;
 pub use unpatchify::unpatchify;
 
-use crate::base::{Error, PatchGrid};
+use crate::base::PatchGrid;
 use crate::device::cuda::{Argument, Cuda, Grid};
 
 /// Threads of a block that works element by element.
@@ -29,11 +32,6 @@ const THREADS: usize = 256;
 fn stride(card: &Cuda, count: usize) -> Grid {
     let resident = 8 * card.card().multiprocessors;
     Grid::new(count.div_ceil(THREADS).clamp(1, resident), THREADS)
-}
-
-/// Refuses an operation whose kernels are not written yet.
-pub fn pending(operation: &str) -> ! {
-    std::panic::panic_any(Error::Device(format!("{operation}: it has no CUDA kernel yet; give --device cpu")))
 }
 
 fn count(elements: usize) -> Argument {

@@ -73,7 +73,7 @@ impl Tape<'_> {
                 };
                 cpu::condition::forward(cpu, t.f32(), y.u32(), &p, &mut saved, modulation.f32_mut());
             }
-            Device::Cuda(_) => cuda::pending("condition"),
+            Device::Cuda(card) => cuda::condition::forward(card, t, y, &p, &mut saved, &mut modulation),
         }
         let labels = y.copied(self.device(), "activations");
         let [modulation] = self.push([modulation], Undo { conditioning, labels, saved });
@@ -83,11 +83,10 @@ impl Tape<'_> {
 
 impl Backward for Undo {
     fn backward(self: Box<Self>, outputs: Vec<Output>, tape: &mut Tape) {
-        let Undo { conditioning, labels, saved } = *self;
+        let Undo { conditioning, labels, mut saved } = *self;
         let dmodulation = Output::only_grad(outputs);
-        let table = conditioning.table.map(|table| tape.open_zeroed(table));
+        let mut table = conditioning.table.map(|table| tape.open_zeroed(table));
         let mut grads = Conditioning { table: None, ..conditioning }.params(|var| tape.open(var));
-        let mut table = table;
         match tape.device() {
             Device::Cpu(cpu) => {
                 let p = conditioning.params(|var| tape.value(var).f32());
@@ -109,7 +108,10 @@ impl Backward for Undo {
                 let dtable = table.as_mut().map(|table| table.f32_mut());
                 cpu::condition::backward(cpu, labels.u32(), &p, &saved, dmodulation.f32(), &mut d, dtable);
             }
-            Device::Cuda(_) => cuda::pending("condition"),
+            Device::Cuda(card) => {
+                let p = conditioning.params(|var| tape.value(var));
+                cuda::condition::backward(card, &labels, &p, &mut saved, &dmodulation, &mut grads, table.as_mut());
+            }
         }
         for (var, grad) in [
             (conditioning.w0, grads.w0.0),

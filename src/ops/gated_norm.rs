@@ -5,7 +5,6 @@
 
 use crate::base::{Accumulate, Cost};
 use crate::cpu;
-use crate::cpu::gated_norm::Modulation;
 use crate::cuda;
 use crate::device::Device;
 use crate::tape::{Backward, Output, Tape, Var};
@@ -63,7 +62,10 @@ impl Tape<'_> {
                 tokens,
                 width,
             ),
-            Device::Cuda(_) => cuda::pending("gated_norm"),
+            Device::Cuda(card) => {
+                let (branch, modulation) = (cuda::gated_norm::Branch { value: b, gate }, norm.on_cuda(self, width));
+                cuda::gated_norm::gated_norm(card, s, branch, modulation, &mut gated, &mut normed, &mut stats);
+            }
         }
         let branch = Some(Branch { var: branch, gate });
         self.push([gated, normed], GatedNorm { stream, branch, norm, stats })
@@ -80,7 +82,9 @@ fn normed(tape: &Tape, s: &Tensor, norm: Modulated) -> (Tensor, Tensor) {
             let modulation = norm.on_cpu(tape, width);
             cpu::gated_norm::norm(cpu, s.f32(), modulation, normed.f32_mut(), stats.f32_mut(), tokens, width);
         }
-        Device::Cuda(_) => cuda::pending("gated_norm"),
+        Device::Cuda(card) => {
+            cuda::gated_norm::norm(card, s, norm.on_cuda(tape, width), &mut normed, &mut stats);
+        }
     }
     (normed, stats)
 }
@@ -94,11 +98,21 @@ fn extents(stream: &Tensor) -> (usize, usize) {
 }
 
 impl Modulated {
-    fn on_cpu<'a>(&self, tape: &'a Tape, width: usize) -> Modulation<'a> {
+    fn value<'a>(&self, tape: &'a Tape, width: usize) -> &'a Tensor {
         let modulation = tape.value(self.modulation);
         let columns = modulation.shape().width();
         assert!(columns.is_multiple_of(width), "gated_norm: {columns} columns of modulation for width {width}");
-        Modulation { values: modulation.f32(), chunks: columns / width, shift: self.shift, scale: self.scale }
+        modulation
+    }
+
+    fn on_cpu<'a>(&self, tape: &'a Tape, width: usize) -> cpu::gated_norm::Modulation<'a> {
+        let values = self.value(tape, width);
+        let chunks = values.shape().width() / width;
+        cpu::gated_norm::Modulation { values: values.f32(), chunks, shift: self.shift, scale: self.scale }
+    }
+
+    fn on_cuda<'a>(&self, tape: &'a Tape, width: usize) -> cuda::gated_norm::Modulation<'a> {
+        cuda::gated_norm::Modulation { values: self.value(tape, width), shift: self.shift, scale: self.scale }
     }
 }
 
@@ -140,7 +154,16 @@ impl Backward for GatedNorm {
                 tokens,
                 width,
             ),
-            Device::Cuda(_) => cuda::pending("gated_norm"),
+            Device::Cuda(card) => cuda::gated_norm::backward(
+                card,
+                &mut dnormed,
+                (&mut dstream, accumulate),
+                value.as_ref().unwrap_or_else(|| tape.value(stream)),
+                branch.map(|b| cuda::gated_norm::Branch { value: tape.value(b.var), gate: b.gate }),
+                &stats,
+                norm.on_cuda(tape, width),
+                &mut dmodulation,
+            ),
         }
         tape.close(norm.modulation, dmodulation);
         match branch {

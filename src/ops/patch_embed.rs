@@ -50,7 +50,10 @@ impl Tape<'_> {
                 let (weight, bias, position) = (weight.f32(), bias.f32(), position.f32());
                 cpu::patch_embed::forward(cpu, patches.f32(), weight, bias, position, kept, tokens, x.f32_mut());
             }
-            Device::Cuda(_) => cuda::pending("patch_embed"),
+            Device::Cuda(card) => {
+                cuda::patch_embed::gather(card, grid, z, kept, &mut patches);
+                cuda::patch_embed::forward(card, &patches, [weight, bias, position], kept, &mut x);
+            }
         }
         let [x] = self.push([x], Undo { embed, patches });
         x
@@ -67,7 +70,10 @@ impl Backward for Undo {
                 let (dweight, dbias) = ((dweight.f32_mut(), set_weight), (dbias.f32_mut(), set_bias));
                 cpu::patch_embed::backward(cpu, dx.f32(), patches.f32(), dweight, dbias);
             }
-            Device::Cuda(_) => cuda::pending("patch_embed"),
+            Device::Cuda(card) => {
+                let (dweight, dbias) = ((&mut dweight, set_weight), (&mut dbias, set_bias));
+                cuda::linear::weight_gradient(card, &dx, &patches, dweight, dbias);
+            }
         }
         tape.close(embed.weight, dweight);
         tape.close(embed.bias, dbias);

@@ -36,7 +36,7 @@ enum Call {
 
 impl Emulated {
     pub fn new(capability: (u32, u32), policy: Policy) -> Emulated {
-        let config = Config { checks: Checks::ALL, policy, memory: MEMORY, ..Config::default() };
+        let config = Config { checks: Checks::USUAL, policy, memory: MEMORY, ..Config::default() };
         let card = Card {
             name: format!("emulated sm_{}{}, {policy:?}", capability.0, capability.1),
             capability,
@@ -175,12 +175,8 @@ impl Driver for Emulated {
     }
 
     fn launch(&self, function: Function, grid: Grid, arguments: &[Argument]) -> Result<()> {
-        let failing = &mut self.state.lock().unwrap().failing;
-        if let Some(left) = failing {
-            let Some(fewer) = left.checked_sub(1) else {
-                return Err(Error::Device("failed on request".into()));
-            };
-            *left = fewer;
+        if let Some(left) = &mut self.state.lock().unwrap().failing {
+            *left = left.checked_sub(1).ok_or_else(|| Error::Device("failed on request".into()))?;
         }
         self.ask(Call::Launch { function, grid, arguments: arguments.to_vec() })
     }

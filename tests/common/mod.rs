@@ -181,9 +181,6 @@ enum Kind {
 
 /// The specification of an operation: naive code over any [`Float`], from the inputs to the outputs.
 pub trait Oracle {
-    /// Whether the operation has CUDA kernels.
-    const ON_CARDS: bool = true;
-
     fn run<F: Float>(&self, inputs: &[Vec<F>]) -> Vec<Vec<F>>;
 }
 
@@ -199,24 +196,18 @@ pub trait Oracle {
 /// - Outputs are NaN before they are written; gradients are checked as first and as later writer; a second run must be the
 ///   same bits, and so must every number of threads.
 pub fn check<O: Oracle>(oracle: &O, inputs: Vec<Input>, graph: impl Fn(&mut Tape, &[Var]) -> Vec<Var>) {
-    let mut expected = Expected::new(oracle, inputs);
-    expected.check::<f32>(oracle, if O::ON_CARDS { devices() } else { cpus(DType::F32) }, DType::F32, &graph);
-    if O::ON_CARDS {
-        expected = expected.rounded(oracle);
-        expected.check::<Bf16Factors>(oracle, cards(DType::BF16), DType::BF16, &graph);
-    }
+    let expected = Expected::new(oracle, inputs);
+    expected.check::<f32>(oracle, devices(), DType::F32, &graph);
+    expected.rounded(oracle).check::<Bf16Factors>(oracle, cards(DType::BF16), DType::BF16, &graph);
 }
 
 /// As [`check`], for an operation made of products: on devices that multiply in bf16 as well, where the naive operation is
 /// the oracle whose multiplications round their factors to bf16.
 pub fn check_products<O: Oracle>(oracle: &O, inputs: Vec<Input>, graph: impl Fn(&mut Tape, &[Var]) -> Vec<Var>) {
-    let mut expected = Expected::new(oracle, inputs);
-    expected.check::<f32>(oracle, if O::ON_CARDS { devices() } else { cpus(DType::F32) }, DType::F32, &graph);
+    let expected = Expected::new(oracle, inputs);
+    expected.check::<f32>(oracle, devices(), DType::F32, &graph);
     expected.check::<Bf16Factors>(oracle, cpus(DType::BF16), DType::BF16, &graph);
-    if O::ON_CARDS {
-        expected = expected.rounded(oracle);
-        expected.check::<Bf16Factors>(oracle, cards(DType::BF16), DType::BF16, &graph);
-    }
+    expected.rounded(oracle).check::<Bf16Factors>(oracle, cards(DType::BF16), DType::BF16, &graph);
 }
 
 /// The inputs of an operation, and what the oracle makes of them in f64.

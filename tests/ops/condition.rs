@@ -11,8 +11,6 @@ struct Spec {
 }
 
 impl Oracle for Spec {
-    const ON_CARDS: bool = false;
-
     fn run<F: Float>(&self, inputs: &[Vec<F>]) -> Vec<Vec<F>> {
         let (batch, width) = (self.t.len(), inputs[1].len());
         let features: Vec<F> = self.t.iter().flat_map(|&t| features(t)).map(F::from_f64).collect();

@@ -12,8 +12,6 @@ struct Spec {
 }
 
 impl Oracle for Spec {
-    const ON_CARDS: bool = false;
-
     fn run<F: Float>(&self, inputs: &[Vec<F>]) -> Vec<Vec<F>> {
         let (stream, modulation) = (&inputs[0], &inputs[1]);
         let width = self.width;
@@ -39,7 +37,10 @@ impl Oracle for Spec {
     }
 }
 
-const SHAPES: [(usize, usize, usize); 4] = [(1, 1, 3), (2, 3, 5), (3, 33, 40), (2, 70, 113)];
+/// Widths that 16-byte accesses divide, up to the widest row that registers hold and beyond it, and widths that they do not;
+/// images enough for column sums of 32 rows each, and too few.
+const SHAPES: [(usize, usize, usize); 9] =
+    [(1, 1, 1), (1, 1, 3), (2, 3, 5), (3, 33, 40), (2, 70, 113), (4, 33, 16), (2, 9, 384), (1, 11, 1152), (1, 2, 2056)];
 
 #[test]
 fn gated_norm_matches_its_oracle() {

@@ -114,3 +114,61 @@ extern "C" __global__ void double_tile(const __grid_constant__ CUtensorMap in, c
         asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
     }
 }
+
+// Rank 0 sends one row to the shared memory of both CTAs of the cluster, each of which waits on a barrier of its own.
+extern "C" __global__ void __cluster_dims__(2, 1, 1) spread_row(const float* __restrict__ x, float* __restrict__ out) {
+    __shared__ __align__(128) float row[64];
+    __shared__ __align__(8) uint64_t landed;
+    auto cluster = cg::this_cluster();
+    uint32_t barrier = shared_address(&landed);
+    if (threadIdx.x == 0) {
+        init_barrier(barrier, 1);
+        fence_barrier_init();
+        expect_bytes(barrier, sizeof row);
+    }
+    cluster.sync();
+    if (cluster.block_rank() == 0 && threadIdx.x == 0) {
+        asm volatile(
+            "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], %4;" ::
+                "r"(shared_address(row)),
+            "l"(x), "r"(int(sizeof row)), "r"(barrier), "h"(uint16_t(3))
+            : "memory");
+    }
+    wait(barrier, 0);
+    out[blockIdx.x * 64 + threadIdx.x] = row[threadIdx.x];
+    cluster.sync();
+}
+
+// A box of 4 x 3 x 2 floats of a tensor goes to the same place of another, and 16 floats of a line to `out`; one warp.
+extern "C" __global__ void move_boxes(const __grid_constant__ CUtensorMap in, const __grid_constant__ CUtensorMap to,
+                                      const __grid_constant__ CUtensorMap line, float* __restrict__ out, int x, int y,
+                                      int z) {
+    __shared__ __align__(128) float box[24], part[16];
+    __shared__ __align__(8) uint64_t landed;
+    uint32_t barrier = shared_address(&landed);
+    if (threadIdx.x == 0) {
+        init_barrier(barrier, 1);
+        fence_barrier_init();
+        expect_bytes(barrier, sizeof box + sizeof part);
+        asm volatile(
+            "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::
+                "r"(shared_address(box)),
+            "l"(&in), "r"(barrier), "r"(x), "r"(y), "r"(z)
+            : "memory");
+        asm volatile(
+            "cp.async.bulk.tensor.1d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3}], [%2];" ::"r"(
+                shared_address(part)),
+            "l"(&line), "r"(barrier), "r"(x)
+            : "memory");
+    }
+    __syncwarp();
+    wait(barrier, 0);
+    if (threadIdx.x < 16) out[threadIdx.x] = part[threadIdx.x];
+    if (threadIdx.x == 0) {
+        asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(&to),
+                     "r"(shared_address(box)), "r"(x), "r"(y), "r"(z)
+                     : "memory");
+        asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+        asm volatile("cp.async.bulk.wait_group.read 0;" ::: "memory");
+    }
+}

@@ -7,7 +7,7 @@
 mod compare;
 mod convert;
 mod directed;
-mod float;
+pub mod float;
 mod int;
 pub mod packed;
 
@@ -48,9 +48,11 @@ macro_rules! operations {
         impl $family {
             const TABLE: &'static [(&'static [&'static str], Self)] = &[$((&$forms, Self::$op)),*];
 
-            /// The operation that a whole opcode names.
+            /// The operation that a whole opcode names. Kernels have thousands, so they are looked up in an index.
             pub fn parse(opcode: &str) -> Option<Self> {
-                Self::TABLE.iter().find(|(forms, _)| forms.contains(&opcode)).map(|(_, op)| *op)
+                static INDEX: std::sync::OnceLock<std::collections::HashMap<&str, $family>> = std::sync::OnceLock::new();
+                let all = || Self::TABLE.iter().flat_map(|(forms, op)| forms.iter().map(|form| (*form, *op))).collect();
+                INDEX.get_or_init(all).get(opcode).copied()
             }
 
             pub fn signature(self) -> $crate::alu::Signature {

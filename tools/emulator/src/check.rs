@@ -1,11 +1,15 @@
 //! What a run can be accused of.
 
 mod clock;
+mod global;
+mod judge;
 mod race;
 
 pub use {
     clock::{Actor, Clocks, Knowledge, Who},
-    race::{Event, Proxy, Races, Touch, judge},
+    global::{Access as GlobalAccess, GlobalRaces},
+    judge::{Touch, judge},
+    race::{Event, Proxy, Races},
 };
 
 use crate::parse::Loc;
@@ -18,11 +22,16 @@ pub struct Checks {
     pub init: bool,
     /// Accesses to shared memory that no synchronisation orders.
     pub race: bool,
+    /// The same for global memory, within one launch. It remembers three accesses of every word that a launch touches,
+    /// which takes several times as long as the launch itself.
+    pub global_race: bool,
 }
 
 impl Checks {
-    pub const ALL: Checks = Checks { init: true, race: true };
-    pub const NONE: Checks = Checks { init: false, race: false };
+    /// What every test can afford: all but races in global memory.
+    pub const USUAL: Checks = Checks { init: true, race: true, global_race: false };
+    pub const ALL: Checks = Checks { init: true, race: true, global_race: true };
+    pub const NONE: Checks = Checks { init: false, race: false, global_race: false };
 }
 
 /// The check that a fault comes from.

@@ -1,5 +1,6 @@
 //! Statements to typed instructions. A form that is not matched whole is an error that names its line.
 
+mod compare;
 mod control;
 mod copy;
 mod memory;
@@ -80,6 +81,13 @@ fn mark_ignored_waits(code: &mut [Ins], effects: &[Effects]) {
     }
 }
 
+/// A word of a call's parameter.
+struct CallParam {
+    offset: i64,
+    bytes: u32,
+    slot: Slot,
+}
+
 /// What is known while the statements of one entry are decoded.
 struct Lower<'a> {
     module: &'a Module,
@@ -93,9 +101,12 @@ struct Lower<'a> {
     /// A row pair for each constant; the first row serves 32-bit uses.
     constants: HashMap<u64, Slot>,
     truth: Option<Slot>,
+    falsehood: Option<Slot>,
+    /// The carry flag.
+    flag: Option<Slot>,
     specials: HashMap<Special, Slot>,
     /// Registers that stand for the parameters of a call.
-    call_params: HashMap<(String, i64), Slot>,
+    call_params: HashMap<String, Vec<CallParam>>,
     static_shared: u32,
     dynamic_shared: u32,
     local: u32,
@@ -114,6 +125,8 @@ impl<'a> Lower<'a> {
             masks: 0,
             constants: HashMap::new(),
             truth: None,
+            falsehood: None,
+            flag: None,
             specials: HashMap::new(),
             call_params: HashMap::new(),
             static_shared: 0,
@@ -193,6 +206,10 @@ impl<'a> Lower<'a> {
         let mut opcode = Opcode::new(&statement.op);
         let operands = statement.operands.as_slice();
         let op = match opcode.next() {
+            "setp" => self.compare(&mut opcode, operands, true)?,
+            "set" => self.compare(&mut opcode, operands, false)?,
+            "add" | "addc" | "sub" | "subc" | "mad" | "madc" => self.carry(&mut opcode, operands)?,
+            "createpolicy" => self.policy(&mut opcode, operands)?,
             "mov" => self.pack(&mut opcode, operands)?,
             "cvta" => self.convert_address(&mut opcode, operands)?,
             "ld" | "ldu" => self.load(&mut opcode, operands)?,
@@ -203,7 +220,7 @@ impl<'a> Lower<'a> {
             "isspacep" => self.is_space(&mut opcode, operands)?,
             "shfl" => self.shuffle(&mut opcode, operands)?,
             "vote" => self.vote(&mut opcode, operands)?,
-            "match" => self.match_any(&mut opcode, operands)?,
+            "match" => self.match_values(&mut opcode, operands)?,
             "redux" => self.redux(&mut opcode, operands)?,
             "activemask" => self.active_mask(&mut opcode, operands)?,
             "elect" => self.elect(&mut opcode, operands)?,

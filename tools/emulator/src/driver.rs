@@ -51,9 +51,9 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// Every check on, lazy, 4 GiB, and 2^34 warp instructions: some minutes.
+    /// The usual checks, lazy, 4 GiB, and 2^34 warp instructions: some minutes.
     fn default() -> Self {
-        Self { checks: Checks::ALL, policy: Policy::Lazy, limit: 1 << 34, memory: 4 << 30 }
+        Self { checks: Checks::USUAL, policy: Policy::Lazy, limit: 1 << 34, memory: 4 << 30 }
     }
 }
 
@@ -254,10 +254,19 @@ impl Device {
             addresses.insert(variable.name.clone(), base);
             variables.insert(variable.name.clone(), (base, size));
         }
+        for variable in &module.variables {
+            for (at, name, plus) in &variable.addresses {
+                let refused = |what: &str| LoadError::at(variable.line, format!("{}: {what}", variable.name));
+                let to = addresses.get(&variable.name).ok_or_else(|| refused("this space takes no addresses"))?;
+                let address = addresses.get(name).ok_or_else(|| refused(&format!("no address of {name} is known")))?;
+                self.upload(to + *at as u64, &address.wrapping_add_signed(*plus).to_le_bytes())?;
+            }
+        }
         let files = Arc::new(module.files.clone());
         let mut functions = HashMap::new();
         for function in &module.functions {
-            let decoded = decode(&module, function, &addresses);
+            let decoded = parse::inline(&module.device_functions, function);
+            let decoded = decoded.and_then(|function| decode(&module, &function, &addresses));
             let decoded = decoded.map(|kernel| Function { kernel: Arc::new(kernel), files: files.clone() });
             functions.insert(function.name.clone(), decoded);
         }

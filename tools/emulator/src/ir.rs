@@ -1,5 +1,11 @@
 //! A kernel as the interpreter runs it: typed instructions whose operands are register slots.
 
+mod copy;
+mod lanes;
+mod matrix;
+
+pub use {copy::*, lanes::*, matrix::*};
+
 use crate::{
     alu::Alu,
     parse::{Loc, Param},
@@ -97,6 +103,8 @@ pub enum Op {
         out: Slot,
         args: [Slot; 4],
     },
+    Compare(Box<Compared>),
+    Carry(Box<Carry>),
     /// `mov.b64 d, {a, b}`
     Pack {
         out: Slot,
@@ -140,9 +148,11 @@ pub enum Op {
         negated: bool,
         members: Slot,
     },
-    /// `match.any`
-    MatchAny {
+    /// `match.any`: the members with the lane's value. `match.all`: all members when they agree, and whether they do.
+    Match {
+        all: bool,
         out: Slot,
+        agree: Option<Slot>,
         value: Slot,
         wide: bool,
         members: Slot,
@@ -256,6 +266,8 @@ pub struct Store {
     pub from: Elements,
     pub address: Address,
     pub strong: bool,
+    /// It publishes what the warp knows, as a fence does.
+    pub releases: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -263,10 +275,12 @@ pub struct Atomic {
     pub space: Space,
     pub op: AtomicOp,
     pub ty: Ty,
-    /// The old value; `red` has none.
-    pub out: Option<Slot>,
     pub address: Address,
-    pub value: Slot,
+    /// It publishes what the warp knows, as a fence does.
+    pub releases: bool,
+    /// For each element that the lane changes, the register of its old value, which `red` has not, and of the other
+    /// operand.
+    pub elements: Box<[(Option<Slot>, Slot)]>,
     /// The new value of a compare-and-swap, whose `value` is what it compares with.
     pub swap: Option<Slot>,
 }
@@ -283,46 +297,6 @@ pub enum AtomicOp {
     Dec,
     Exchange,
     CompareAndSwap,
-}
-
-#[derive(Debug, Clone)]
-pub struct Shuffle {
-    pub mode: ShuffleMode,
-    pub out: Slot,
-    /// Set where the source lane was in range.
-    pub valid: Option<Slot>,
-    pub value: Slot,
-    pub lane: Slot,
-    pub clamp: Slot,
-    pub members: Slot,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ShuffleMode {
-    Up,
-    Down,
-    Butterfly,
-    Index,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Vote {
-    All,
-    Any,
-    Uniform,
-    Ballot,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Redux {
-    Add,
-    MinU,
-    MaxU,
-    MinS,
-    MaxS,
-    And,
-    Or,
-    Xor,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -347,171 +321,13 @@ pub enum BarrierReduce {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fence {
-    /// `membar`, `fence.acq_rel`, `fence.sc`: memory is sequentially consistent here, so it orders nothing more.
-    Memory,
+    /// `membar`, `fence.acq_rel`, `fence.sc`. Memory is sequentially consistent here; to other clusters, what a fence for
+    /// the device or the system orders is published.
+    Memory { device: bool },
     /// `fence.proxy.async`: generic accesses before it are seen by asynchronous copies and products after it.
     AsyncProxy,
     /// `fence.mbarrier_init`
     MbarrierInit,
-}
-
-/// 8x8 matrices of 16-bit elements between shared memory and registers, one of each for every matrix.
-#[derive(Debug, Clone)]
-pub struct Matrices {
-    pub slots: Box<[Slot]>,
-    pub address: Address,
-    pub transposed: bool,
-}
-
-/// Element types of matrix operands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Element {
-    Bf16,
-    F16,
-    Tf32,
-    S8,
-    U8,
-}
-
-impl Element {
-    /// Bytes in memory.
-    pub fn size(self) -> usize {
-        match self {
-            Element::Bf16 | Element::F16 => 2,
-            Element::Tf32 => 4,
-            Element::S8 | Element::U8 => 1,
-        }
-    }
-}
-
-/// Type of a matrix operation's accumulators.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Accumulator {
-    F32,
-    F16,
-    S32,
-}
-
-/// `mma.sync` m16n8kK: D = A B + C.
-#[derive(Debug, Clone)]
-pub struct Mma {
-    pub k: usize,
-    pub a_type: Element,
-    pub b_type: Element,
-    pub accumulator: Accumulator,
-    pub d: Box<[Slot]>,
-    pub a: Box<[Slot]>,
-    pub b: Box<[Slot]>,
-    pub c: Box<[Slot]>,
-}
-
-/// `cp.async`: a few bytes of each lane from global to shared memory.
-#[derive(Debug, Clone)]
-pub struct LaneCopy {
-    pub to: Address,
-    pub from: Address,
-    pub size: u32,
-    /// Bytes that are read; the rest is zero.
-    pub read: Option<Slot>,
-    /// Where this holds, nothing is read and zeros are written.
-    pub ignore: Option<(Slot, bool)>,
-}
-
-#[derive(Debug, Clone)]
-pub struct Mbarrier {
-    pub address: Address,
-    pub op: MbarrierOp,
-    /// The address may name another CTA of the cluster.
-    pub cluster: bool,
-}
-
-#[derive(Debug, Clone, Copy)]
-pub enum MbarrierOp {
-    Init {
-        count: Slot,
-    },
-    Invalidate,
-    ExpectTx {
-        bytes: Slot,
-    },
-    /// `expect` bytes first, then `count` arrivals; the state is the phase that they belong to.
-    Arrive {
-        expect: Option<Slot>,
-        count: Option<Slot>,
-        state: Option<Slot>,
-        drop: bool,
-    },
-    /// A `try_wait` may suspend the lane, a `test_wait` may not.
-    Wait {
-        out: Slot,
-        phase: Phase,
-        suspends: bool,
-        /// Nothing ever reads its result, so that a `false` would pass for success.
-        ignored: bool,
-    },
-}
-
-#[derive(Debug, Clone, Copy)]
-pub enum Phase {
-    /// The state that an arrival returned.
-    State(Slot),
-    Parity(Slot),
-}
-
-/// A bulk copy, of a row of bytes or of a tile of a tensor.
-#[derive(Debug, Clone)]
-pub struct Bulk {
-    pub shape: BulkShape,
-    pub way: BulkWay,
-    /// The shared side that the instruction names: destination of a load, source of a store.
-    pub shared: Address,
-    /// CTAs of the cluster that receive a multicast load.
-    pub multicast: Option<Slot>,
-}
-
-#[derive(Debug, Clone)]
-pub enum BulkShape {
-    /// `bytes` at an address.
-    Row { other: Address, bytes: Slot },
-    /// The box of a tensor map at coordinates, innermost first.
-    Tile { map: Address, coordinates: Box<[Slot]> },
-}
-
-#[derive(Debug, Clone)]
-pub enum BulkWay {
-    /// Global memory to shared memory; the mbarrier counts the bytes.
-    Load { mbarrier: Address },
-    /// Shared memory to shared memory of the cluster.
-    Forward { mbarrier: Address },
-    /// Shared memory to global memory, in a bulk group; with an operation it is combined with what is there.
-    Store { reduce: Option<(AtomicOp, Ty)> },
-}
-
-/// `wgmma.mma_async` m64nNkK: D = A B + D, or A B where `scale_d` does not hold.
-#[derive(Debug, Clone)]
-pub struct Wgmma {
-    pub n: usize,
-    pub a_type: Element,
-    pub b_type: Element,
-    pub accumulator: Accumulator,
-    pub d: Box<[Slot]>,
-    pub a: WgmmaA,
-    /// Descriptor.
-    pub b: Slot,
-    pub scale_d: (Slot, bool),
-    pub negate_a: bool,
-    pub negate_b: bool,
-    /// Stored with M (or N) contiguous instead of K.
-    pub a_transposed: bool,
-    pub b_transposed: bool,
-    /// No `wgmma.fence` comes before it, or an accumulator or a register of A may have been touched since.
-    pub unfenced: bool,
-}
-
-#[derive(Debug, Clone)]
-pub enum WgmmaA {
-    Descriptor(Slot),
-    Registers([Slot; 4]),
 }
 
 /// `printf`: addresses of the format and of the packed arguments.

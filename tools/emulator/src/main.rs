@@ -92,7 +92,7 @@ fn act(command: &Command) -> Result<String, Box<dyn std::error::Error>> {
         }
         Verb::Check(options) => {
             for policy in [Policy::Eager, Policy::Lazy] {
-                let (report, _) = launch(options, Config { policy, ..Config::default() })?;
+                let (report, _) = launch(options, Config { policy, checks: Checks::ALL, ..Config::default() })?;
                 writeln!(out, "{policy:?}: no fault in {} warp instructions", report.total().warps)?;
                 if policy == Policy::Lazy {
                     out += &report.unvalidated();

@@ -4,7 +4,10 @@
 //! register or label declared between braces shadows its namesakes outside and is unknown after the closing brace.
 
 mod body;
+mod inline;
 mod variable;
+
+pub use inline::inline;
 
 use crate::{
     error::LoadError,
@@ -23,7 +26,9 @@ pub struct Module {
     pub target: String,
     /// Module-level variables.
     pub variables: Vec<Variable>,
+    /// Entries, and the device functions that they call.
     pub functions: Vec<Function>,
+    pub device_functions: Vec<Function>,
     /// Source files by their number in `.loc`.
     pub files: Vec<(u32, String)>,
 }
@@ -37,6 +42,8 @@ pub struct Variable {
     pub size: Option<u64>,
     /// The first bytes; the rest is zero.
     pub initial: Vec<u8>,
+    /// Addresses among them: offset of the eight bytes, the variable, and what is added to its address.
+    pub addresses: Vec<(usize, String, i64)>,
     pub line: u32,
 }
 
@@ -47,11 +54,13 @@ pub struct Param {
     pub size: u32,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Function {
     pub name: String,
     pub line: u32,
     pub params: Vec<Param>,
+    /// What a device function returns.
+    pub returns: Vec<Param>,
     /// `.maxntid` or `.reqntid`, when given.
     pub max_threads: Option<u32>,
     /// `.reqnctapercluster`, when given.
@@ -127,7 +136,13 @@ struct Parser<'a> {
 
 impl<'a> Parser<'a> {
     fn module(mut self) -> Result<Module, LoadError> {
-        let mut module = Module { target: String::new(), variables: vec![], functions: vec![], files: vec![] };
+        let mut module = Module {
+            target: String::new(),
+            variables: vec![],
+            functions: vec![],
+            device_functions: vec![],
+            files: vec![],
+        };
         while self.at < self.tokens.len() {
             let line = self.line();
             match self.word()? {
@@ -151,9 +166,7 @@ impl<'a> Parser<'a> {
                 ".visible" | ".weak" => {}
                 ".extern" => self.external(&mut module)?,
                 ".entry" => module.functions.push(self.entry()?),
-                ".func" => {
-                    return Err(LoadError::at(line, ".func: device functions are not supported; let nvcc inline them"));
-                }
+                ".func" => module.device_functions.extend(self.device_function()?),
                 word if word.strip_prefix('.').and_then(Space::parse).is_some() => {
                     let space = Space::parse(&word[1..]).expect("matched above");
                     module.variables.push(self.variable(space)?);
@@ -183,11 +196,30 @@ impl<'a> Parser<'a> {
     }
 
     fn entry(&mut self) -> Result<Function, LoadError> {
+        let mut function = self.header(vec![])?;
+        self.body(&mut function)?;
+        Ok(function)
+    }
+
+    /// A function with its body; None for a declaration without one.
+    fn device_function(&mut self) -> Result<Option<Function>, LoadError> {
+        let returns = if self.eat('(') { self.params()? } else { vec![] };
+        let mut function = self.header(returns)?;
+        if self.eat(';') {
+            return Ok(None);
+        }
+        self.body(&mut function)?;
+        Ok(Some(function))
+    }
+
+    /// Name, parameters and directives of a function.
+    fn header(&mut self, returns: Vec<Param>) -> Result<Function, LoadError> {
         let line = self.line();
         let mut function = Function {
             name: self.word()?.to_string(),
             line,
             params: vec![],
+            returns,
             max_threads: None,
             cluster: None,
             variables: vec![],
@@ -196,9 +228,9 @@ impl<'a> Parser<'a> {
             labels: vec![],
         };
         if self.eat('(') {
-            self.params(&mut function)?;
+            function.params = self.params()?;
         }
-        while !self.peek_punct('{') {
+        while !self.peek_punct('{') && !self.peek_punct(';') {
             let line = self.line();
             match self.word()? {
                 ".maxntid" | ".reqntid" => {
@@ -207,19 +239,19 @@ impl<'a> Parser<'a> {
                         Some(threads.ok_or_else(|| LoadError::at(line, ".maxntid: more than 2^32 threads"))?);
                 }
                 ".reqnctapercluster" => function.cluster = Some(self.triple()?),
-                ".explicitcluster" => {}
+                ".explicitcluster" | ".noreturn" => {}
                 // Register and occupancy hints do not change what a kernel computes.
                 ".minnctapersm" | ".maxnreg" | ".maxclusterrank" => {
                     self.integer()?;
                 }
-                word => return Err(LoadError::at(line, format!("{word}: not a directive of an entry"))),
+                word => return Err(LoadError::at(line, format!("{word}: not a directive of a function"))),
             }
         }
-        self.body(&mut function)?;
         Ok(function)
     }
 
-    fn params(&mut self, function: &mut Function) -> Result<(), LoadError> {
+    fn params(&mut self) -> Result<Vec<Param>, LoadError> {
+        let mut params = vec![];
         let mut end = 0u64;
         while !self.eat(')') {
             let line = self.line();
@@ -233,10 +265,10 @@ impl<'a> Parser<'a> {
             if end > 32764 {
                 return Err(LoadError::at(line, format!("{}: parameters exceed 32764 bytes", variable.name)));
             }
-            function.params.push(Param { name: variable.name, offset: offset as u32, size: size as u32 });
+            params.push(Param { name: variable.name, offset: offset as u32, size: size as u32 });
             self.eat(',');
         }
-        Ok(())
+        Ok(params)
     }
 
     fn triple(&mut self) -> Result<[u32; 3], LoadError> {

@@ -8,6 +8,7 @@ mod atomic;
 mod barrier;
 mod bulk;
 mod cluster;
+mod compare;
 mod copy;
 mod global;
 mod interpret;
@@ -22,7 +23,7 @@ mod wgmma;
 mod words;
 
 use crate::{
-    check::{Checks, Clocks, Fault, Kind, Races, Trouble, source},
+    check::{Checks, Clocks, Fault, GlobalRaces, Kind, Races, Trouble, source},
     count::Counts,
     ir::Kernel,
     mem::{Global, Shared},
@@ -88,6 +89,9 @@ pub struct World<'a> {
     /// None: the warp is running.
     warps: Vec<Option<Box<Warp>>>,
     clocks: Clocks,
+    global_races: Option<GlobalRaces>,
+    /// Index of the running cluster in the grid.
+    cluster: u32,
     cluster_barrier: ClusterBarrier,
     /// By CTA and offset in its shared memory.
     mbarriers: BTreeMap<(usize, usize), mbarrier::State>,
@@ -117,7 +121,8 @@ pub fn run(kernel: &Kernel, launch: Launch, settings: Settings, stage: Stage) ->
         for y in 0..clusters[1] {
             for x in 0..clusters[0] {
                 world.start([x, y, z]);
-                world.cluster()?;
+                world.run_cluster()?;
+                world.cluster += 1;
             }
         }
     }
@@ -167,6 +172,8 @@ impl<'a> World<'a> {
             ctas: (0..ctas).map(cta).collect(),
             warps: (0..warps_per_cta * ctas as usize).map(warp).collect(),
             clocks: Clocks::default(),
+            global_races: settings.checks.global_race.then(GlobalRaces::default),
+            cluster: 0,
             cluster_barrier: Default::default(),
             mbarriers: BTreeMap::new(),
             landings: VecDeque::new(),
@@ -180,6 +187,7 @@ impl<'a> World<'a> {
         let Launch { block, cluster: shape, .. } = self.launch;
         let threads: u32 = block.iter().product();
         self.clocks.restart(self.ctas.len() as u32, threads.div_ceil(LANES as u32));
+        self.global_races.iter_mut().for_each(GlobalRaces::start);
         self.cluster_barrier = Default::default();
         self.mbarriers.clear();
         self.landings.clear();
@@ -211,7 +219,7 @@ impl<'a> World<'a> {
 
     /// Runs the warps in turns until all have left.
     #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt"))]
-    fn cluster(&mut self) -> Result<(), Box<Fault>> {
+    fn run_cluster(&mut self) -> Result<(), Box<Fault>> {
         loop {
             let (mut moved, mut alive) = (false, false);
             for index in 0..self.warps.len() {

@@ -63,3 +63,50 @@ fn tiles_that_reach_over_the_edge_read_zeros_and_write_nothing() {
         }
     });
 }
+
+#[test]
+fn a_multicast_row_lands_in_every_cta_of_its_mask() {
+    for_each("cluster.cu", &["sm_90a"], |device, ptx| {
+        let function = device.load(ptx).expect("it loads").function("spread_row").expect("it is there");
+        let x = random(3, 64);
+        let (dx, out) = (upload_f32(device, "x", &x), device.alloc("out", 512).expect("memory is left"));
+        let launch = Launch { grid: [2, 1, 1], block: [64, 1, 1], cluster: [2, 1, 1], dynamic_shared: 0 };
+        device.launch(&function, launch, &[&dx, &out]).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(f32s(&device.download(out, 512).expect("inside")), [x.clone(), x].concat());
+    });
+}
+
+#[test]
+fn boxes_of_one_and_three_dimensions_are_cut_at_every_edge() {
+    for_each("cluster.cu", &["sm_90a"], |device, ptx| {
+        let function = device.load(ptx).expect("it loads").function("move_boxes").expect("it is there");
+        let extents = [8usize, 5, 3];
+        let x: Vec<f32> = (0..120).map(|i| 1.0 + i as f32).collect();
+        let inside = |at: [i32; 3]| at.iter().zip(extents).all(|(c, extent)| (0..extent as i32).contains(c));
+        let index = |at: [i32; 3]| (at[0] + 8 * (at[1] + 5 * at[2])) as usize;
+        for corner in [[0, 0, 0], [4, 2, 1], [-4, -1, -1], [6, 3, 2], [20, 0, 0]] {
+            let (from, to) = (upload_f32(device, "in", &x), upload_f32(device, "to", &vec![-1.0; 120]));
+            let out = device.alloc("out", 64).expect("memory is left");
+            let box_map = |base| {
+                let extents = extents.map(|e| e as u64);
+                TensorMap::tiled(TensorType::F32, base, &extents, &[32, 160], &[4, 3, 2], Swizzle::None)
+            };
+            let (map_in, map_to) = (box_map(from).expect("it is legal"), box_map(to).expect("it is legal"));
+            let line = TensorMap::tiled(TensorType::F32, from, &[120], &[], &[16], Swizzle::None).expect("it is legal");
+            let launch = Launch { grid: [1; 3], block: [32, 1, 1], cluster: [1; 3], dynamic_shared: 0 };
+            let result =
+                device.launch(&function, launch, &[&map_in, &map_to, &line, &out, &corner[0], &corner[1], &corner[2]]);
+            result.unwrap_or_else(|error| panic!("{error}"));
+            let mut want = vec![-1.0; 120];
+            for at in (0..24).map(|i| [corner[0] + i % 4, corner[1] + i / 4 % 3, corner[2] + i / 12]) {
+                if inside(at) {
+                    want[index(at)] = x[index(at)];
+                }
+            }
+            assert_eq!(f32s(&device.download(to, 480).expect("inside")), want, "{corner:?}");
+            let want: Vec<f32> =
+                (corner[0]..corner[0] + 16).map(|i| if (0..120).contains(&i) { x[i as usize] } else { 0.0 }).collect();
+            assert_eq!(f32s(&device.download(out, 64).expect("inside")), want, "{corner:?}");
+        }
+    });
+}

@@ -24,18 +24,6 @@ struct Vector {
     integer: bool,
 }
 
-/// A kernel around a body that finds `%in`, `%out` (advanced by 16 bytes a thread), `%t` and the two numbers.
-fn kernel(body: &str, in_stride: u32, out_stride: u32) -> String {
-    format!(
-        ".version 8.0\n.target sm_90a\n.address_size 64\n\
-         .visible .entry vector(.param .u64 p0, .param .u64 p1, .param .u64 p2, .param .u64 p3)\n{{\n\
-         .reg .b64 %in, %out, %n0, %n1, %o;\n.reg .b32 %t;\n\
-         ld.param.u64 %in, [p0];\nld.param.u64 %out, [p1];\nld.param.u64 %n0, [p2];\nld.param.u64 %n1, [p3];\n\
-         mov.u32 %t, %tid.x;\nmul.wide.u32 %o, %t, {in_stride};\nadd.s64 %in, %in, %o;\n\
-         mul.wide.u32 %o, %t, {out_stride};\nadd.s64 %out, %out, %o;\n{body}\nret;\n}}\n"
-    )
-}
-
 /// f32 bits that bring out what approximations do: all exponents, both signs, edges.
 fn floats() -> Vec<u32> {
     let mut out = vec![0, 1, 0x007f_ffff, 0x0080_0000, 0x7f7f_ffff, 0x7f80_0000, 0x7fc0_0000, 0x3f7f_ffff];
@@ -195,7 +183,11 @@ fn offsets(width: usize, transposed: bool) -> (usize, usize) {
 /// C = A B by one wgmma of m64n32 with both operands under one swizzle.
 fn wgmma(element: &str, width: usize, a_in_registers: bool, a_transposed: bool, b_transposed: bool) -> Vector {
     let (m, n) = (64usize, 32usize);
-    let size = if element == "s8" { 1 } else { 2 };
+    let size = match element {
+        "s8" => 1,
+        "tf32" => 4,
+        _ => 2,
+    };
     let k = 32 / size;
     let number =
         |seed: u64, count: usize| -> Vec<f32> { random(seed, count).into_iter().map(|x| (x * 8.0).round()).collect() };
@@ -204,6 +196,7 @@ fn wgmma(element: &str, width: usize, a_in_registers: bool, a_transposed: bool, 
         match element {
             "bf16" => bf16::from_f32(x).to_le_bytes().into(),
             "f16" => f16::from_f32(x).to_le_bytes().into(),
+            "tf32" => x.to_le_bytes().into(),
             _ => vec![x as i8 as u8],
         }
     };
@@ -237,6 +230,7 @@ fn wgmma(element: &str, width: usize, a_in_registers: bool, a_transposed: bool, 
     let numbers = [descriptor(0, a_transposed), descriptor(16384, b_transposed)];
     let (ty, shape, flags) = match element {
         "s8" => ("b32", "m64n32k32.s32.s8.s8".to_string(), String::new()),
+        "tf32" => ("f32", "m64n32k8.f32.tf32.tf32".to_string(), ", 1, 1".to_string()),
         _ => {
             let majors = if a_in_registers {
                 format!("{}", b_transposed as u8)
@@ -290,6 +284,8 @@ fn vectors() -> Vec<Vector> {
     for width in [16, 32, 64, 128] {
         all.push(wgmma("s8", width, false, false, false));
         all.push(wgmma("s8", width, true, false, false));
+        all.push(wgmma("tf32", width, false, false, false));
+        all.push(wgmma("tf32", width, true, false, false));
         for element in ["bf16", "f16"] {
             for (a, b) in [(false, false), (true, false), (false, true), (true, true)] {
                 all.push(wgmma(element, width, false, a, b));

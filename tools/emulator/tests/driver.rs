@@ -93,7 +93,7 @@ fn a_fault_names_lane_line_and_allocation() {
 fn what_is_not_implemented_is_refused_with_its_line() {
     let mut device = device(Policy::Eager);
     for (good, bad, line) in [
-        ("add.s32 %r2, %r2, 1;", "add.cc.s32 %r2, %r2, 1;", 14),
+        ("add.s32 %r2, %r2, 1;", "fns.b32 %r2, %r2, 0, 1;", 14),
         ("add.s32 %r2, %r2, 1;", "add.s32 %rd2, %r2, 1;", 14),
         ("ld.global.u32", "ld.global.L9::mystery.u32", 13),
         ("ld.global.u32", "ld.surface.u32", 13),

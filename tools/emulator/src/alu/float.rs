@@ -1,6 +1,6 @@
 //! f32 and f64. Basic arithmetic is IEEE; `.approx` functions are host mathematics and not the bits of the MUFU unit.
 
-use super::directed::{Towards, fma};
+use super::directed::{Towards, fma, narrow};
 
 super::operations! {
     /// Floating-point operations.
@@ -53,18 +53,42 @@ super::operations! {
     AbsF64 ["abs.f64"] (a: f64) -> f64 { a.abs() }
     MinF32 ["min.f32"] (a: f32, b: f32) -> f32 { min(a, b) }
     MinFtz ["min.ftz.f32"] (a: f32, b: f32) -> f32 { min(ftz(a), ftz(b)) }
-    MinNan ["min.NaN.f32"] (a: f32, b: f32) -> f32 { if a.is_nan() || b.is_nan() { CANONICAL_NAN } else { min(a, b) } }
+    MinNan ["min.NaN.f32"] (a: f32, b: f32) -> f32 { nan_or(a, b, min) }
     MinF64 ["min.f64"] (a: f64, b: f64) -> f64 {
         if a.is_nan() || b < a || b == a && b.is_sign_negative() { b } else { a }
     }
     MaxF32 ["max.f32"] (a: f32, b: f32) -> f32 { max(a, b) }
     MaxFtz ["max.ftz.f32"] (a: f32, b: f32) -> f32 { max(ftz(a), ftz(b)) }
-    MaxNan ["max.NaN.f32"] (a: f32, b: f32) -> f32 { if a.is_nan() || b.is_nan() { CANONICAL_NAN } else { max(a, b) } }
+    MaxNan ["max.NaN.f32"] (a: f32, b: f32) -> f32 { nan_or(a, b, max) }
     MaxF64 ["max.f64"] (a: f64, b: f64) -> f64 {
         if a.is_nan() || b > a || b == a && b.is_sign_positive() { b } else { a }
     }
     CopysignF32 ["copysign.f32"] (a: f32, b: f32) -> f32 { b.copysign(a) }
     CopysignF64 ["copysign.f64"] (a: f64, b: f64) -> f64 { b.copysign(a) }
+    DivRz ["div.rz.f32"] (a: f32, b: f32) -> f32 { narrow(f64::from(a) / f64::from(b), Towards::Zero) }
+    DivRm ["div.rm.f32"] (a: f32, b: f32) -> f32 { narrow(f64::from(a) / f64::from(b), Towards::Minus) }
+    DivRp ["div.rp.f32"] (a: f32, b: f32) -> f32 { narrow(f64::from(a) / f64::from(b), Towards::Plus) }
+    RcpRz ["rcp.rz.f32"] (a: f32) -> f32 { narrow(1.0 / f64::from(a), Towards::Zero) }
+    RcpRm ["rcp.rm.f32"] (a: f32) -> f32 { narrow(1.0 / f64::from(a), Towards::Minus) }
+    RcpRp ["rcp.rp.f32"] (a: f32) -> f32 { narrow(1.0 / f64::from(a), Towards::Plus) }
+    SqrtRz ["sqrt.rz.f32"] (a: f32) -> f32 { narrow(f64::from(a).sqrt(), Towards::Zero) }
+    SqrtRm ["sqrt.rm.f32"] (a: f32) -> f32 { narrow(f64::from(a).sqrt(), Towards::Minus) }
+    SqrtRp ["sqrt.rp.f32"] (a: f32) -> f32 { narrow(f64::from(a).sqrt(), Towards::Plus) }
+    MulRm ["mul.rm.f32"] (a: f32, b: f32) -> f32 { fma(a, b, -0.0, Towards::Minus) }
+    MulRp ["mul.rp.f32"] (a: f32, b: f32) -> f32 { fma(a, b, -0.0, Towards::Plus) }
+    SubRz ["sub.rz.f32"] (a: f32, b: f32) -> f32 { fma(b, -1.0, a, Towards::Zero) }
+    SubRm ["sub.rm.f32"] (a: f32, b: f32) -> f32 { fma(b, -1.0, a, Towards::Minus) }
+    SubRp ["sub.rp.f32"] (a: f32, b: f32) -> f32 { fma(b, -1.0, a, Towards::Plus) }
+    AddSat ["add.sat.f32", "add.rn.sat.f32"] (a: f32, b: f32) -> f32 { saturate(a + b) }
+    MulSat ["mul.sat.f32", "mul.rn.sat.f32"] (a: f32, b: f32) -> f32 { saturate(a * b) }
+    FmaSat ["fma.rn.sat.f32"] (a: f32, b: f32, c: f32) -> f32 { saturate(a.mul_add(b, c)) }
+    // The high word of the reciprocal alone: the low one is zero, and Newton steps follow.
+    RcpApproxF64 ["rcp.approx.ftz.f64"] (a: f64) -> f64 { f64::from_bits((1.0 / a).to_bits() & !0xffff_ffff) }
+    RsqrtApproxF64 ["rsqrt.approx.ftz.f64", "rsqrt.approx.f64"] (a: f64) -> f64 {
+        f64::from_bits((1.0 / a.sqrt()).to_bits() & !0xffff_ffff)
+    }
+    MinNanFtz ["min.NaN.ftz.f32", "min.ftz.NaN.f32"] (a: f32, b: f32) -> f32 { nan_or(ftz(a), ftz(b), min) }
+    MaxNanFtz ["max.NaN.ftz.f32", "max.ftz.NaN.f32"] (a: f32, b: f32) -> f32 { nan_or(ftz(a), ftz(b), max) }
     IsFinite ["testp.finite.f32"] (a: f32) -> bool { a.is_finite() }
     IsInfinite ["testp.infinite.f32"] (a: f32) -> bool { a.is_infinite() }
     IsNan ["testp.notanumber.f32"] (a: f32) -> bool { a.is_nan() }
@@ -72,6 +96,18 @@ super::operations! {
 
 /// The NaN that arithmetic on the device returns.
 pub const CANONICAL_NAN: f32 = f32::from_bits(0x7fff_ffff);
+
+/// To 0..1; a NaN becomes +0.
+#[inline(always)]
+pub fn saturate(x: f32) -> f32 {
+    if x > 0.0 { x.min(1.0) } else { 0.0 }
+}
+
+/// A NaN where one takes part.
+#[inline(always)]
+pub fn nan_or(a: f32, b: f32, f: impl Fn(f32, f32) -> f32) -> f32 {
+    if a.is_nan() || b.is_nan() { CANONICAL_NAN } else { f(a, b) }
+}
 
 /// A subnormal as zero of its sign.
 #[inline(always)]

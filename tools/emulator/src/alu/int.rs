@@ -71,6 +71,45 @@ super::operations! {
     AbsS32 ["abs.s32"] (a: i32) -> i32 { a.wrapping_abs() }
     AbsS64 ["abs.s64"] (a: i64) -> i64 { a.wrapping_abs() }
     SadU32 ["sad.u32"] (a: u32, b: u32, c: u32) -> u32 { a.abs_diff(b).wrapping_add(c) }
+    Sad16 ["sad.u16"] (a: u16, b: u16, c: u16) -> u16 { a.abs_diff(b).wrapping_add(c) }
+    SadS16 ["sad.s16"] (a: i16, b: i16, c: i16) -> i16 { (a.abs_diff(b) as i16).wrapping_add(c) }
+    SadS32 ["sad.s32"] (a: i32, b: i32, c: i32) -> i32 { (a.abs_diff(b) as i32).wrapping_add(c) }
+    SadU64 ["sad.u64"] (a: u64, b: u64, c: u64) -> u64 { a.abs_diff(b).wrapping_add(c) }
+    SadS64 ["sad.s64"] (a: i64, b: i64, c: i64) -> i64 { (a.abs_diff(b) as i64).wrapping_add(c) }
+    MulHiU16 ["mul.hi.u16"] (a: u16, b: u16) -> u16 { (u32::from(a) * u32::from(b) >> 16) as u16 }
+    MulHiS16 ["mul.hi.s16"] (a: i16, b: i16) -> i16 { (i32::from(a) * i32::from(b) >> 16) as i16 }
+    Mul24U32 ["mul24.lo.u32"] (a: u32, b: u32) -> u32 { (a & 0xff_ffff).wrapping_mul(b & 0xff_ffff) }
+    Mul24S32 ["mul24.lo.s32"] (a: i32, b: i32) -> i32 { (a << 8 >> 8).wrapping_mul(b << 8 >> 8) }
+    MadHiS32 ["mad.hi.s32"] (a: i32, b: i32, c: i32) -> i32 {
+        ((i64::from(a) * i64::from(b) >> 32) as i32).wrapping_add(c)
+    }
+    MadHiU64 ["mad.hi.u64"] (a: u64, b: u64, c: u64) -> u64 {
+        ((u128::from(a) * u128::from(b) >> 64) as u64).wrapping_add(c)
+    }
+    MadWideU16 ["mad.wide.u16"] (a: u16, b: u16, c: u32) -> u32 { (u32::from(a) * u32::from(b)).wrapping_add(c) }
+    MadWideS16 ["mad.wide.s16"] (a: i16, b: i16, c: i32) -> i32 { (i32::from(a) * i32::from(b)).wrapping_add(c) }
+    Cnot32 ["cnot.b32"] (a: u32) -> u32 { u32::from(a == 0) }
+    Cnot64 ["cnot.b64"] (a: u64) -> u64 { u64::from(a == 0) }
+    SlctS32 ["slct.s32.s32", "slct.u32.s32", "slct.b32.s32", "slct.f32.s32"] (a: u32, b: u32, c: i32) -> u32 {
+        if c >= 0 { a } else { b }
+    }
+    SlctF32 ["slct.s32.f32", "slct.u32.f32", "slct.b32.f32", "slct.f32.f32"] (a: u32, b: u32, c: f32) -> u32 {
+        if c >= 0.0 { a } else { b }
+    }
+    BmskClamp ["bmsk.clamp.b32"] (a: u32, b: u32) -> u32 { field(a.min(32), b.min(32), 32) as u32 }
+    BfindS64 ["bfind.s64"] (a: i64) -> u32 { ((a ^ a >> 63) as u64).checked_ilog2().unwrap_or(u32::MAX) }
+    BfindShiftU64 ["bfind.shiftamt.u64"] (a: u64) -> u32 { if a == 0 { u32::MAX } else { a.leading_zeros() } }
+    BfindShiftS32 ["bfind.shiftamt.s32"] (a: i32) -> u32 {
+        let a = (a ^ a >> 31) as u32;
+        if a == 0 { u32::MAX } else { a.leading_zeros() }
+    }
+    Add16x2 ["add.s16x2", "add.u16x2"] (a: u32, b: u32) -> u32 { pairs(a, b, |x, y| x.wrapping_add(y)) }
+    MinU16x2 ["min.u16x2"] (a: u32, b: u32) -> u32 { pairs(a, b, |x, y| x.min(y)) }
+    MinS16x2 ["min.s16x2"] (a: u32, b: u32) -> u32 { pairs(a, b, |x, y| (x as i16).min(y as i16) as u16) }
+    MaxU16x2 ["max.u16x2"] (a: u32, b: u32) -> u32 { pairs(a, b, |x, y| x.max(y)) }
+    MaxS16x2 ["max.s16x2"] (a: u32, b: u32) -> u32 { pairs(a, b, |x, y| (x as i16).max(y as i16) as u16) }
+    Dp2aLoS32 ["dp2a.lo.s32.s32"] (a: u32, b: u32, c: i32) -> i32 { dp2a(a, b, c, 0) }
+    Dp2aHiS32 ["dp2a.hi.s32.s32"] (a: u32, b: u32, c: i32) -> i32 { dp2a(a, b, c, 2) }
     And16 ["and.b16"] (a: u16, b: u16) -> u16 { a & b }
     And32 ["and.b32"] (a: u32, b: u32) -> u32 { a & b }
     And64 ["and.b64"] (a: Halves, b: Halves) -> Halves { both(a, b, |a, b| a & b) }
@@ -160,6 +199,18 @@ super::operations! {
         let product = |k: usize| u32::from(a.to_le_bytes()[k]) * u32::from(b.to_le_bytes()[k]);
         c.wrapping_add(product(0) + product(1) + product(2) + product(3))
     }
+}
+
+/// Both 16-bit halves.
+#[inline(always)]
+fn pairs(a: u32, b: u32, f: impl Fn(u16, u16) -> u16) -> u32 {
+    u32::from(f(a as u16, b as u16)) | u32::from(f((a >> 16) as u16, (b >> 16) as u16)) << 16
+}
+
+/// The 16-bit halves of a times two bytes of b.
+fn dp2a(a: u32, b: u32, c: i32, first: usize) -> i32 {
+    let product = |k: usize| i32::from((a >> (16 * k)) as i16) * i32::from(b.to_le_bytes()[first + k] as i8);
+    c.wrapping_add(product(0) + product(1))
 }
 
 #[inline(always)]

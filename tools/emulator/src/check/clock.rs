@@ -29,7 +29,7 @@ impl Clock {
         self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| *mine = (*mine).min(*theirs));
     }
 
-    fn join(&mut self, other: &Clock) {
+    pub fn join(&mut self, other: &Clock) {
         if self.0.len() < other.0.len() {
             self.0.resize(other.0.len(), 0);
         }

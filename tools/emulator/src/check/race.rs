@@ -6,11 +6,7 @@
 //! `fence.proxy.async`. So a second clock holds what such a fence has already passed on; it travels with the first
 //! through every barrier, and an asynchronous access is checked against it.
 
-use super::{
-    Checked, Kind, accuse,
-    clock::{Actor, Clocks, Knowledge},
-};
-use crate::window::SHARED_BASE;
+use super::clock::{Actor, Knowledge};
 
 /// The path an access takes to shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -294,59 +290,10 @@ fn conflict_with_write(cell: &Cell, event: Event) -> Result<(), Conflict> {
     Ok(())
 }
 
-/// Bytes of shared memory that a lane accesses, or none in particular.
-#[derive(Debug, Clone, Copy)]
-pub struct Touch {
-    pub offset: usize,
-    pub size: usize,
-    pub lane: Option<usize>,
-    /// The lanes it is done for; see `Event`.
-    pub lanes: u32,
-}
-
-/// Records what an instruction does in several places; accuses it of the first conflict. `line_of` gives the PTX line of
-/// an instruction.
-#[inline(always)]
-pub fn judge(
-    races: &mut Races,
-    clocks: &Clocks,
-    line_of: impl Fn(u32) -> u32,
-    event: Event,
-    write: bool,
-    places: impl IntoIterator<Item = Touch>,
-) -> Checked {
-    for Touch { offset, size, lane, lanes } in places {
-        let event = Event { lanes, ..event };
-        let result = if write { races.write(offset, size, event) } else { races.read(offset, size, event) };
-        if let Err(conflict) = result {
-            return report(&conflict, clocks, line_of, offset, lane);
-        }
-    }
-    Ok(())
-}
-
-#[cold]
-fn report(
-    conflict: &Conflict,
-    clocks: &Clocks,
-    line_of: impl Fn(u32) -> u32,
-    offset: usize,
-    lane: Option<usize>,
-) -> Checked {
-    let what = format!("shared address {:#x}", offset as u32 + SHARED_BASE);
-    let (verb, name, line) =
-        (if conflict.wrote { "written" } else { "read" }, clocks.name(conflict.actor), line_of(conflict.pc));
-    let why = match conflict.why {
-        Why::Unordered => "and nothing orders the two accesses",
-        Why::Unfenced => "and no fence.proxy.async lies between: an asynchronous copy or product need not see it",
-        Why::Unsynchronised => "by another of its lanes, and no __syncwarp lies between",
-    };
-    accuse(Kind::Race, lane, format!("{what}: {verb} by {name} at PTX line {line}, {why}"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::check::Clocks;
 
     fn event(clocks: &Clocks, actor: Actor, proxy: Proxy) -> Event<'_> {
         Event { actor, time: clocks.now(actor), proxy, strong: false, lanes: 1, known: clocks.of(actor), pc: 0 }

@@ -66,7 +66,15 @@ impl Lower<'_> {
         if !opcode.eat_all("shared.global") && !opcode.eat_all("shared::cta.global") {
             return Err(self.error("only copies from global to shared memory are defined"));
         }
+        let hinted = opcode.eat("L2::cache_hint");
         opcode.one_of(&["L2::64B", "L2::128B", "L2::256B"]);
+        let operands = match operands.split_last() {
+            Some((policy, rest)) if hinted => {
+                self.source(policy, Ty::B64)?;
+                rest
+            }
+            _ => operands,
+        };
         let [to, from, Operand::Int(size), rest @ ..] = operands else {
             return Err(self.error("two addresses and a constant size are needed"));
         };
@@ -112,6 +120,9 @@ impl Lower<'_> {
         let forward = !load && rank.is_none() && opcode.eat_all("shared::cluster.shared::cta");
         if !load && !forward && !opcode.eat_all("global.shared::cta") {
             return Err(self.error("copies go between global and shared memory, or within a cluster's shared memory"));
+        }
+        if reduces && (load || forward) {
+            return Err(self.error("only reductions into global memory are supported"));
         }
         if rank.is_some() {
             opcode.eat("tile");

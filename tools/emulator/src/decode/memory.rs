@@ -1,6 +1,6 @@
 //! Loads, stores, atomics and address conversions.
 
-use super::{Lower, Opcode};
+use super::{CallParam, Lower, Opcode};
 use crate::{
     alu::{Alu, Int},
     error::LoadError,
@@ -11,17 +11,17 @@ use crate::{
 };
 
 impl Lower<'_> {
-    /// `volatile`, or an ordering and its scope. True when the access synchronises.
-    fn ordering(&self, opcode: &mut Opcode) -> bool {
+    /// `volatile`, or an ordering and its scope: whether the access synchronises, and whether it releases.
+    fn ordering(&self, opcode: &mut Opcode) -> (bool, bool) {
         if opcode.one_of(&["volatile", "mmio"]).is_some() {
-            return true;
+            return (true, false);
         }
         if opcode.eat("weak") {
-            return false;
+            return (false, false);
         }
-        let strong = opcode.one_of(&["relaxed", "acquire", "release", "acq_rel"]).is_some();
+        let order = opcode.one_of(&["relaxed", "acquire", "release", "acq_rel"]);
         opcode.one_of(&["cta", "cluster", "gpu", "sys"]);
-        strong
+        (order.is_some(), matches!(order, Some("release" | "acq_rel")))
     }
 
     /// `.global`, `.shared::cluster`; without one the address is generic.
@@ -58,6 +58,37 @@ impl Lower<'_> {
         while opcode.one_of(&hints).is_some() {}
     }
 
+    /// The operands without the cache policy that `.L2::cache_hint` announces.
+    pub(super) fn without_policy<'o>(
+        &mut self,
+        opcode: &mut Opcode,
+        operands: &'o [Operand],
+    ) -> Result<&'o [Operand], LoadError> {
+        if !opcode.eat("L2::cache_hint") {
+            return Ok(operands);
+        }
+        let Some((policy, rest)) = operands.split_last() else { return Err(self.error("no operands")) };
+        self.source(policy, Ty::B64)?;
+        Ok(rest)
+    }
+
+    /// `createpolicy`: a policy only steers caches, and is zero here.
+    pub(super) fn policy(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
+        while !opcode.finished() {
+            opcode.next();
+        }
+        let [out, rest @ ..] = operands else { return Err(self.error("no destination")) };
+        for operand in rest {
+            match operand {
+                Operand::Address { .. } => drop(self.address(operand)?),
+                Operand::F32(_) | Operand::F64(_) => {}
+                other => drop(self.source(other, Ty::B32)?),
+            }
+        }
+        let zero = self.constant(0);
+        Ok(Op::Alu { op: Alu::Int(Int::Mov64), out: self.dest(out, Ty::B64)?, args: [zero, Slot(0), Slot(0), Slot(0)] })
+    }
+
     fn vector_of(&self, opcode: &mut Opcode) -> Result<(usize, Ty), LoadError> {
         let count = match opcode.one_of(&["v2", "v4", "v8"]) {
             Some("v2") => 2,
@@ -74,9 +105,10 @@ impl Lower<'_> {
     }
 
     pub(super) fn load(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
-        let strong = self.ordering(opcode);
+        let (strong, _) = self.ordering(opcode);
         let space = self.space(opcode);
         self.cache_hints(opcode);
+        let operands = self.without_policy(opcode, operands)?;
         let (count, ty) = self.vector_of(opcode)?;
         let [to, from] = self.exactly(operands)?;
         if let Some(param) = self.call_param_at(space, from, ty)? {
@@ -87,9 +119,10 @@ impl Lower<'_> {
     }
 
     pub(super) fn store(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
-        let strong = self.ordering(opcode);
+        let (strong, releases) = self.ordering(opcode);
         let space = self.space(opcode);
         self.cache_hints(opcode);
+        let operands = self.without_policy(opcode, operands)?;
         let (count, ty) = self.vector_of(opcode)?;
         let [to, from] = self.exactly(operands)?;
         if let Some(param) = self.call_param_at(space, to, ty)? {
@@ -99,7 +132,13 @@ impl Lower<'_> {
             return Err(self.error("this space cannot be written"));
         }
         let address = self.address(to)?;
-        Ok(Op::Store(Box::new(Store { space, from: self.elements(from, count, ty, false)?, address, strong })))
+        Ok(Op::Store(Box::new(Store {
+            space,
+            from: self.elements(from, count, ty, false)?,
+            address,
+            strong,
+            releases,
+        })))
     }
 
     /// The register that stands for a word of a call's parameter, when the address names one.
@@ -110,7 +149,7 @@ impl Lower<'_> {
                     if ty.size() < 4 {
                         return Err(self.error("parameters of calls are words of 32 or 64 bits"));
                     }
-                    Ok(Some(self.call_param(name, *offset)))
+                    self.call_param(name, *offset, ty.size()).map(Some)
                 }
                 _ => Ok(None),
             },
@@ -118,13 +157,21 @@ impl Lower<'_> {
         }
     }
 
-    pub(super) fn call_param(&mut self, name: &str, offset: i64) -> Slot {
-        if let Some(slot) = self.call_params.get(&(name.to_string(), offset)) {
-            return *slot;
+    /// The register that stands for the bytes at an offset of a call's parameter, which must be the same words for all.
+    pub(super) fn call_param(&mut self, name: &str, offset: i64, bytes: u32) -> Result<Slot, LoadError> {
+        let words = self.call_params.entry(name.to_string()).or_default();
+        let overlaps =
+            |word: &&CallParam| offset < word.offset + i64::from(word.bytes) && word.offset < offset + i64::from(bytes);
+        match words.iter().find(overlaps) {
+            Some(word) if (word.offset, word.bytes) == (offset, bytes) => Ok(word.slot),
+            Some(_) => Err(self.error("a parameter of a call is written and read in different words")),
+            None => {
+                let slot = self.new_rows(2);
+                let words = self.call_params.entry(name.to_string()).or_default();
+                words.push(CallParam { offset, bytes, slot });
+                Ok(slot)
+            }
         }
-        let slot = self.new_rows(2);
-        self.call_params.insert((name.to_string(), offset), slot);
-        slot
     }
 
     fn copy(&mut self, register: &Operand, param: Slot, ty: Ty, to_register: bool) -> Result<Op, LoadError> {
@@ -136,12 +183,12 @@ impl Lower<'_> {
 
     pub(super) fn atomic(&mut self, opcode: &mut Opcode, operands: &[Operand], returns: bool) -> Result<Op, LoadError> {
         // Atomics run one after another here, so every ordering holds.
-        self.ordering(opcode);
+        let (_, mut releases) = self.ordering(opcode);
         let space = self.space(opcode);
         if !matches!(space, Space::Generic | Space::Global | Space::Shared) {
             return Err(self.error("atomics work on global and shared memory"));
         }
-        self.ordering(opcode);
+        releases |= self.ordering(opcode).1;
         opcode.one_of(&["cta", "cluster", "gpu", "sys"]);
         let op = match opcode.next() {
             "add" => AtomicOp::Add,
@@ -156,28 +203,54 @@ impl Lower<'_> {
             "cas" => AtomicOp::CompareAndSwap,
             other => return Err(self.error(&format!(".{other}: not an atomic operation"))),
         };
+        releases |= self.ordering(opcode).1;
         let noftz = opcode.eat("noftz");
+        let operands = self.without_policy(opcode, operands)?;
+        let count = match opcode.one_of(&["v2", "v4", "v8"]) {
+            None => 1,
+            Some(vector) => usize::from(vector.as_bytes()[1] - b'0'),
+        };
         let ty = Ty::parse(opcode.next()).ok_or_else(|| self.error("an atomic needs a type"))?;
+        let vector = count * ty.size() as usize <= 16 && space != Space::Shared && op_adds(op, ty);
         if !defined(op, ty)
+            || count > 1 && !vector
             || noftz != (op == AtomicOp::Add && matches!(ty, Ty::F16 | Ty::Bf16 | Ty::F16x2 | Ty::Bf16x2))
         {
             return Err(self.error(&format!("{op:?} on {ty:?} is not an atomic that PTX defines")));
         }
         let (out, rest) = if returns {
             let [out, rest @ ..] = operands else { return Err(self.error("no operands")) };
-            let out = if *out == Operand::Sink { None } else { Some(self.dest(out, ty)?) };
-            (out, rest)
+            (self.each_of(out), rest)
         } else {
-            (None, operands)
+            (&[][..], operands)
         };
-        let (address, value, swap) = match rest {
-            [address, value] if op != AtomicOp::CompareAndSwap => (address, value, None),
-            [address, value, swap] if op == AtomicOp::CompareAndSwap => (address, value, Some(self.source(swap, ty)?)),
+        let (address, values, swap) = match rest {
+            [address, value] if op != AtomicOp::CompareAndSwap => (address, self.each_of(value), None),
+            [address, value, swap] if op == AtomicOp::CompareAndSwap => {
+                (address, self.each_of(value), Some(self.source(swap, ty)?))
+            }
             _ => return Err(self.error("the wrong number of operands")),
         };
+        if values.len() != count || returns && out.len() != count {
+            return Err(self.error(&format!("{} registers given, {count} expected", values.len())));
+        }
         let address = self.address(address)?;
-        let value = self.source(value, ty)?;
-        Ok(Op::Atomic(Box::new(Atomic { space, op, ty, out, address, value, swap })))
+        let mut elements = vec![];
+        for (k, value) in values.iter().enumerate() {
+            let out = match out.get(k) {
+                None | Some(Operand::Sink) => None,
+                Some(out) => Some(self.dest(out, ty)?),
+            };
+            elements.push((out, self.source(value, ty)?));
+        }
+        Ok(Op::Atomic(Box::new(Atomic { space, op, ty, address, releases, elements: elements.into(), swap })))
+    }
+
+    fn each_of<'o>(&self, operand: &'o Operand) -> &'o [Operand] {
+        match operand {
+            Operand::Vector(list) => list,
+            single => std::slice::from_ref(single),
+        }
     }
 
     /// `cvta`: a space's addresses become generic or back by adding or subtracting its window.
@@ -210,6 +283,11 @@ impl Lower<'_> {
         let address = self.source(address, Ty::U64)?;
         Ok(Op::IsSpace { out: self.dest(out, Ty::Pred)?, address, space })
     }
+}
+
+/// Vectors of floats are added.
+fn op_adds(op: AtomicOp, ty: Ty) -> bool {
+    op == AtomicOp::Add && matches!(ty, Ty::F32 | Ty::F16 | Ty::Bf16 | Ty::F16x2 | Ty::Bf16x2)
 }
 
 /// The combinations in the tables of `atom` and `red`.

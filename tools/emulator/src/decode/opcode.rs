@@ -11,6 +11,16 @@ impl<'a> Opcode<'a> {
         Self { parts: opcode.split('.').collect(), at: 0 }
     }
 
+    /// The first part.
+    pub fn head(&self) -> &'a str {
+        self.parts[0]
+    }
+
+    /// Whether this is among the modifiers that are left.
+    pub fn has(&self, modifier: &str) -> bool {
+        self.parts[self.at..].contains(&modifier)
+    }
+
     pub fn peek(&self) -> &'a str {
         self.parts.get(self.at).copied().unwrap_or("")
     }

@@ -50,6 +50,22 @@ impl Lower<'_> {
         self.truth.expect("set above")
     }
 
+    /// A predicate that is never true: nothing writes it.
+    fn falsehood(&mut self) -> Slot {
+        if self.falsehood.is_none() {
+            self.falsehood = Some(self.new_mask());
+        }
+        self.falsehood.expect("set above")
+    }
+
+    /// The carry flag.
+    pub(super) fn carry_flag(&mut self) -> Slot {
+        if self.flag.is_none() {
+            self.flag = Some(self.new_mask());
+        }
+        self.flag.expect("set above")
+    }
+
     pub(super) fn type_of(&self, reg: Reg) -> Ty {
         self.function.registers[reg.0 as usize]
     }
@@ -73,9 +89,8 @@ impl Lower<'_> {
                 self.effects.reads.push(reg.0);
                 Ok(self.slot_of(*reg))
             }
-            // A mask that nothing writes stays false.
-            Operand::Int(0) if ty == Ty::Pred => Ok(self.new_mask()),
-            Operand::Int(_) if ty == Ty::Pred => Ok(self.truth()),
+            // nvcc writes true as -1.
+            Operand::Int(value) if ty == Ty::Pred => Ok(if *value != 0 { self.truth() } else { self.falsehood() }),
             Operand::Int(_) | Operand::F32(_) | Operand::F64(_) => {
                 let value = self.literal(operand, ty)?;
                 Ok(self.constant(value))

@@ -75,7 +75,7 @@ impl Lower<'_> {
         }
         opcode.one_of(&["sc", "acq_rel", "acquire", "release"]);
         match opcode.one_of(&["cta", "cluster", "gpu", "sys", "gl"]) {
-            Some(_) => Ok(Op::Fence(Fence::Memory)),
+            Some(scope) => Ok(Op::Fence(Fence::Memory { device: matches!(scope, "gpu" | "sys" | "gl") })),
             None => Err(self.error("not a fence of the emulator")),
         }
     }

@@ -55,15 +55,18 @@ impl Lower<'_> {
         Ok(Op::Vote { mode, out: self.dest(out, ty)?, value, negated, members })
     }
 
-    pub(super) fn match_any(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
-        if !opcode.eat_all("any.sync") {
-            return Err(self.error("only match.any.sync is supported"));
-        }
+    pub(super) fn match_values(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
+        let all = opcode.next() == "all";
+        self.synchronised(opcode)?;
         let ty = Ty::parse(opcode.next()).filter(|ty| matches!(ty, Ty::B32 | Ty::B64));
         let ty = ty.ok_or_else(|| self.error("values of .b32 or .b64 are matched"))?;
         let [out, value, members] = self.exactly(operands)?;
+        let (out, agree) = match out {
+            Operand::Pair(out, agree) if all => (out.as_ref(), Some(self.dest(agree, Ty::Pred)?)),
+            out => (out, None),
+        };
         let (value, members) = (self.source(value, ty)?, self.source(members, Ty::B32)?);
-        Ok(Op::MatchAny { out: self.dest(out, Ty::B32)?, value, wide: ty == Ty::B64, members })
+        Ok(Op::Match { all, out: self.dest(out, Ty::B32)?, agree, value, wide: ty == Ty::B64, members })
     }
 
     pub(super) fn redux(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {

@@ -32,7 +32,7 @@ impl Bits {
 
 /// Visits the words of a range with the bits of the range in each; stops where `visit` says false.
 #[inline]
-fn pieces(from: usize, length: usize, mut visit: impl FnMut(usize, u64) -> bool) -> bool {
+pub(super) fn pieces(from: usize, length: usize, mut visit: impl FnMut(usize, u64) -> bool) -> bool {
     let (mut at, end) = (from, from + length);
     while at < end {
         let (word, bit) = (at / 64, at % 64);

@@ -1,5 +1,7 @@
 //! Which sectors of an allocation a launch has touched, and how many: without a look at all of them when it starts or ends.
 
+use super::bits::pieces;
+
 /// Bytes of the unit in which device memory moves.
 pub const SECTOR: usize = 32;
 
@@ -20,19 +22,16 @@ impl Touched {
     /// Notes an access to `size` bytes from `at` on.
     #[inline]
     pub fn touch(&mut self, at: usize, size: usize) {
-        let (mut sector, end) = (at / SECTOR, (at + size).div_ceil(SECTOR));
-        while sector < end {
-            let (word, bit) = (sector / 64, sector % 64);
-            let here = (64 - bit).min(end - sector);
-            let mask = (u64::MAX >> (64 - here)) << bit;
+        let first = at / SECTOR;
+        pieces(first, (at + size).div_ceil(SECTOR) - first, |word, mask| {
             let (launch, bits) = &mut self.words[word];
             if *launch != self.launch {
                 (*launch, *bits) = (self.launch, 0);
             }
             self.sectors += u64::from((mask & !*bits).count_ones());
             *bits |= mask;
-            sector += here;
-        }
+            true
+        });
     }
 
     /// Sectors touched since the last call.

@@ -105,7 +105,12 @@ impl Parser<'_> {
                 body.loc = Some(Loc { file, line: self.integer()? as u32 });
                 self.skip_to_line_end(line);
             }
-            ".reg" => self.registers(line, body)?,
+            ".reg" => {
+                let word = self.word()?;
+                self.registers(word, line, body)?;
+            }
+            // Inline assembly may leave out the space: `.reg.b16`.
+            word if word.starts_with(".reg.") => self.registers(&word[".reg".len()..], line, body)?,
             ".shared" => {
                 let variable = self.variable(Space::Shared)?;
                 body.function.variables.push(variable);
@@ -120,6 +125,12 @@ impl Parser<'_> {
                 let unique = format!("{}#{}", variable.name, body.call_params);
                 body.scope().params.insert(variable.name, unique);
             }
+            // The shapes of indirect calls and jumps, which are refused where they stand.
+            ".callprototype" | ".calltargets" | ".branchtargets" => {
+                while !self.eat(';') {
+                    self.next().ok_or_else(|| LoadError::at(line, format!("{word}: no ; ends it")))?;
+                }
+            }
             // Hints to the optimiser about the loop that follows.
             ".pragma" => self.skip_to_line_end(line),
             _ => return Err(LoadError::at(line, format!("{word}: not a directive of a body"))),
@@ -127,8 +138,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn registers(&mut self, line: u32, body: &mut Body) -> Result<(), LoadError> {
-        let word = self.word()?;
+    fn registers(&mut self, word: &str, line: u32, body: &mut Body) -> Result<(), LoadError> {
         let ty = Ty::parse(word.trim_start_matches('.'))
             .ok_or_else(|| LoadError::at(line, format!("{word}: not a register type")))?;
         loop {

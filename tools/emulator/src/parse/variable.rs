@@ -52,14 +52,15 @@ impl Parser<'_> {
             })?),
             None => None,
         };
-        let initial = if self.eat('=') { self.initial(element as usize)? } else { vec![] };
+        let mut addresses = vec![];
+        let initial = if self.eat('=') { self.initial(element as usize, &mut addresses)? } else { vec![] };
         if size.is_some_and(|s| (initial.len() as u64) > s) {
             return Err(LoadError::at(line, format!("{name}: more initial values than elements")));
         }
-        Ok(Variable { name, space, align, size, initial, line })
+        Ok(Variable { name, space, align, size, initial, addresses, line })
     }
 
-    fn initial(&mut self, element: usize) -> Result<Vec<u8>, LoadError> {
+    fn initial(&mut self, element: usize, addresses: &mut Vec<(usize, String, i64)>) -> Result<Vec<u8>, LoadError> {
         let mut out = vec![];
         let list = self.eat('{');
         loop {
@@ -74,11 +75,19 @@ impl Parser<'_> {
                     *bits
                 }
                 Some(Kind::Int(_) | Kind::Punct('-')) => self.integer()? as u64,
+                Some(Kind::Word(_)) if element == 8 => {
+                    let mut name = self.word()?;
+                    let wrapped = name == "generic" && self.eat('(');
+                    if wrapped {
+                        name = self.word()?;
+                        self.expect(')')?;
+                    }
+                    let plus = if self.eat('+') { self.integer()? } else { 0 };
+                    addresses.push((out.len(), name.to_string(), plus));
+                    0
+                }
                 other => {
-                    return Err(LoadError::at(
-                        line,
-                        format!("{other:?}: initial values must be numbers, not addresses"),
-                    ));
+                    return Err(LoadError::at(line, format!("{other:?}: neither a number nor an address of 64 bits")));
                 }
             };
             out.extend_from_slice(&bits.to_le_bytes()[..element.min(8)]);

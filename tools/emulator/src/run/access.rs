@@ -148,6 +148,9 @@ impl World<'_> {
         let space = self.resolve(store.space, &mut access.addresses, active)?;
         access.aligned()?;
         let words = read_out(&warp.regs, &store.from);
+        if store.releases {
+            self.publish(warp);
+        }
         match space {
             Space::Global | Space::Generic => self.store_global(warp, &access, store.from.ty, &words)?,
             Space::Shared => self.store_shared(warp, &access, store.from.ty, &words)?,

@@ -6,7 +6,7 @@ use super::{
     global::outside,
     shared::Place,
     warp::Warp,
-    words::write_back,
+    words::{Words, write_back},
 };
 use crate::{
     alu::packed,
@@ -19,49 +19,72 @@ use half::{bf16, f16};
 
 impl World<'_> {
     pub(super) fn atomic(&mut self, warp: &mut Warp, atomic: &Atomic, active: u32) -> Checked {
-        let size = atomic.ty.size() as usize;
-        let mut access = Access::new(addresses(&warp.regs, atomic.address), active, size, true);
+        let (size, count) = (atomic.ty.size() as usize, atomic.elements.len());
+        let mut access = Access::new(addresses(&warp.regs, atomic.address), active, size * count, true);
         let space = self.resolve(atomic.space, &mut access.addresses, active)?;
         access.aligned()?;
-        let values = self.operand(warp, atomic.ty, atomic.value);
-        let swaps = atomic.swap.map(|slot| self.operand(warp, atomic.ty, slot));
-        let mut old = [[0; LANES]; 4];
         match space {
-            Space::Global => self.count_global(warp, &access),
+            Space::Global => {
+                self.count_global(warp, &access);
+                if atomic.releases {
+                    self.publish(warp);
+                }
+                self.judge_global(warp, &access, true)?;
+            }
             Space::Shared => self.count_shared(warp, &access),
             _ => return accuse(Kind::Memory, None, "an atomic on memory that is neither global nor shared"),
         }
-        for lane in lanes(active) {
+        let swaps = atomic.swap.map(|slot| self.operand(warp, atomic.ty, slot));
+        for (k, (out, value)) in atomic.elements.iter().enumerate() {
+            let values = self.operand(warp, atomic.ty, *value);
+            let access = Access::new(access.addresses.map(|a| a + (k * size) as u64), active, size, true);
+            let old = self.update(warp, atomic, space, &access, &values, swaps.as_ref())?;
+            if let Some(out) = out {
+                let to = Elements { slots: Box::new([Some(*out)]), ty: atomic.ty, rows: atomic.ty.size().div_ceil(4) };
+                write_back(&mut warp.regs, &to, active, &old);
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes one element of each lane and returns what was there.
+    fn update(
+        &mut self,
+        warp: &Warp,
+        atomic: &Atomic,
+        space: Space,
+        access: &Access,
+        values: &[u64; LANES],
+        swaps: Option<&[u64; LANES]>,
+    ) -> Checked<Words> {
+        let mut old = [[0; LANES]; 4];
+        for lane in lanes(access.active) {
             let before = match space {
-                Space::Global => self.atomic_global(&access, lane)?,
-                _ => self.atomic_shared(warp, &access, lane)?,
+                Space::Global => self.atomic_global(access, lane)?,
+                _ => self.atomic_shared(warp, access, lane)?,
             };
             let value = values[lane];
-            let after = match (atomic.op, &swaps) {
+            let after = match (atomic.op, swaps) {
                 (AtomicOp::CompareAndSwap, Some(swaps)) if before == value => swaps[lane],
                 (AtomicOp::CompareAndSwap, _) => before,
                 (op, _) => combine(op, atomic.ty, before, value),
             };
-            let bytes = after.to_le_bytes();
+            let bytes = &after.to_le_bytes()[..access.size];
             match space {
                 Space::Global => {
-                    let (allocation, at) =
-                        self.global.find(access.addresses[lane], size).expect("the load found its allocation");
-                    allocation.block.write(at, &bytes[..size]);
+                    let found = self.global.find(access.addresses[lane], access.size);
+                    let (allocation, at) = found.expect("the load found its allocation");
+                    allocation.block.write(at, bytes);
                 }
                 _ => {
-                    let Place { cta, offset } = self.shared_place(warp, &access, lane)?;
-                    self.ctas[cta].shared.block.write(offset, &bytes[..size]);
+                    let Place { cta, offset } = self.shared_place(warp, access, lane)?;
+                    self.ctas[cta].shared.block.write(offset, bytes);
                 }
             }
             old[0][lane] = before as u32;
             old[1][lane] = (before >> 32) as u32;
         }
-        if let Some(out) = atomic.out {
-            let to = Elements { slots: Box::new([Some(out)]), ty: atomic.ty, rows: atomic.ty.size().div_ceil(4) };
-            write_back(&mut warp.regs, &to, active, &old);
-        }
-        Ok(())
+        Ok(old)
     }
 
     fn operand(&self, warp: &Warp, ty: Ty, slot: crate::regs::Slot) -> [u64; LANES] {
@@ -93,7 +116,8 @@ impl World<'_> {
     }
 }
 
-fn word(bytes: &[u8]) -> u64 {
+/// Up to eight bytes as a word.
+pub(super) fn word(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
     word[..bytes.len()].copy_from_slice(bytes);
     u64::from_le_bytes(word)

@@ -109,9 +109,11 @@ impl World<'_> {
             self.count_global(warp, &Access::new(from, whole | part, size, false));
         }
         if whole != 0 {
-            self.fetch_global(&Access::new(from, whole, size, false), Ty::B32, &mut words)?;
+            let access = Access::new(from, whole, size, false);
+            self.fetch_global(&access, Ty::B32, &mut words)?;
             // What is fetched from one place is there for every lane.
             words.iter_mut().for_each(|row| lanes(!whole).for_each(|lane| row[lane] = 0));
+            self.judge_global(warp, &access, false)?;
         }
         for lane in lanes(part) {
             let read = reads[lane] as usize;
@@ -127,6 +129,7 @@ impl World<'_> {
             let mut bytes = [0; 16];
             bytes[..read].copy_from_slice(&allocation.block.bytes[at..at + read]);
             take(&bytes[..size], Ty::B32, &mut words, lane);
+            self.judge_span(warp, from[lane], read, false, false, Some(lane))?;
             self.counts.by_instruction[warp.split.pc as usize].global_bytes -= (size - read) as u64;
         }
         Ok(words)

@@ -7,7 +7,7 @@ use super::{
     words::{self, Words, give, take},
 };
 use crate::{
-    check::{Checked, Kind, accuse},
+    check::{Checked, GlobalAccess, Kind, accuse},
     count,
     mem::{Allocation, Global, SECTOR},
     regs::lanes,
@@ -18,7 +18,8 @@ impl World<'_> {
     #[inline(always)]
     pub(super) fn load_global(&mut self, warp: &Warp, access: &Access, ty: Ty, words: &mut Words) -> Checked {
         self.count_global(warp, access);
-        self.fetch_global(access, ty, words)
+        self.fetch_global(access, ty, words)?;
+        self.judge_global(warp, access, false)
     }
 
     /// Reads without counting.
@@ -45,6 +46,7 @@ impl World<'_> {
     #[inline(always)]
     pub(super) fn store_global(&mut self, warp: &Warp, access: &Access, ty: Ty, words: &Words) -> Checked {
         self.count_global(warp, access);
+        self.judge_global(warp, access, true)?;
         let (low, span) = access.extent();
         if let Some((allocation, at)) = self.global.find(low, span) {
             words::write(&mut allocation.block, at, access, ty, words);
@@ -55,6 +57,62 @@ impl World<'_> {
             allocation.block.write(at, &give(ty, words, lane)[..access.size]);
         }
         Ok(())
+    }
+
+    /// Records an access, or accuses it of a race.
+    #[inline(always)]
+    pub(super) fn judge_global(&mut self, warp: &Warp, access: &Access, write: bool) -> Checked {
+        if self.global_races.is_none() {
+            return Ok(());
+        }
+        match access.spread {
+            Spread::Apart => {
+                for lane in lanes(access.active) {
+                    self.judge_span(warp, access.addresses[lane], access.size, access.strong, write, Some(lane))?;
+                }
+                Ok(())
+            }
+            _ => {
+                let (low, span) = access.extent();
+                self.judge_span(warp, low, span, access.strong, write, None)
+            }
+        }
+    }
+
+    /// The same for one range of bytes.
+    pub(super) fn judge_span(
+        &mut self,
+        warp: &Warp,
+        address: u64,
+        size: usize,
+        strong: bool,
+        write: bool,
+        lane: Option<usize>,
+    ) -> Checked {
+        let Some(races) = &mut self.global_races else { return Ok(()) };
+        let actor = warp.actor();
+        let time = self.clocks.now(actor);
+        let event = GlobalAccess { cluster: self.cluster, actor, time, strong, write, pc: warp.split.pc };
+        let Err(earlier) = races.judge(event, &self.clocks, address, size) else { return Ok(()) };
+        let name = match self.global.nearest(earlier.address) {
+            Some(allocation) => format!("{}, offset {:#x}", allocation.name, earlier.address - allocation.base),
+            None => format!("address {:#x}", earlier.address),
+        };
+        let who = match earlier.cluster == self.cluster {
+            true => self.clocks.name(earlier.actor),
+            false => format!("warp {} of the {}", earlier.actor, self.launch.describe_cluster(earlier.cluster)),
+        };
+        let (verb, line) = (if earlier.wrote { "written" } else { "read" }, self.kernel.code[earlier.pc as usize].line);
+        let message = format!("{name}: {verb} by {who} at PTX line {line}, and nothing orders the two accesses");
+        accuse(Kind::Race, lane, message)
+    }
+
+    /// A fence for the device: other clusters may learn of what the warp knows.
+    pub(super) fn publish(&mut self, warp: &Warp) {
+        if self.global_races.is_some() {
+            let known = self.clocks.release(warp.actor());
+            self.global_races.iter_mut().for_each(|races| races.publish(self.cluster, &known.seen));
+        }
     }
 
     /// The allocation that a lane reaches, and the offset in it.

@@ -168,9 +168,11 @@ impl World<'_> {
                 let holds = warp.regs.mask(*value) ^ if *negated { u32::MAX } else { 0 };
                 self.vote(warp, *mode, *out, holds, *members, active)?;
             }
-            Op::MatchAny { out, value, wide, members } => {
-                self.match_any(warp, *out, *value, *wide, *members, active)?;
+            Op::Match { all, out, agree, value, wide, members } => {
+                self.match_values(warp, (*all, *out, *agree), *value, *wide, *members, active)?;
             }
+            Op::Compare(compared) => self.compare(warp, compared, active),
+            Op::Carry(carry) => self.carry(warp, carry, active),
             Op::Redux { op, out, value, members } => self.redux(warp, *op, *out, *value, *members, active)?,
             Op::ActiveMask { out } => warp.regs.set_row(*out, active, &[active; LANES]),
             Op::Elect { leader, out, members } => {
@@ -196,7 +198,8 @@ impl World<'_> {
             }
             Op::Fence(Fence::MbarrierInit) => self.publish_mbarriers(warp),
             // Ordering of the warpgroup's registers is checked when the kernel is loaded.
-            Op::Fence(Fence::Memory) | Op::WgmmaFence | Op::Hint => {}
+            Op::WgmmaFence | Op::Hint | Op::Fence(Fence::Memory { device: false }) => {}
+            Op::Fence(Fence::Memory { device: true }) => self.publish(warp),
             Op::LdMatrix(matrices) => self.load_matrix(warp, matrices, active)?,
             Op::StMatrix(matrices) => self.store_matrix(warp, matrices, active)?,
             Op::Mma(mma) => self.mma(warp, mma, active)?,

@@ -81,10 +81,10 @@ impl World<'_> {
         Ok(())
     }
 
-    pub(super) fn match_any(
+    pub(super) fn match_values(
         &mut self,
         warp: &mut Warp,
-        out: Slot,
+        (all, out, agree): (bool, Slot, Option<Slot>),
         value: Slot,
         wide: bool,
         members: Slot,
@@ -92,9 +92,16 @@ impl World<'_> {
     ) -> Checked {
         self.members(warp, members, active)?;
         let values: [u64; LANES] = if wide { warp.regs.get(value) } else { warp.regs.row(value).map(u64::from) };
+        let same_as =
+            |lane: usize| lanes(active).filter(|l| values[*l] == values[lane]).fold(0, |mask, l| mask | 1 << l);
         let mut same = [0; LANES];
-        for lane in lanes(active) {
-            same[lane] = lanes(active).filter(|l| values[*l] == values[lane]).fold(0, |mask, l| mask | 1 << l);
+        lanes(active).for_each(|lane| same[lane] = same_as(lane));
+        if all {
+            let agreed = same_as(active.trailing_zeros() as usize) == active;
+            same = [if agreed { active } else { 0 }; LANES];
+            if let Some(agree) = agree {
+                warp.regs.set_mask(agree, active, if agreed { u32::MAX } else { 0 });
+            }
         }
         warp.regs.set_row(out, active, &same);
         Ok(())

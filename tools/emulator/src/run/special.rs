@@ -7,6 +7,13 @@ use crate::{
 };
 
 impl Launch {
+    /// A cluster by its index in the grid.
+    pub(super) fn describe_cluster(&self, index: u32) -> String {
+        let [x, y] = [0, 1].map(|axis| self.grid[axis] / self.cluster[axis]);
+        let what = if self.cluster == [1; 3] { "CTA" } else { "cluster" };
+        format!("{what} ({}, {}, {})", index % x, index / x % y, index / (x * y))
+    }
+
     /// The row of a register that is the same in every CTA.
     pub(super) fn of_warp(&self, special: Special, number: u32) -> Option<[u32; LANES]> {
         let Launch { grid, block, cluster, dynamic_shared } = *self;

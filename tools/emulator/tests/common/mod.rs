@@ -118,3 +118,15 @@ pub fn assert_close(got: &[f64], want: &[f64], tolerance: impl Fn(f64) -> f64, w
         assert!((got - want).abs() <= bound, "{what}[{k}]: {got} is not within {bound:e} of {want}");
     }
 }
+
+/// A kernel around a body that finds `%in`, `%out` (advanced by 16 bytes a thread), `%t` and the two numbers.
+pub fn kernel(body: &str, in_stride: u32, out_stride: u32) -> String {
+    format!(
+        ".version 8.0\n.target sm_90a\n.address_size 64\n\
+         .visible .entry vector(.param .u64 p0, .param .u64 p1, .param .u64 p2, .param .u64 p3)\n{{\n\
+         .reg .b64 %in, %out, %n0, %n1, %o;\n.reg .b32 %t;\n\
+         ld.param.u64 %in, [p0];\nld.param.u64 %out, [p1];\nld.param.u64 %n0, [p2];\nld.param.u64 %n1, [p3];\n\
+         mov.u32 %t, %tid.x;\nmul.wide.u32 %o, %t, {in_stride};\nadd.s64 %in, %in, %o;\n\
+         mul.wide.u32 %o, %t, {out_stride};\nadd.s64 %out, %out, %o;\n{body}\nret;\n}}\n"
+    )
+}

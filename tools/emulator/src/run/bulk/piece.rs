@@ -128,6 +128,7 @@ impl World<'_> {
                 return accuse(Kind::Init, lane, message);
             }
             row.copy_from_slice(&allocation.block.bytes[at..at + piece.size]);
+            self.judge_span(warp, address, piece.size, false, false, Some(lane))?;
         }
         Ok(data)
     }

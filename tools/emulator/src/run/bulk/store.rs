@@ -4,7 +4,11 @@ use super::{Piece, Plan};
 use crate::{
     check::{Actor, Checked, Kind, Who, accuse},
     ir::AtomicOp,
-    run::{Policy, World, atomic::combine, warp::Warp},
+    run::{
+        Policy, World,
+        atomic::{combine, word},
+        warp::Warp,
+    },
     types::Ty,
 };
 use std::collections::BTreeMap;
@@ -50,6 +54,11 @@ impl World<'_> {
         // Time of a group: its number from 1.
         self.touch_bulk(warp, warp.cta, &plan, (actor, group + 1), false, lane)?;
         self.count_bulk(warp, &plan, lane)?;
+        for Piece { global, size, .. } in &plan.pieces {
+            let address = global.expect("kept above");
+            // Reductions are atomics.
+            self.judge_span(warp, address, *size, reduce.is_some(), true, Some(lane))?;
+        }
         let mut store = Store { group, cta: warp.cta, plan, reduce, data: None, read_waited: false };
         if self.settings.policy == Policy::Eager {
             self.read_source(&mut store);
@@ -135,10 +144,4 @@ impl World<'_> {
         }
         Ok(())
     }
-}
-
-fn word(bytes: &[u8]) -> u64 {
-    let mut word = [0; 8];
-    word[..bytes.len()].copy_from_slice(bytes);
-    u64::from_le_bytes(word)
 }

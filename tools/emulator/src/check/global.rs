@@ -1,0 +1,143 @@
+//! Happens-before for global memory, within one launch.
+//!
+//! Warps of one cluster are ordered by their vector clocks, as for shared memory. Of clusters nothing is known but this:
+//! what a warp knew when it executed a fence for the device is published, and a cluster that has executed an atomic or
+//! another synchronising access of global memory sees what others have published. So a missing barrier, a missing
+//! ticket and a missing `__threadfence` are found, and a ticket at the wrong place is not.
+
+use super::{
+    Actor,
+    clock::{Clock, Clocks},
+};
+use std::collections::HashMap;
+
+/// Words of a page, whose cells exist once one of them has been accessed.
+const PAGE: usize = 1024;
+
+/// An access as the detector sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Access {
+    /// Index of the cluster in the grid.
+    pub cluster: u32,
+    pub actor: Actor,
+    pub time: u32,
+    pub strong: bool,
+    pub write: bool,
+    pub pc: u32,
+}
+
+/// The last access of a kind to a word.
+#[derive(Debug, Clone, Copy, Default)]
+struct Stamp {
+    /// 1 + the index of the cluster; 0: nobody.
+    cluster: u32,
+    actor: Actor,
+    time: u32,
+    pc: u32,
+    /// Bytes of the word, a bit each.
+    bytes: u8,
+    strong: bool,
+}
+
+/// A word's last write, and its last reads by two different clusters, so that one of them is not the next writer's.
+#[derive(Debug, Clone, Copy, Default)]
+struct Cell {
+    write: Stamp,
+    reads: [Stamp; 2],
+}
+
+/// What an access conflicts with.
+#[derive(Debug, Clone, Copy)]
+pub struct Earlier {
+    pub cluster: u32,
+    pub actor: Actor,
+    pub pc: u32,
+    pub wrote: bool,
+    /// Address of the word.
+    pub address: u64,
+}
+
+/// The history of global memory in one launch.
+#[derive(Debug, Default)]
+pub struct GlobalRaces {
+    pages: HashMap<u64, Box<[Cell; PAGE]>>,
+    /// By cluster: what its fences have published.
+    published: HashMap<u32, Clock>,
+    /// The running cluster has executed a synchronising access.
+    acquired: bool,
+}
+
+impl GlobalRaces {
+    /// Another cluster runs.
+    pub fn start(&mut self) {
+        self.acquired = false;
+    }
+
+    /// A fence of a warp of the running cluster.
+    pub fn publish(&mut self, cluster: u32, known: &Clock) {
+        self.published.entry(cluster).or_default().join(known);
+    }
+
+    /// Records an access to `size` bytes at an address, or names what it races with.
+    pub fn judge(&mut self, access: Access, clocks: &Clocks, address: u64, size: usize) -> Result<(), Earlier> {
+        self.acquired |= access.strong;
+        let (mut at, end) = (address, address + size as u64);
+        while at < end {
+            let page = at / (4 * PAGE as u64);
+            let cells = self.pages.entry(page).or_insert_with(|| Box::new([Cell::default(); PAGE]));
+            let until = end.min((page + 1) * 4 * PAGE as u64);
+            while at < until {
+                let to = until.min((at / 4 + 1) * 4);
+                let bytes = (0xffu32 >> (8 - (to - at)) << (at % 4)) as u8;
+                let stamp = Stamp {
+                    cluster: access.cluster + 1,
+                    actor: access.actor,
+                    time: access.time,
+                    pc: access.pc,
+                    bytes,
+                    strong: access.strong,
+                };
+                let cell = &mut cells[(at / 4) as usize % PAGE];
+                let against =
+                    if access.write { &[cell.write, cell.reads[0], cell.reads[1]][..] } else { &[cell.write] };
+                for (k, old) in against.iter().enumerate() {
+                    if old.bytes & bytes != 0 && !ordered(old, &stamp, clocks, &self.published, self.acquired) {
+                        let Stamp { cluster, actor, pc, .. } = *old;
+                        let address = at / 4 * 4;
+                        return Err(Earlier { cluster: cluster - 1, actor, pc, wrote: k == 0, address });
+                    }
+                }
+                cell.note(stamp, access.write);
+                at = to;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Cell {
+    fn note(&mut self, mut stamp: Stamp, write: bool) {
+        if write {
+            *self = Cell { write: stamp, ..Cell::default() };
+        } else {
+            let last = self.reads[0];
+            if last.cluster != stamp.cluster {
+                self.reads[1] = last;
+            } else if last.actor == stamp.actor {
+                stamp.bytes |= last.bytes;
+            }
+            self.reads[0] = stamp;
+        }
+    }
+}
+
+fn ordered(old: &Stamp, new: &Stamp, clocks: &Clocks, published: &HashMap<u32, Clock>, acquired: bool) -> bool {
+    if old.strong && new.strong {
+        return true;
+    }
+    let same = old.cluster == new.cluster;
+    if same && (old.actor == new.actor || clocks.of(new.actor).seen.get(old.actor) >= old.time) {
+        return true;
+    }
+    acquired && published.get(&(old.cluster - 1)).is_some_and(|clock| clock.get(old.actor) >= old.time)
+}

@@ -1,0 +1,58 @@
+//! Accusations of races in shared memory.
+
+use super::{
+    Checked, Kind, accuse,
+    clock::Clocks,
+    race::{Conflict, Event, Races, Why},
+};
+use crate::window::SHARED_BASE;
+
+/// Bytes of shared memory that a lane accesses, or none in particular.
+#[derive(Debug, Clone, Copy)]
+pub struct Touch {
+    pub offset: usize,
+    pub size: usize,
+    pub lane: Option<usize>,
+    /// The lanes it is done for; see `Event`.
+    pub lanes: u32,
+}
+
+/// Records what an instruction does in several places; accuses it of the first conflict. `line_of` gives the PTX line of
+/// an instruction.
+#[inline(always)]
+pub fn judge(
+    races: &mut Races,
+    clocks: &Clocks,
+    line_of: impl Fn(u32) -> u32,
+    event: Event,
+    write: bool,
+    places: impl IntoIterator<Item = Touch>,
+) -> Checked {
+    for Touch { offset, size, lane, lanes } in places {
+        let event = Event { lanes, ..event };
+        let result = if write { races.write(offset, size, event) } else { races.read(offset, size, event) };
+        if let Err(conflict) = result {
+            return report(&conflict, clocks, line_of, offset, lane);
+        }
+    }
+    Ok(())
+}
+
+#[cold]
+fn report(
+    conflict: &Conflict,
+    clocks: &Clocks,
+    line_of: impl Fn(u32) -> u32,
+    offset: usize,
+    lane: Option<usize>,
+) -> Checked {
+    let what = format!("shared address {:#x}", offset as u32 + SHARED_BASE);
+    let (verb, name, line) =
+        (if conflict.wrote { "written" } else { "read" }, clocks.name(conflict.actor), line_of(conflict.pc));
+    let why = match conflict.why {
+        Why::Unordered => "and nothing orders the two accesses",
+        Why::Unfenced => "and no fence.proxy.async lies between: an asynchronous copy or product need not see it",
+        Why::Unsynchronised => "by another of its lanes, and no __syncwarp lies between",
+    };
+    accuse(Kind::Race, lane, format!("{what}: {verb} by {name} at PTX line {line}, {why}"))
+}
