@@ -1,17 +1,19 @@
 // condition: what lies between the products of the conditioning, which are those of linear.cu.
 //
-//   features   f = [cos(t w_i), sin(t w_i)],  w_i = 10000^(-i / 128), i < 128      t (B) f32, f (B, 256) T
-//   activate   c <- c + table[y],  a = silu(c)                                     c, a (B, D) T, y (B) u32, table (rows, D) T
-//   slope      d <- d silu'(c)                                                     c, d (B, D) T
-//   scatter    dtable[k] += sum of d[b] over the images b of label k, in order     d (B, D) T, dtable (rows, D) f32
+//   features   f = [cos(t w_i), sin(t w_i)],  w_i = 10000^(-i / 128), i < 128
+//   activate   c <- c + table[y],  a = silu(c)
+//   slope      d <- d silu'(c)
+//   scatter    dtable[k] += sum of d[b] over the images b of label k, in order
 //
-// Without a table (null) c stays. Angles are made in f64 and rounded once. Each reads and writes its arrays once; with D at
-// most some thousands and B images nothing here is worth more than a thread for each element.
+//   t (B) f32      f (B, 256) T      y (B) u32      c, a, d (B, D) T      table (rows, D) T      dtable (rows, D) f32
+//
+// Without a table (null) c stays. Cosines and sines are made in f64 and rounded once. Traffic: each array once, and the
+// table's rows of the batch: B D elements are so few that a thread has one.
 #include "lib/pack.cuh"
 
 constexpr uint32_t HALF = 128;
 
-// cos x and sin x to 1e-14 for |x| < 1e5: with x = n pi / 2 + r, the Taylor series of r, whose next term is below r^16 / 16!.
+// cos x and sin x: with x = n pi / 2 + r, the Taylor series of r, whose next terms are below 1e-15.
 DEVICE double2 cos_sin(double x) {
     constexpr double PI_2 = 1.5707963267948966, PI_2_LOW = 6.123233995736766e-17;
     double n = rint(x / PI_2), r = fma(n, -PI_2_LOW, fma(n, -PI_2, x)), square = r * r, cos = 1, sin = 1;

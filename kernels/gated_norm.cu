@@ -5,14 +5,15 @@
 //   g  = dy (1 + scale)          ds = rstd (g - mean(g) - h mean(g h)) (+ ds')                  d branch = gate ds
 //   dshift = sum_n dy            dscale = sum_n dy h            dgate = sum_n ds branch         added to dmodulation
 //
-//   s, branch, s', y and their gradients (B, N, D) T      modulation, dmodulation (B, chunks D) T: gate, shift and scale are
-//   chunks of width D      stats (B, N) f32 pairs (mean, rstd)      sums (B, blocks, 3, D) f32: of dshift, dscale, dgate
+//   s, branch, s', y and their gradients (B, N, D) T
+//   modulation, dmodulation (B, chunks D) T: gate, shift and scale are chunks of width D
+//   stats (B, N) f32 pairs (mean, rstd)      sums (B, blocks, 3, D) f32: of dshift, dscale and dgate
 //
-// Without a branch (null) s' is s and nothing but y and stats is written; backward then has two sums. y is made of s' as it
-// is stored, so that it can be made again. Backward writes d branch over dy, and ds over ds' or, unless `add`, to fresh
-// memory. One block sums the columns of `height` rows of one image; `sums` adds the blocks in their order.
-// Traffic in units of B N D elements: forward reads 2 and writes 2, backward reads 4 and writes 2; modulation and sums are
-// read and written once for every 8 to 32 rows.
+// Without a branch (null) s' is s and nothing but y and stats is written; backward then has two sums. y is made of s' as
+// it is stored, so that it can be made again. Backward writes d branch over dy, and ds over ds' or, unless `add`, to
+// fresh memory. One block sums the columns of `height` rows of one image; `sums` adds the blocks in their order.
+// Traffic in units of B N D elements: forward reads 2 and writes 2, backward reads 4 and writes 2; sums, in f32, are
+// written and read once for every `height` rows.
 //
 // NAME_bf16_packed take widths that are multiples of 8, up to 1,280 (forward: a warp holds a row) and 2,048 (backward: a
 // thread has 8 columns). NAME_f32 and NAME_bf16 take any width, in 256 threads.
@@ -57,9 +58,7 @@ struct Norm {
     }
 };
 
-DEVICE Norm norm_of(float mean, float squares, uint32_t width) {
-    return {mean, 1.f / sqrtf(squares / width + EPSILON)};
-}
+DEVICE Norm norm_of(float mean, float variance) { return {mean, 1.f / sqrtf(variance + EPSILON)}; }
 
 // Calls `f(i, column)` for the packs of a row that this lane holds.
 template <class F>
@@ -100,12 +99,12 @@ extern "C" __global__ void __launch_bounds__(WARPS* WARP, 3) gated_norm_forward_
 #pragma unroll
         for (int j = 0; j < 8; j++) sum += s[i][j];
     });
-    float mean = warp_sum(sum) / width;
+    float inverse = 1.f / width, mean = warp_sum(sum) * inverse;
     packs_of_lane(width, [&](int i, uint32_t) {
 #pragma unroll
         for (int j = 0; j < 8; j++) squares = fmaf(s[i][j] - mean, s[i][j] - mean, squares);
     });
-    Norm norm = norm_of(mean, warp_sum(squares), width);
+    Norm norm = norm_of(mean, warp_sum(squares) * inverse);
     if (threadIdx.x % WARP == 0) stats[row] = {norm.mean, norm.rstd};
     Pack<bf16> shifts[PACKS], scales[PACKS];
     packs_of_lane(width, [&](int i, uint32_t column) {
@@ -122,8 +121,8 @@ extern "C" __global__ void __launch_bounds__(WARPS* WARP, 3) gated_norm_forward_
 
 // One warp for each row, which it reads again for each pass.
 template <class T>
-DEVICE void forward(const T* stream, const T* branch, const T* modulation, T* gated, T* normed, float2* stats, Chunks chunks,
-                    uint32_t tokens, uint32_t width, uint32_t rows) {
+DEVICE void forward(const T* stream, const T* branch, const T* modulation, T* gated, T* normed, float2* stats,
+                    Chunks chunks, uint32_t tokens, uint32_t width, uint32_t rows) {
     uint32_t row = blockIdx.x * WARPS + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (row >= rows) return;
     Modulation<T> m(modulation, chunks, row / tokens, width);
@@ -137,12 +136,12 @@ DEVICE void forward(const T* stream, const T* branch, const T* modulation, T* ga
         }
         sum += to_float(s[column]);
     }
-    float mean = warp_sum(sum) / width;
+    float inverse = 1.f / width, mean = warp_sum(sum) * inverse;
     for (uint32_t column = lane; column < width; column += WARP) {
         float x = to_float(s[column]) - mean;
         squares = fmaf(x, x, squares);
     }
-    Norm norm = norm_of(mean, warp_sum(squares), width);
+    Norm norm = norm_of(mean, warp_sum(squares) * inverse);
     if (lane == 0) stats[row] = {norm.mean, norm.rstd};
     for (uint32_t column = lane; column < width; column += WARP) {
         float h = norm.of(to_float(s[column]));
@@ -192,7 +191,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* WARP, 2) gated_norm_backward
     bool inside = column < width;
     auto load_inside = [&](const bf16* from, bool valid) { return inside && valid ? load(from) : Pack<bf16>{}; };
     Pack<bf16> scales = load_inside(m.scale + column, true), gates = load_inside(m.gate + column, branch);
-    float dshift[8] = {}, dscale[8] = {}, dgate[8] = {};
+    float inverse = 1.f / width, dshift[8] = {}, dscale[8] = {}, dgate[8] = {};
 
     for (uint32_t row = rows.first, turn = 0; row < rows.last; row += ROWS, turn++) {
         // Zeros beyond the rows add nothing to any sum.
@@ -223,7 +222,7 @@ extern "C" __global__ void __launch_bounds__(WARPS* WARP, 2) gated_norm_backward
         block_sums(means, turn);
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
-            float mean_g = means[2 * r] / width, mean_gh = means[2 * r + 1] / width;
+            float mean_g = means[2 * r] * inverse, mean_gh = means[2 * r + 1] * inverse;
             float d[8], dbranch[8];
 #pragma unroll
             for (int j = 0; j < 8; j++) {
@@ -256,7 +255,7 @@ DEVICE void backward(T* dnormed, T* dstream, const T* stream, const T* branch, c
                      float* sums, Chunks chunks, uint32_t tokens, uint32_t width, uint32_t height, bool add) {
     Modulation<T> m(modulation, chunks, blockIdx.y, width);
     Rows rows(tokens, height);
-    float *dshift = sums_of_block(sums, width), *dscale = dshift + width, *dgate = dscale + width;
+    float *dshift = sums_of_block(sums, width), *dscale = dshift + width, *dgate = dscale + width, inverse = 1.f / width;
     for (uint32_t row = rows.first; row < rows.last; row++) {
         size_t first = size_t(row) * width;
         Norm norm = {stats[row].x, stats[row].y};
@@ -271,7 +270,7 @@ DEVICE void backward(T* dnormed, T* dstream, const T* stream, const T* branch, c
             means[1] = fmaf(g, h, means[1]);
         }
         block_sums(means, row);
-        float mean_g = means[0] / width, mean_gh = means[1] / width;
+        float mean_g = means[0] * inverse, mean_gh = means[1] * inverse;
         for (uint32_t column = threadIdx.x; column < width; column += blockDim.x) {
             size_t at = first + column;
             float h = norm.of(to_float(stream[at])), g = to_float(dnormed[at]) * (1.f + to_float(m.scale[column]));

@@ -6,12 +6,12 @@
 //   z (B, C, H, W) f32      kept (B, N) u32      patches (B, N, inner) T, inner = C P P      W (D, inner) T
 //   bias (D) T      position (tokens of the grid, D) T      x (B, N, D) T
 //
-// `gather` has a thread for each element of patches: reads the kept patches of z once, writes patches, which the product of
-// the weight's gradient (linear.cu) reads as well. `forward` reads patches and writes x, B N D elements, which is nearly all
-// that moves: W, bias and position stay in level two.
+// `gather` has a thread for each element of patches: reads the kept patches of z once, writes patches, which the product
+// of the weight's gradient (linear.cu) reads as well. `forward` reads patches and writes x, B N D elements, which is
+// nearly all that moves: W, bias and position stay in level two.
 //
-// NAME_bf16_packed is for tensor cores and needs an even inner and a D that is a multiple of 8: 8 warps, each 32 tokens by 32
-// columns of one stretch of 256 columns. NAME_f32 and NAME_bf16 take any extents: 256 threads, 64 x 64.
+// NAME_bf16_packed is for tensor cores and needs an even inner and a D that is a multiple of 8: 8 warps, each 32 tokens
+// by 32 columns of one stretch of 256 columns. NAME_f32 and NAME_bf16 take any extents: 256 threads, 64 x 64.
 #include "lib/mma.cuh"
 #include "lib/pack.cuh"
 #include "lib/patch.cuh"
@@ -66,7 +66,7 @@ extern "C" __global__ void __launch_bounds__(256) patch_embed_forward_bf16_packe
     for (int i = 0; i < DOWN; i++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            // Transposed as f32, so that sums are rounded once: in two rounds, the first columns of each pair and the second.
+            // Transposed as f32, so that sums are rounded once: the first columns of all pairs, then the second.
             uint32_t first[4], second[4], token = row + i * 16 + half * 8;
 #pragma unroll
             for (int j = 0; j < ACROSS; j++) {
