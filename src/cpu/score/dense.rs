@@ -4,7 +4,7 @@
 //! Other rows are multiplied in f32. Weights are multiplied in f32. Every chain of f32 sums is short and ends in f64, so
 //! that the bounds of the errors are small.
 
-use super::digits::Digits;
+use super::digits::{Digits, bounds};
 use super::float::{blend, packed, products_f32};
 #[cfg(target_arch = "x86_64")]
 use super::pixels;
@@ -110,20 +110,20 @@ pub fn rest(rows: &Rows<'_>, query: Query<'_>) -> Vec<f64> {
 /// No less than the error of any of the [`logits`] of a query.
 pub fn logits_error(rows: &Rows<'_>, query: Query<'_>) -> f64 {
     let kappa = query.kappa();
-    let digits = Digits::new(query, DIGITS);
-    let size = kappa * digits.length * rows.radius;
+    let [length, rest] = bounds(query, DIGITS);
+    let size = kappa * length * rows.radius;
     // Each step of a logit in f64, among them sums of as many terms as columns.
-    let own = -query.logit(digits.length * digits.length);
+    let own = -query.logit(length * length);
     let rounding = 1e-12 * (size + own + kappa * query.alpha * rows.radius * rows.radius);
-    let rest = if rows.dtype == FileDType::U8 {
+    let error = if rows.dtype == FileDType::U8 {
         let residual = rows.facts.first().map_or(0.0, |facts| facts.residual);
-        kappa * (digits.rest_length * rows.radius + digits.length * residual)
+        kappa * (rest * rows.radius + length * residual)
     } else {
         // z is rounded, then a chain of sums, then those of the 16 lanes.
         let roundings = 1 + CHAIN / 16 + 4;
         1.01 * roundings as f64 * HALF * size
     };
-    rest + rounding
+    error + rounding
 }
 
 /// The sum of the rows in `range` weighted for each query, (queries, width), from `weights`, one slice a query.

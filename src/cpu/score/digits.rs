@@ -24,7 +24,7 @@ impl Digits {
         for _ in 0..count {
             let start = digits.len();
             for rest in &mut rest {
-                let digit = (*rest / step).round().clamp(-127.0, 127.0);
+                let digit = ((*rest / step + ROUND) - ROUND).clamp(-127.0, 127.0);
                 // Of two numbers that nearly cancel the difference is exact, and the product has seven bits more.
                 *rest -= step * digit;
                 digits.push(digit as i8);
@@ -39,6 +39,18 @@ impl Digits {
         let rest_length = slack(norm(&rest)) + 4.0 * count as f64 * f64::EPSILON * length;
         Digits { digits, steps, sums, rest, rest_length, length }
     }
+}
+
+/// 1.5 * 2^52: adding it rounds to an integer, without a call where the processor has no instruction for it.
+const ROUND: f64 = 6_755_399_441_055_744.0;
+
+/// No less than |z| and than what [`Digits`] of it leave out.
+pub fn bounds(query: Query<'_>, count: usize) -> [f64; 2] {
+    let largest = query.z.iter().fold(0.0f64, |largest, z| largest.max(z.abs()));
+    let length = norm(query.z) * (1.0 + 1e-9);
+    // Half a unit of the last digit, each value.
+    let half = largest / 254.0f64.powi(count as i32);
+    [length, half * (query.z.len() as f64).sqrt() * (1.0 + 1e-9) + 4.0 * count as f64 * f64::EPSILON * length]
 }
 
 fn norm(x: &[f64]) -> f64 {

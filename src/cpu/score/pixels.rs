@@ -40,7 +40,8 @@ pub fn weighted_sums(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, weights: &
         for (q, (weights, step)) in weights.iter().zip(steps).enumerate() {
             let weights = &weights[leaf * LEAF..weights.len().min((leaf + 1) * LEAF)];
             let place = q % QUERIES * DIGITS * QUAD;
-            *step = split(weights, &mut digits[q / QUERIES * TILE..][..TILE], place);
+            // SAFETY: the instructions are there.
+            *step = unsafe { split(weights, &mut digits[q / QUERIES * TILE..][..TILE], place) };
         }
     });
     let strip = STRIP.min(width.div_ceil(cpu.threads.count()).next_multiple_of(COLUMNS));
@@ -71,15 +72,18 @@ fn place_of(column: usize) -> usize {
 }
 
 /// Writes the digits of the weights of a leaf; returns what a unit is worth, and the sum of the units.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn split(weights: &[f64], digits: &mut [i8], place: usize) -> [f64; 2] {
     let largest = weights.iter().copied().fold(0.0, f64::max);
     if largest == 0.0 {
         return [0.0; 2];
     }
-    let (units, mut sum) = (LARGEST / largest, 0i64);
-    for (row, weight) in weights.iter().enumerate() {
-        let mut number = (weight * units).round_ties_even() as i32;
-        sum += i64::from(number);
+    let mut numbers = [0i32; LEAF];
+    let units = LARGEST / largest;
+    numbers.iter_mut().zip(weights).for_each(|(number, weight)| *number = (weight * units).round_ties_even() as i32);
+    let sum: i64 = numbers.iter().map(|&number| i64::from(number)).sum();
+    for (row, &number) in numbers[..weights.len()].iter().enumerate() {
+        let mut number = number;
         let start = row / QUAD * QUERIES * DIGITS * QUAD + place + row % QUAD;
         for digit in (0..DIGITS).rev() {
             let low = number as i8;

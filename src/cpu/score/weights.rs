@@ -37,7 +37,14 @@ pub fn refine(
 ) {
     cpu.threads.each(Chunks::new(weights, 1), 1, |q, weights| {
         let (query, weights) = (queries[q], &mut weights[0]);
-        let heavy: Vec<usize> = (0..range.len()).filter(|&i| weights.weights[i] >= HEAVY).take(FEW + 1).collect();
+        let leaves = weights.leaves.iter().zip(weights.weights.chunks(LEAF)).enumerate();
+        let heavy: Vec<usize> = leaves
+            .filter(|(_, (sum, _))| **sum >= HEAVY)
+            .flat_map(|(leaf, (_, weights))| (leaf * LEAF..).zip(weights))
+            .filter(|(_, weight)| **weight >= HEAVY)
+            .map(|(i, _)| i)
+            .take(FEW + 1)
+            .collect();
         if heavy.len() > FEW {
             return;
         }
