@@ -3,8 +3,11 @@
 //! `ENGINE_CUDA=auto` (the default) builds without kernels where there is no nvcc; `off` always does; `require` fails
 //! without nvcc. nvcc is looked for in `NVCC`, `CUDA_HOME`, `CUDA_PATH`, `tools/nvcc-toolkit`, `PATH` and `/usr/local/cuda`.
 
+use flate2::Compression;
+use flate2::write::DeflateEncoder;
 use std::env;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, exit};
 use std::thread;
@@ -82,11 +85,11 @@ fn compile(nvcc: &Path, out: &Path) -> String {
         writeln!(source, "Module {{ name: {name:?}, images: &[").unwrap();
         for (major, minor, specific) in ARCHITECTURES {
             let base = out.join(object(name, (major, minor, specific)));
-            let (ptx, cubin) = (base.with_extension("ptx"), base.with_extension("cubin"));
+            let [ptx, cubin] = ["ptx", "cubin"].map(|ending| packed(&base.with_extension(ending)));
             writeln!(
                 source,
-                "Image {{ capability: ({major}, {minor}), specific: {specific}, ptx: include_str!({ptx:?}), \
-                 cubin: {{ static BYTES: &Aligned<[u8]> = &Aligned(*include_bytes!({cubin:?})); &BYTES.0 }} }},"
+                "Image {{ capability: ({major}, {minor}), specific: {specific}, ptx: Packed(include_bytes!({ptx:?})), \
+                 cubin: Packed(include_bytes!({cubin:?})) }},"
             )
             .unwrap();
         }
@@ -95,6 +98,16 @@ fn compile(nvcc: &Path, out: &Path) -> String {
     source += "];\n";
     writeln!(source, "pub const TOOLKIT: Option<&str> = Some({:?});", version(nvcc)).unwrap();
     source
+}
+
+/// Deflates a file; the path of the result.
+fn packed(file: &Path) -> PathBuf {
+    let bytes = std::fs::read(file).unwrap_or_else(|error| fail(&format!("{}: {error}", file.display())));
+    let mut deflated = DeflateEncoder::new(vec![], Compression::best());
+    deflated.write_all(&bytes).expect("memory is written");
+    let path = PathBuf::from(format!("{}.deflate", file.display()));
+    std::fs::write(&path, deflated.finish().expect("memory is written")).expect("OUT_DIR is written");
+    path
 }
 
 fn stem(file: &Path) -> &str {

@@ -160,7 +160,8 @@ impl Driver for Emulated {
 
     fn load(&self, module: &Module) -> Result<Loaded> {
         let image = module.images.iter().find(|image| image.capability == self.card.capability);
-        let ptx = image.expect("the kernels are built for the emulated capabilities").ptx;
+        let ptx = image.expect("the kernels are built for the emulated capabilities").ptx.unpacked();
+        let ptx = std::str::from_utf8(&ptx).expect("PTX is text");
         let mut state = self.state.lock().unwrap();
         let loaded = state.device.load(ptx).map_err(fault)?;
         state.modules.push(loaded);

@@ -1,4 +1,6 @@
 use crate::base::Result;
+use flate2::read::DeflateDecoder;
+use std::io::Read;
 
 /// What the engine asks of a CUDA driver: one card, one stream.
 ///
@@ -89,8 +91,21 @@ pub struct Image {
     pub capability: (u32, u32),
     /// Whether it uses what no other capability has, such as `sm_90a`.
     pub specific: bool,
-    pub ptx: &'static str,
-    pub cubin: &'static [u8],
+    pub ptx: Packed,
+    pub cubin: Packed,
+}
+
+/// What `build.rs` embeds, deflated: kernels are text and tables that shrink to a tenth.
+#[derive(Debug)]
+pub struct Packed(pub &'static [u8]);
+
+impl Packed {
+    /// The bytes that were packed.
+    pub fn unpacked(&self) -> Vec<u8> {
+        let mut bytes = vec![];
+        DeflateDecoder::new(self.0).read_to_end(&mut bytes).expect("build.rs packed it");
+        bytes
+    }
 }
 
 /// A module that a driver has loaded, by its number.

@@ -1,17 +1,12 @@
 //! What `build.rs` made of `kernels/`.
 
-#[cfg(engine_cuda)]
-use super::Image;
 use super::Module;
+#[cfg(engine_cuda)]
+use super::{Image, Packed};
 use crate::base::{Error, Result};
 
 // MODULES and TOOLKIT.
 include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
-
-/// Bytes at an address that the driver may read as words.
-#[cfg(engine_cuda)]
-#[repr(align(64))]
-struct Aligned<T: ?Sized>(T);
 
 /// The module of the file `name`.
 pub fn module(name: &str) -> Result<&'static Module> {

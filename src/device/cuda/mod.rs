@@ -4,7 +4,7 @@ mod driver;
 mod embedded;
 mod nvidia;
 
-pub use driver::{Argument, Card, Driver, Function, Graph, Grid, Image, Loaded, Module};
+pub use driver::{Argument, Card, Driver, Function, Graph, Grid, Image, Loaded, Module, Packed};
 pub use embedded::{MODULES, TOOLKIT, module};
 pub use nvidia::Nvidia;
 

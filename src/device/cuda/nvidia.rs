@@ -176,11 +176,11 @@ impl Driver for Nvidia {
             true => image.capability == (major, minor),
             false => image.capability.0 == major && image.capability.1 <= minor,
         });
-        let cubin = fitting.max_by_key(|image| (image.specific, image.capability));
-        let cubin = cubin.map(|image| image.cubin.as_ptr().cast::<c_void>());
+        let cubin = fitting.max_by_key(|image| (image.specific, image.capability)).map(|image| image.cubin.unpacked());
         let ptx = images.filter(|image| !image.specific && image.capability <= (major, minor));
-        let ptx = ptx.max_by_key(|image| image.capability).map(|image| CString::new(image.ptx).expect("PTX is text"));
-        let image = cubin.or(ptx.as_ref().map(|text| text.as_ptr().cast()));
+        // The driver takes text that ends in zero.
+        let ptx = || Some([ptx.max_by_key(|image| image.capability)?.ptx.unpacked(), vec![0]].concat());
+        let image = cubin.or_else(ptx);
         let Some(image) = image else {
             return Err(Error::Device(format!(
                 "{}: no kernels were built for its capability {major}.{minor}",
@@ -188,7 +188,7 @@ impl Driver for Nvidia {
             )));
         };
         // SAFETY: the image is machine code or a text that ends in zero, both as the toolkit wrote them.
-        let loaded = unsafe { result::module::load_data(image) }.map_err(device)?;
+        let loaded = unsafe { result::module::load_data(image.as_ptr().cast()) }.map_err(device)?;
         books.modules.push(loaded);
         Ok(Loaded(books.modules.len() - 1))
     }
