@@ -3,6 +3,7 @@ use super::posterior::{Picks, Posterior};
 use super::{Certificate, Queries, Request, Scores};
 use crate::base::{Path, Result};
 use crate::data::Store;
+use crate::data::tensors::FileDType;
 use crate::device::Device;
 use crate::ops::score::{Query, Rows, Select};
 use std::f64::consts::PI;
@@ -14,8 +15,11 @@ const CUT: f64 = 25.0;
 const BATCH: usize = 64;
 /// Logits held at once.
 const HELD: usize = 1 << 25;
-/// Errors of logits up to which all rows are taken at once, in the cheaper numbers.
+/// Bounds of the error of logits up to which all rows are taken at once, in the cheaper numbers, so that log p is off by
+/// less than a millionth. Those of sums of f32 are independent of each other; those of pixels, whose values were rounded
+/// to f32, may be alike for all rows.
 const DENSE_ERROR: f64 = 1e-2;
+const DENSE_ERROR_OF_PIXELS: f64 = 1.5e-4;
 /// Fewer rows are not worth it.
 const DENSE_ROWS: usize = 1024;
 /// Nats between the row behind a query and the others, below which most rows matter.
@@ -104,7 +108,9 @@ impl<'a> EmpiricalScore<'a> {
     fn may_be_dense(&self, query: Query<'_>, count: usize) -> bool {
         // Else the error of f32 sums is expected to show.
         let noisy = query.alpha * self.rows.radius() <= query.sigma * (self.rows.width() as f64).sqrt();
-        noisy && count >= DENSE_ROWS && self.rows.logits_error(query) < DENSE_ERROR
+        let pixels = self.store.info().dtype == FileDType::U8;
+        let most = if pixels { DENSE_ERROR_OF_PIXELS } else { DENSE_ERROR };
+        noisy && count >= DENSE_ROWS && self.rows.logits_error(query) < most
     }
 
     fn find(&self, range: Range<usize>, queries: &[Query<'_>], request: &Request) -> Vec<Found> {

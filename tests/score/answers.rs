@@ -111,14 +111,19 @@ fn every_answer_is_that_of_the_definition_on_every_instruction_set() {
 
 #[test]
 fn rows_that_are_all_equal_share_the_weight() {
-    let store = store(FileDType::U8, 48, &words(3, 48).iter().map(|x| *x as u8).collect::<Vec<u8>>().repeat(2000), &[]);
-    let device = Device::cpu(Cpu::new(None, DType::F32).unwrap());
-    for t in TIMES {
-        let z = noised(&row(&store, 0), t, 7);
-        let scores = answer(&device, &store, &z, &[t]);
-        check(&format!("t = {t}"), &store, (&z, t), &scores, &[exact(&store, 0..2000, &z, t)]);
-        assert!((scores.n_effective[0] - 2000.0).abs() < 1e-6);
-        assert_eq!(scores.nearest, [0, 1, 2, 3, 4]);
+    // In a wide row what its values were rounded by adds up, for all rows alike.
+    for (count, width) in [(2000, 48), (1100, 3072)] {
+        let pixels: Vec<u8> = words(3, width).iter().map(|x| *x as u8).collect();
+        let store = store(FileDType::U8, width, &pixels.repeat(count), &[]);
+        let device = Device::cpu(Cpu::new(None, DType::F32).unwrap());
+        for t in TIMES {
+            let z = noised(&row(&store, 0), t, 7);
+            let scores = answer(&device, &store, &z, &[t]);
+            let exact = exact(&store, 0..count as u32, &z, t);
+            check(&format!("{width} wide, t = {t}"), &store, (&z, t), &scores, &[exact]);
+            assert!((scores.n_effective[0] - count as f64).abs() < 1e-6);
+            assert_eq!(scores.nearest, [0, 1, 2, 3, 4]);
+        }
     }
 }
 
