@@ -56,7 +56,9 @@ impl World<'_> {
                         count.divergent += 1;
                         warp.diverge(active, *target, *join);
                     }
-                    warp.reconverge();
+                    if !warp.select() {
+                        return Ok(());
+                    }
                     continue;
                 }
                 Op::Exit => {
@@ -77,7 +79,6 @@ impl World<'_> {
                     Flow::Yield => {
                         self.polled = true;
                         warp.split.pc += 1;
-                        warp.reconverge();
                         return self.within_limit();
                     }
                     flow @ (Flow::Wait(wait) | Flow::Retry(wait)) => {
@@ -92,8 +93,8 @@ impl World<'_> {
                 _ => {}
             }
             warp.split.pc += 1;
-            if warp.split.pc == warp.join_pc() {
-                warp.reconverge();
+            if warp.split.pc == warp.join_pc() && !warp.select() {
+                return Ok(());
             }
         }
         self.within_limit()

@@ -116,8 +116,23 @@ impl Warp {
         self.live == 0
     }
 
-    /// Moves a split that can run to the front. False when all of them wait.
+    /// Moves a split that can run to the front; those that stand at their joins hand over their lanes there, and run on
+    /// only once none is missing. False when all wait.
     pub fn select(&mut self) -> bool {
+        while self.rotate() {
+            if self.split.pc != self.join_pc() {
+                return true;
+            }
+            let join = self.split.join;
+            self.joins[join as usize].arrived |= self.split.lanes;
+            self.split.lanes = 0;
+            self.release(join);
+        }
+        false
+    }
+
+    /// Moves a split that does not wait to the front, wherever it stands.
+    fn rotate(&mut self) -> bool {
         if self.split.lanes != 0 && self.split.wait.is_none() {
             return true;
         }
@@ -178,18 +193,8 @@ impl Warp {
         if self.split.join == NO_JOIN { NO_JOIN } else { self.joins[self.split.join as usize].pc }
     }
 
-    /// Hands over the running split at its join.
-    pub fn reconverge(&mut self) {
-        while self.split.lanes != 0 && self.split.pc == self.join_pc() {
-            let join = self.split.join;
-            self.joins[join as usize].arrived |= self.split.lanes;
-            self.split.lanes = 0;
-            self.merge(join);
-        }
-    }
-
-    /// Releases the lanes of a join that none is missing from; otherwise another split runs.
-    fn merge(&mut self, mut join: u32) {
+    /// Lets the lanes of a join that none is missing from run on. The running split is empty.
+    fn release(&mut self, mut join: u32) {
         while join != NO_JOIN {
             let Join { pc, expected, arrived, parent } = self.joins[join as usize];
             if expected != arrived {
@@ -202,10 +207,9 @@ impl Warp {
             }
             join = parent;
         }
-        self.select();
     }
 
-    /// Takes lanes of the running split out of the kernel.
+    /// Takes lanes of the running split out of the kernel; `select` says who runs next.
     pub fn exit(&mut self, lanes: u32) {
         self.live &= !lanes;
         self.split.lanes &= !lanes;
@@ -215,8 +219,7 @@ impl Warp {
             join = self.joins[join as usize].parent;
         }
         if self.split.lanes == 0 {
-            self.merge(self.split.join);
-            self.reconverge();
+            self.release(self.split.join);
         }
     }
 }
@@ -238,10 +241,10 @@ mod tests {
         warp.diverge(0b0011, 10, 20);
         assert_eq!((warp.split.pc, warp.split.lanes), (6, 0b1100));
         warp.split.pc = 20;
-        warp.reconverge();
+        warp.select();
         assert_eq!((warp.split.pc, warp.split.lanes), (10, 0b0011));
         warp.split.pc = 20;
-        warp.reconverge();
+        warp.select();
         assert_eq!((warp.split.pc, warp.split.lanes, warp.join_pc()), (20, 0b1111, NO_JOIN));
     }
 
@@ -250,12 +253,28 @@ mod tests {
         let mut warp = warp(0b11);
         warp.diverge(0b01, 10, 20);
         warp.exit(0b10);
+        assert!(warp.select());
         assert_eq!((warp.split.pc, warp.split.lanes), (10, 0b01));
         warp.split.pc = 20;
-        warp.reconverge();
+        warp.select();
         assert_eq!((warp.split.lanes, warp.live), (0b01, 0b01));
         warp.exit(0b01);
         assert!(warp.done());
+    }
+
+    #[test]
+    fn a_split_that_stands_at_its_join_meets_the_one_that_waited() {
+        let mut warp = warp(0b1111);
+        warp.split.pc = 5;
+        warp.diverge(0b1110, 20, 20);
+        warp.split.pc = 10;
+        warp.split.wait = Some(Wait::Cluster);
+        assert!(!warp.select(), "the other side has nothing to run");
+        assert_eq!((warp.split.pc, warp.split.lanes), (10, 0b0001));
+        warp.split.wait = None;
+        warp.split.pc = 20;
+        assert!(warp.select());
+        assert_eq!((warp.split.pc, warp.split.lanes), (20, 0b1111));
     }
 
     #[test]
@@ -268,7 +287,7 @@ mod tests {
         assert_eq!(warp.joins.len(), 1);
         for _ in 0..32 {
             warp.split.pc = 20;
-            warp.reconverge();
+            warp.select();
         }
         assert_eq!((warp.split.lanes, warp.join_pc()), (u32::MAX, NO_JOIN));
     }
