@@ -88,7 +88,8 @@ impl<'a> Rows<'a> {
     }
 
     /// Replaces the heaviest weights of the rows in `range` by those of distances in f64, where they are few: many errors
-    /// that are independent cancel, few do not. Like the others they leave out `rests` of the queries.
+    /// that are independent cancel, few do not. Of many, what they have in common is taken from the largest logit, by a
+    /// sample. Like the others they leave out `rests` of the queries.
     pub fn refine(&self, range: Range<usize>, queries: &[Query<'_>], rests: &[Vec<f64>], weights: &mut [Weights]) {
         score::refine(&self.cpu, &self.host, range, queries, rests, weights)
     }

@@ -45,7 +45,8 @@ impl Certificate {
         let factor = errors.logit + errors.weights();
         let total_variation = (SLACK * (errors.missing + 0.5 * (2.0 * factor).exp_m1())).min(1.0);
         let missing = if errors.missing < 1.0 { -(-errors.missing).ln_1p() } else { f64::INFINITY };
-        let log_p = SLACK * (missing + factor + 8.0 * HALF * constants);
+        // What a sample of the logits have in common was taken from all: as much again.
+        let log_p = SLACK * (missing + factor + errors.logit + 8.0 * HALF * constants);
         let mean = (2.0 * total_variation + errors.mean + 4.0 * HALF) * radius;
         let length = query.z.iter().map(|z| z * z).sum::<f64>().sqrt();
         let rounding = 8.0 * HALF * (query.alpha * radius + length);

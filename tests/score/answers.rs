@@ -117,12 +117,12 @@ fn rows_that_are_all_equal_share_the_weight() {
         let store = store(FileDType::U8, width, &pixels.repeat(count), &[]);
         let device = Device::cpu(Cpu::new(None, DType::F32).unwrap());
         for t in TIMES {
-            let z = noised(&row(&store, 0), t, 7);
-            let scores = answer(&device, &store, &z, &[t]);
-            let exact = exact(&store, 0..count as u32, &z, t);
-            check(&format!("{width} wide, t = {t}"), &store, (&z, t), &scores, &[exact]);
+            let z = [noised(&row(&store, 0), t, 7), row(&store, 0)].concat();
+            let scores = answer(&device, &store, &z, &[t; 2]);
+            let exact: Vec<Exact> = z.chunks(width).map(|z| exact(&store, 0..count as u32, z, t)).collect();
+            check(&format!("{width} wide, t = {t}"), &store, (&z, t), &scores, &exact);
             assert!((scores.n_effective[0] - count as f64).abs() < 1e-6);
-            assert_eq!(scores.nearest, [0, 1, 2, 3, 4]);
+            assert_eq!(scores.nearest, [0, 1, 2, 3, 4].repeat(2));
         }
     }
 }

@@ -26,7 +26,8 @@ pub fn weigh(cpu: &Cpu, logits: Vec<Vec<f64>>) -> Vec<Weights> {
 }
 
 /// Replaces the heaviest weights of the rows in `range` by those of distances in f64, where they are few: many errors
-/// that are independent cancel, few do not. Like the others they leave out `rests` of the queries.
+/// that are independent cancel, few do not. Of many, what they have in common is taken from the largest logit, by a sample.
+/// Like the others they leave out `rests` of the queries.
 pub fn refine(
     cpu: &Cpu,
     rows: &Rows<'_>,
@@ -38,24 +39,33 @@ pub fn refine(
     cpu.threads.each(Chunks::new(weights, 1), 1, |q, weights| {
         let (query, weights) = (queries[q], &mut weights[0]);
         let leaves = weights.leaves.iter().zip(weights.weights.chunks(LEAF)).enumerate();
-        let heavy: Vec<usize> = leaves
+        let mut heavy: Vec<usize> = leaves
             .filter(|(_, (sum, _))| **sum >= HEAVY)
             .flat_map(|(leaf, (_, weights))| (leaf * LEAF..).zip(weights))
             .filter(|(_, weight)| **weight >= HEAVY)
             .map(|(i, _)| i)
             .take(FEW + 1)
             .collect();
-        if heavy.len() > FEW {
-            return;
-        }
+        let many = heavy.len() > FEW;
+        heavy.truncate(FEW);
+        let mut common = [0.0; 2];
         let mut x = vec![0.0; rows.width];
         for i in heavy {
             rows.values(cpu.isa(), range.start + i, 0..rows.width, &mut x);
             let squared = squared_distance(cpu.isa(), query.z, &x, query.alpha);
             let rest: f64 = rests[q].iter().zip(&x).map(|(rest, &x)| rest * f64::from(x)).sum();
-            weights.weights[i] = (query.logit(squared) - query.kappa() * rest - weights.largest).exp();
+            let (off, weight) = (query.logit(squared) - query.kappa() * rest - weights.largest, weights.weights[i]);
+            if many {
+                common = [common[0] + weight * (off - weight.ln()), common[1] + weight];
+            } else {
+                weights.weights[i] = off.exp();
+            }
         }
-        weights.sum(cpu.isa());
+        if many {
+            weights.largest += common[0] / common[1];
+        } else {
+            weights.sum(cpu.isa());
+        }
     });
 }
 
