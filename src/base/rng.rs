@@ -21,8 +21,6 @@ pub enum Purpose {
     LabelDropout = 3,
     /// Which tokens of a sample are kept.
     TokenMask = 4,
-    /// Which elements of a sample are supervised.
-    LossMask = 5,
     /// The order of the data set in one epoch.
     Shuffle = 6,
     /// The initial weights.
@@ -31,8 +29,6 @@ pub enum Purpose {
     Start = 8,
     /// Everything that a test, bench or fixture draws.
     Fixture = 9,
-    /// Whether a training image is mirrored.
-    Flip = 10,
     /// Which rows of a data set are never trained on.
     HeldOut = 11,
     /// Which row of a data set is drawn from a posterior.

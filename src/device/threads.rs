@@ -21,7 +21,7 @@ thread_local! {
 /// A team of threads that run the tasks of one kernel at a time; the caller is one of them.
 ///
 /// Tasks are handed out by a counter, so a slow thread takes fewer. A kernel must give the same bits whichever thread
-/// runs a task: it may split outputs between tasks, never a sum.
+/// runs a task: a sum that tasks share is cut into blocks that do not depend on the threads, and added in order.
 pub struct Threads {
     team: Arc<Team>,
     handles: Vec<JoinHandle<()>>,

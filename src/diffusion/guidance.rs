@@ -11,11 +11,6 @@ pub struct Guidance {
 }
 
 impl Guidance {
-    /// Guidance of all channels at all times.
-    pub fn new(weight: f32) -> Guidance {
-        Guidance { weight, channels: None, interval: [0.0, 1.0] }
-    }
-
     /// Whether the velocity at `t` differs from the conditional one.
     pub fn acts_at(&self, t: f64) -> bool {
         self.weight != 1.0 && self.interval[0] <= t && t <= self.interval[1]

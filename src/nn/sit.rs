@@ -6,15 +6,12 @@
 use super::params::{Init, ParamList, Piece};
 use crate::base::{Cost, PatchGrid};
 use crate::ops;
-use crate::ops::condition::Conditioning;
+use crate::ops::condition::{Conditioning, FEATURES};
 use crate::ops::gated_norm::Modulated;
 use crate::ops::mlp::Mlp;
 use crate::ops::patch_embed::PatchEmbed;
 use crate::tape::{Tape, Var};
 use crate::tensor::Tensor;
-
-/// Features of a time, which the first layer of the time embedding reads.
-const TIME_FEATURES: usize = 256;
 
 /// The hidden layer of an MLP is this many times as wide as the stream.
 const MLP_RATIO: usize = 4;
@@ -188,7 +185,7 @@ impl Sit {
             let w = list.add(&format!("{name}.weight"), &[outputs, inputs], [outputs, inputs], init);
             (w, list.add(&format!("{name}.bias"), &[outputs], [outputs], Init::Zeros))
         };
-        let (w0, b0) = linear("t_embedder.mlp.0", d, TIME_FEATURES, Init::Normal(0.02));
+        let (w0, b0) = linear("t_embedder.mlp.0", d, FEATURES, Init::Normal(0.02));
         let (w2, b2) = linear("t_embedder.mlp.2", d, d, Init::Normal(0.02));
         let mut blocks = Vec::with_capacity(depth);
         for i in 0..depth {
@@ -276,6 +273,9 @@ fn norm(modulation: Var, chunk: usize) -> Modulated {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::DType;
+    use crate::device::{Cpu, Device};
+    use crate::nn::ParamStore;
 
     fn parameters(name: &str, side: usize) -> usize {
         let config = SitSize::preset(name).unwrap().config([4, side, side], 1000, true);
@@ -288,6 +288,35 @@ mod tests {
         for (name, millions) in [("sit-s-2", 32.96), ("sit-b-2", 130.51), ("sit-l-2", 458.10)] {
             let ours = parameters(name, 32) as f64 / 1e6;
             assert!((ours - millions).abs() <= 0.005, "{name}: {ours} million");
+        }
+    }
+
+    #[test]
+    fn every_parameter_starts_as_published() {
+        let grid = PatchGrid { channels: 4, height: 8, width: 8, patch: 2 };
+        let config = SitConfig { grid, depth: 2, width: 96, heads: 4, classes: 50, learn_sigma: true };
+        let device = Device::cpu(Cpu::new(None, DType::F32).unwrap());
+        let store = ParamStore::new(&device, Sit::new(config).1, 3).unwrap();
+        for (piece, param, range) in store.list.pieces(store.list.trained()) {
+            let values = &store.weights.part(param).to_vec::<f32>()[range];
+            let name = piece.name.as_str();
+            let moment =
+                |power: i32| values.iter().map(|&x| f64::from(x).powi(power)).sum::<f64>() / values.len() as f64;
+            // DiT's initialize_weights: normal embeddings, Xavier products, zero biases, modulations and last layer.
+            let zero = name.ends_with("bias") || name.contains("adaLN") || name.starts_with("final_layer");
+            let (variance, kurtosis, limit) = if zero {
+                assert!(values.iter().all(|&x| x == 0.0), "{name} starts at zero");
+                continue;
+            } else if name.starts_with("t_embedder") || name.starts_with("y_embedder") {
+                (0.02f64.powi(2), 3.0, f64::INFINITY)
+            } else {
+                let fans = piece.shape[0] + piece.shape[1..].iter().product::<usize>();
+                (2.0 / fans as f64, 1.8, (6.0 / fans as f64).sqrt())
+            };
+            let scatter = ((kurtosis - 1.0) / values.len() as f64).sqrt();
+            assert!((moment(2) / variance - 1.0).abs() < 4.0 * scatter, "{name}: variance {}", moment(2));
+            assert!(moment(1).abs() < 4.0 * (variance / values.len() as f64).sqrt(), "{name}: mean {}", moment(1));
+            assert!(values.iter().all(|&x| f64::from(x).abs() <= limit * (1.0 + 1e-6)), "{name} stays within {limit}");
         }
     }
 

@@ -2,7 +2,8 @@
 
 use crate::base::Cost;
 use crate::cpu;
-use crate::cpu::condition::{FEATURES, Params, Saved};
+pub use crate::cpu::condition::FEATURES;
+use crate::cpu::condition::{Params, Saved};
 use crate::cuda;
 use crate::device::Device;
 use crate::tape::{Backward, Output, Tape, Var};

@@ -35,6 +35,14 @@ pub enum Event<'a> {
         step: u64,
         loss: f64,
     },
+    Drawing {
+        step: u64,
+        count: usize,
+    },
+    /// A stop was asked for while samples were drawn.
+    NotDrawn {
+        step: u64,
+    },
     Sample {
         step: u64,
         path: &'a Path,
@@ -247,6 +255,8 @@ impl fmt::Display for Event<'_> {
             }
             Event::Step(speed) => write!(f, "step {}/{}  {speed}", speed.step, speed.steps),
             Event::HeldOut { step, loss } => write!(f, "step {step}: held-out loss {loss:.4}"),
+            Event::Drawing { step, count } => write!(f, "step {step}: drawing {count} samples"),
+            Event::NotDrawn { step } => write!(f, "step {step}: asked to stop, so its samples are left out"),
             Event::Sample { step, path } => write!(f, "step {step}: samples in {}", path.display()),
             Event::Saved { step, path } => write!(f, "step {step}: saved in {}", path.display()),
             Event::Warning { text } => write!(f, "warning: {text}"),

@@ -21,10 +21,6 @@ impl Stop {
         Ok(stop)
     }
 
-    pub fn request(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
     pub fn requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

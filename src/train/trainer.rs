@@ -182,13 +182,14 @@ impl Trainer {
             return;
         }
         let request = self.run.plan.samples();
+        progress.event(&Event::Drawing { step, count: request.labels.len() });
         let stopped = || stop.requested();
         let (device, sit, weights) = self.step.sampled();
         let drawn = sample(device, sit, weights, &request, &stopped, |_| {});
         let grid = self.run.plan.model.grid;
         let shape = [request.labels.len(), grid.channels, grid.height, grid.width];
         match drawn.and_then(|(images, _)| write_images(&path, &images, shape)) {
-            Err(Error::Stopped(_)) => {}
+            Err(Error::Stopped(_)) => progress.event(&Event::NotDrawn { step }),
             Ok(()) => progress.event(&Event::Sample { step, path: &path }),
             Err(error) => progress.warn(&error.to_string()),
         }

@@ -79,13 +79,17 @@ fn times_and_dropped_labels_have_their_distributions() {
     let n = 20_000;
     for times in [Times::Uniform, Times::LogitNormal { mean: 0.5, deviation: 0.7 }] {
         let draw = |i: u32| f64::from(times.draw(Stream::new(3, i, 0, Purpose::Time)));
-        let (mean, deviation) = match times {
-            Times::Uniform => (0.5, (1.0f64 / 12.0).sqrt()),
-            Times::LogitNormal { mean, deviation } => (f64::from(mean), f64::from(deviation)),
+        // The fourth central moment over the squared variance says how far a sample's variance scatters.
+        let (mean, deviation, kurtosis) = match times {
+            Times::Uniform => (0.5, (1.0f64 / 12.0).sqrt(), 1.8),
+            Times::LogitNormal { mean, deviation } => (f64::from(mean), f64::from(deviation), 3.0),
         };
         let value = |t: f64| if times == Times::Uniform { t } else { (t / (1.0 - t)).ln() };
         let average = (0..n).map(|i| value(draw(i))).sum::<f64>() / f64::from(n);
         assert!((average - mean).abs() < 4.0 * deviation / f64::from(n).sqrt(), "{times:?}: mean {average}");
+        let variance = (0..n).map(|i| (value(draw(i)) - mean).powi(2)).sum::<f64>() / f64::from(n);
+        let scatter = ((kurtosis - 1.0) / f64::from(n)).sqrt();
+        assert!((variance / (deviation * deviation) - 1.0).abs() < 4.0 * scatter, "{times:?}: variance {variance}");
         assert!((0..n).all(|i| 0.0 < draw(i) && draw(i) < 1.0), "{times:?} stays inside (0, 1)");
     }
     let (_, out) = noised(&device, Times::Uniform, Draw { seed: 8, step: 0, first: 0 }, 4000, GRID.tokens());
