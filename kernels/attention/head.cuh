@@ -32,7 +32,7 @@ struct Rows {
     static constexpr int PAIRS = WIDTH / 16, REST = CHUNKS % 2;
 
     // Copies COUNT rows, `first` and on; rows from `rows` on become zeros. 128 threads, eight for each row; the chunks
-    // beyond a multiple of eight come last, so that addresses are few and no two of eight lanes meet in a bank.
+    // beyond a multiple of eight come last, so that addresses are few.
     template <int COUNT>
     DEVICE static void copy(uint32_t to, const Head<const bf16>& from, uint32_t first, uint32_t rows) {
         if constexpr (CHUNKS >= 8) copy<COUNT, 0, CHUNKS / 8 * 8, 8>(to, from, first, rows);
@@ -44,7 +44,9 @@ struct Rows {
         constexpr uint32_t STEP = 128 / LANES;
         uint32_t thread = threadIdx.x, stride = from.stride;
         forget(thread), forget(stride);
-        uint32_t row = thread / LANES, chunk = thread % LANES;
+        // Where fewer than eight threads take a row, eight neighbours take one chunk of eight rows.
+        uint32_t row = LANES == 8 ? thread / 8 : thread % 8 + thread / (8 * LANES) * 8;
+        uint32_t chunk = LANES == 8 ? thread % 8 : thread / 8 % LANES;
         const bf16* at = from.rows + size_t(first + row) * stride + chunk * 8;
         to += row * PITCH + chunk * 16;
 #pragma unroll

@@ -11,9 +11,11 @@ DEVICE uint8_t* dynamic_shared() {
     return memory;
 }
 
-// Past level one: a tile is read once by its CTA. Where not `valid` zeros are written and nothing is read.
+// Past level one, since a CTA reads a tile once; level two asks memory for whole lines of 128 bytes, since the rest of a
+// line belongs to the next stage or to the next head. Where not `valid` zeros are written and nothing is read.
 DEVICE void copy16(uint32_t to, const void* from, bool valid) {
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0) : "memory");
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0)
+                 : "memory");
 }
 
 DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }

@@ -22,6 +22,8 @@ struct State {
     functions: Vec<emulator::Function>,
     graphs: Vec<Option<Vec<Call>>>,
     recording: Option<Vec<Call>>,
+    /// What each launch did, where that is asked for.
+    reports: Option<Vec<emulator::Report>>,
 }
 
 /// What a captured step asks for.
@@ -45,8 +47,15 @@ impl Emulated {
             driver: 13_000,
         };
         let device = emulator::Device::new(config).expect("this processor runs the emulator");
-        let state =
-            State { failing: None, device, modules: vec![], functions: vec![], graphs: vec![], recording: None };
+        let state = State {
+            failing: None,
+            device,
+            modules: vec![],
+            functions: vec![],
+            graphs: vec![],
+            recording: None,
+            reports: None,
+        };
         Emulated { card, state: Mutex::new(state) }
     }
 
@@ -54,6 +63,17 @@ impl Emulated {
     pub fn failing_at(self, k: u64) -> Emulated {
         self.state.lock().unwrap().failing = Some(k);
         self
+    }
+
+    /// The same card that keeps what each launch did.
+    pub fn counting(self) -> Emulated {
+        self.state.lock().unwrap().reports = Some(vec![]);
+        self
+    }
+
+    /// What each launch since the last call did.
+    pub fn take_reports(&self) -> Vec<emulator::Report> {
+        std::mem::take(self.state.lock().unwrap().reports.as_mut().expect("the card counts"))
     }
 
     /// Does a call, or records it where a step is captured.
@@ -81,7 +101,11 @@ impl State {
                 let launch = Launch { grid: blocks, block: threads, cluster: [1; 3], dynamic_shared: shared };
                 let values: Vec<Value> = arguments.iter().map(|&argument| Value(argument)).collect();
                 let values: Vec<&dyn emulator::Argument> = values.iter().map(|value| value as _).collect();
-                self.device.launch(&self.functions[function.0], launch, &values).map(drop)
+                let report = self.device.launch(&self.functions[function.0], launch, &values)?;
+                if let Some(reports) = &mut self.reports {
+                    reports.push(report);
+                }
+                Ok(())
             }
         }
     }
