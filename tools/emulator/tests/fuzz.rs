@@ -13,6 +13,27 @@ const SEED: &str = r#"
 .address_size 64
 .file 1 "x.cu"
 .extern .func (.param .b32 r) vprintf (.param .b64 a, .param .b64 b);
+.func (.param .b32 r) twice(.param .b32 a)
+{
+    .reg .b32 %x;
+    .reg .pred %odd;
+    ld.param.b32 %x, [a];
+    setp.lt.s32 %odd, %x, 10;
+    @%odd bra SMALL;
+    add.s32 %x, %x, %x;
+    st.param.b32 [r], %x;
+    ret;
+SMALL:
+    st.param.b32 [r], 1;
+    ret;
+}
+.func nothing() { ret; }
+.func again()
+{
+    .reg .b32 %r<9>;
+    call nothing;
+    { .param .b32 p; st.param.b32 [p], %r1; .param .b32 q; call.uni (q), twice, (p); ld.param.b32 %r1, [q]; }
+}
 .const .align 4 .b8 table[16] = {1, 2, 0xff};
 .extern .shared .align 16 .b8 dynamic[];
 .visible .entry kernel(.param .u64 p, .param .align 64 .b8 q[128])
@@ -37,6 +58,7 @@ $L2:
     { .param .b64 a; st.param.b64 [a+0], %rd1; .param .b64 b; st.param.b64 [b+0], %rd2; .param .b32 r;
       call.uni (r), vprintf, (a, b); ld.param.b32 %r6, [r+0]; }
     st.shared.u32 [fixed+4], %r6;
+    call again;
     bar.sync 0;
     ret;
 }
@@ -55,7 +77,7 @@ impl Random {
 }
 
 /// Pieces that break texts in interesting ways.
-const PIECES: [&str; 24] = [
+const PIECES: [&str; 26] = [
     "{",
     "}",
     "(",
@@ -80,6 +102,8 @@ const PIECES: [&str; 24] = [
     "::",
     "\u{fffd}",
     "bra $L1;",
+    "call again;",
+    ".func again() {",
 ];
 
 fn broken(text: &str, random: &mut Random) -> String {
@@ -107,6 +131,36 @@ fn broken(text: &str, random: &mut Random) -> String {
         }
     }
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// A chain of functions, each of which holds `body` and calls the one before `calls` times.
+fn chain(length: usize, calls: usize, body: &str) -> String {
+    let mut text = format!(".version 8.0\n.target sm_90a\n.address_size 64\n.func f0()\n{{\n{body}\nret;\n}}\n");
+    for k in 1..length {
+        text += &format!(".func f{k}()\n{{\n{}}}\n", format!("call f{};\n", k - 1).repeat(calls));
+    }
+    text + &format!(".visible .entry kernel()\n{{\ncall f{};\nret;\n}}\n", length - 1)
+}
+
+#[test]
+fn functions_that_multiply_are_refused_at_once() {
+    let load = |text: &str| {
+        let mut device = Device::new(Config { memory: 1 << 20, ..Config::default() }).expect("a supported CPU");
+        device.load(text).and_then(|module| module.function("kernel")).map_err(|error| error.to_string())
+    };
+    assert!(load(&chain(60, 1, "")).is_ok());
+    for (text, why) in [
+        (chain(40, 2, ""), "statements and labels"),
+        (chain(14, 2, ".reg .b32 %r<60000>;"), "registers"),
+        (chain(30, 2, "L1: L2: L3: L4:"), "statements and labels"),
+        (chain(30, 2, ".shared .b8 s[16];"), "statements and labels"),
+        (chain(50_000, 1, ""), "calls within calls"),
+    ] {
+        let began = Instant::now();
+        let message = load(&text).expect_err("too large");
+        assert!(message.contains(why), "{message}");
+        assert!(began.elapsed() < SLOW, "{why}: {:?}", began.elapsed());
+    }
 }
 
 #[test]

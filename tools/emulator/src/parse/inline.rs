@@ -3,14 +3,17 @@
 //! A call's parameters are words that the caller writes and the callee reads, so a callee's parameter is only another
 //! name for the caller's. Registers, labels and variables of every copy are its own.
 
-use super::{Function, Operand, Reg, Statement};
+use super::{Function, MOST_REGISTERS, Operand, Reg, Statement};
 use crate::error::LoadError;
 use std::collections::HashMap;
 
 /// A label that is announced and not placed yet.
 const UNPLACED: usize = usize::MAX;
-/// Most statements of a kernel with its functions, far above what nvcc leaves in functions.
-const MOST_STATEMENTS: usize = 1 << 18;
+/// Most statements, labels, variables and copies of functions that make up one kernel, far above what nvcc leaves in
+/// functions.
+const MOST_PARTS: usize = 1 << 18;
+/// Most calls within calls.
+const DEEPEST: usize = 64;
 
 /// The function with the bodies of those it calls. What is called and has no body here stays a call.
 pub fn inline(functions: &[Function], entry: &Function) -> Result<Function, LoadError> {
@@ -49,6 +52,7 @@ impl<'a> Inliner<'a> {
         let (registers, labels) = (self.out.registers.len() as u32, self.out.labels.len());
         let mut copy = Copy { registers, labels, names, number: self.copies };
         self.copies += 1;
+        self.within_bounds(function)?;
         self.out.registers.extend_from_slice(&function.registers);
         self.out.labels.resize(labels + function.labels.len(), UNPLACED);
         for variable in &function.variables {
@@ -67,10 +71,6 @@ impl<'a> Inliner<'a> {
             while let Some((_, label)) = placed.next_if(|(place, _)| *place == at) {
                 self.out.labels[labels + label] = self.out.body.len();
             }
-            if self.out.body.len() > MOST_STATEMENTS {
-                let message = format!("{}: more than {MOST_STATEMENTS} statements with its functions", self.out.name);
-                return Err(LoadError::at(statement.line, message));
-            }
             self.statement(statement, &copy, end)?;
         }
         for (_, label) in placed.filter(|(place, _)| *place != UNPLACED) {
@@ -78,6 +78,25 @@ impl<'a> Inliner<'a> {
         }
         self.callers.pop();
         Ok(())
+    }
+
+    /// Refuses a copy that makes the kernel too large: calls of calls may multiply a short text without end.
+    fn within_bounds(&self, function: &Function) -> Result<(), LoadError> {
+        let Function { registers, labels, variables, body, .. } = &*self.out;
+        let parts = |f: &Function| f.body.len() + f.labels.len() + f.variables.len();
+        let held = self.copies + labels.len() + variables.len() + body.len() + parts(function);
+        let bounds = [
+            (held, MOST_PARTS, "statements and labels"),
+            (registers.len() + function.registers.len(), MOST_REGISTERS, "registers"),
+            (self.callers.len(), DEEPEST, "calls within calls"),
+        ];
+        match bounds.into_iter().find(|(count, most, _)| count > most) {
+            Some((_, most, what)) => {
+                let message = format!("{}: more than {most} {what} with the functions it calls", self.out.name);
+                Err(LoadError::at(function.line, message))
+            }
+            None => Ok(()),
+        }
     }
 
     fn statement(&mut self, statement: &'a Statement, copy: &Copy, end: Option<usize>) -> Result<(), LoadError> {
