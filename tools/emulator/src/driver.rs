@@ -149,6 +149,15 @@ impl Device {
 
     /// Bytes of poison. The name appears in faults.
     pub fn alloc(&mut self, name: &str, bytes: usize) -> Result<u64> {
+        self.admit(name, bytes)?;
+        self.used += bytes;
+        let base = self.global.alloc(name, bytes);
+        self.sizes.insert(base, bytes);
+        Ok(base)
+    }
+
+    /// Refuses an allocation that was asked to fail or does not fit.
+    fn admit(&mut self, name: &str, bytes: usize) -> Result<()> {
         if fails_now(&mut self.failing_allocation) {
             return Err(Error::Injected(format!("allocation of {name}, {bytes} bytes")));
         }
@@ -156,10 +165,7 @@ impl Device {
         if bytes > free {
             return Err(Error::OutOfMemory { name: name.into(), bytes, free });
         }
-        self.used += bytes;
-        let base = self.global.alloc(name, bytes);
-        self.sizes.insert(base, bytes);
-        Ok(base)
+        Ok(())
     }
 
     /// Addresses for `bytes` bytes, of which [`Device::alloc_at`] gives out parts: the slab of a program that manages its own
@@ -170,10 +176,7 @@ impl Device {
 
     /// As [`Device::alloc`], at an address of reserved memory.
     pub fn alloc_at(&mut self, base: u64, name: &str, bytes: usize) -> Result<()> {
-        let free = self.config.memory - self.used;
-        if bytes > free {
-            return Err(Error::OutOfMemory { name: name.into(), bytes, free });
-        }
+        self.admit(name, bytes)?;
         if !self.global.alloc_at(base, name, bytes) {
             return invalid(format!("address {base:#x}, {bytes} bytes for {name}: another allocation is in the way"));
         }

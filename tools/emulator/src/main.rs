@@ -89,6 +89,8 @@ fn act(command: &Command) -> Result<String, Box<dyn std::error::Error>> {
             let (report, shown) = launch(options, Config { checks: Checks::NONE, ..Config::default() })?;
             out += &report.output;
             out += &shown;
+            // Not among the numbers, which other programs may read.
+            eprint!("{}", report.unvalidated());
         }
         Verb::Check(options) => {
             for policy in [Policy::Eager, Policy::Lazy] {

@@ -28,7 +28,7 @@ impl Report {
         self.counts.by_class(&self.function.kernel)
     }
 
-    /// The features that this launch used and whose semantics no hardware has confirmed, a line each.
+    /// What no hardware has confirmed, a line each: what holds for every launch, and the features that this one used.
     pub fn unvalidated(&self) -> String {
         let used: BTreeSet<&str> = self
             .function
@@ -39,7 +39,11 @@ impl Report {
             .filter(|(_, count)| count.lanes > 0)
             .filter_map(|(opcode, _)| unvalidated(opcode))
             .collect();
-        used.into_iter().map(|feature| format!("unvalidated: {feature}\n")).collect()
+        let all = [
+            "no result here has been compared with hardware: arithmetic, memory and control follow the PTX manual",
+            "counters: textbook models of sectors and banks",
+        ];
+        all.into_iter().chain(used).map(|feature| format!("unvalidated: {feature}\n")).collect()
     }
 
     /// PTX lines that at least one lane executed, ascending.
@@ -64,10 +68,14 @@ fn unvalidated(opcode: &str) -> Option<&'static str> {
     let approximate = opcode.contains(".approx");
     Some(match head {
         "wgmma" => "wgmma: descriptors, swizzles, layouts, rounding, and when its reads are done",
-        "mma" => "mma: rounding of the sums",
+        "mma" => "mma: fragment layouts and rounding of the sums",
         "ldmatrix" | "stmatrix" => "ldmatrix and stmatrix: fragment layout",
         "cp" if opcode.contains("tensor") => "tensor tiles: swizzles, edges and byte counts",
         "cp" if opcode.contains("bulk") => "bulk copies: ordering and byte counts",
+        "cp" => "cp.async: when copies land",
+        "cvt" => "conversions: rounding, clamping and NaN",
+        "elect" => "elect: which lane leads",
+        "fence" if opcode.contains("proxy") => "fence.proxy: what it orders",
         "mbarrier" => "mbarrier: phases under races of arrivals",
         "barrier" if opcode.contains("cluster") => "cluster barriers: ordering",
         "mapa" => "distributed shared memory: addresses",

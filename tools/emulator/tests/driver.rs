@@ -55,6 +55,11 @@ fn allocations_and_launches_fail_when_asked_to() {
     device.fail_allocation(1);
     assert!(device.alloc("first", 128).is_ok());
     assert!(matches!(device.alloc("second", 128), Err(Error::Injected(_))));
+    device.fail_allocation(1);
+    let slab = device.reserve(512);
+    assert!(device.alloc_at(slab, "part", 128).is_ok());
+    assert!(matches!(device.alloc_at(slab + 256, "next part", 128), Err(Error::Injected(_))));
+    assert!(device.alloc_at(slab + 256, "next part", 128).is_ok());
     let base = device.alloc("third", 128).expect("only one fails");
     device.fill(base, 0, 128).expect("inside");
     device.fail_launch(0);
