@@ -326,6 +326,8 @@ pub enum Fence {
     Memory { device: bool },
     /// `fence.proxy.async`: generic accesses before it are seen by asynchronous copies and products after it.
     AsyncProxy,
+    /// `fence.proxy.async.global`, which does nothing for shared memory, the only one whose proxies are told apart here.
+    AsyncProxyGlobal,
     /// `fence.mbarrier_init`
     MbarrierInit,
 }

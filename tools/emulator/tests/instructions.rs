@@ -54,6 +54,16 @@ fn words() -> [[u64; 3]; 32] {
     })
 }
 
+/// The nearest bf16. What `rounded` gives is exact in f32.
+fn bf16_bits(x: f64) -> u16 {
+    bf16::from_f32(rounded(x, 8, -133) as f32).to_bits()
+}
+
+/// The nearest f16. What `rounded` gives is exact in f32, or too large for either.
+fn f16_bits(x: f64) -> u16 {
+    f16::from_f32(rounded(x, 11, -24) as f32).to_bits()
+}
+
 /// Pairs of 16-bit floats near 1, so that sums, products and comparisons stay finite.
 fn pairs(bits: impl Fn(f32) -> u16) -> [[u64; 3]; 32] {
     let values = random(5, 192);
@@ -144,8 +154,8 @@ fn carries_pass_from_one_word_to_the_next() {
 fn pairs_of_16_bit_floats_round_each_result_once() {
     type Half = (&'static str, fn(f32) -> u16, fn(u16) -> f64, fn(f64) -> u16);
     let kinds: [Half; 2] = [
-        ("bf16x2", |x| bf16::from_f32(x).to_bits(), |b| bf16::from_bits(b).to_f64(), |x| bf16::from_f64(x).to_bits()),
-        ("f16x2", |x| f16::from_f32(x).to_bits(), |b| f16::from_bits(b).to_f64(), |x| f16::from_f64(x).to_bits()),
+        ("bf16x2", |x| bf16::from_f32(x).to_bits(), |b| bf16::from_bits(b).to_f64(), bf16_bits),
+        ("f16x2", |x| f16::from_f32(x).to_bits(), |b| f16::from_bits(b).to_f64(), f16_bits),
     ];
     type Reference = (&'static str, usize, fn(f64, f64, f64) -> f64, f64);
     let operations: [Reference; 10] = [
@@ -217,13 +227,144 @@ fn conversions_round_once_in_their_direction() {
     }
     let got = apply("cvt.rn.bf16.s32 %d, %a;", "b16", &["s32"], &input);
     for (got, words) in got.iter().zip(input) {
-        assert_eq!(*got as u16, bf16::from_f64(f64::from(words[0] as i32)).to_bits(), "{}", words[0] as i32);
+        assert_eq!(*got as u16, bf16_bits(f64::from(words[0] as i32)), "{}", words[0] as i32);
     }
     let got = apply("cvt.rn.bf16x2.f32 %d, %b, %c;", "b32", &["b64", "f32", "f32"], &input);
     for (got, words) in got.iter().zip(input) {
         let (high, low) = (f32::from_bits(words[1] as u32), f32::from_bits(words[2] as u32));
         assert_eq!((*got >> 16) as u16, bf16::from_f32(high).to_bits());
         assert!(low.is_nan() || *got as u16 == bf16::from_f32(low).to_bits(), "{low}");
+    }
+}
+
+#[test]
+fn f16_keeps_what_an_f32_in_between_would_lose() {
+    // 683/512 * 3/4 = 1 + 2^-11, half way between two f16; the smallest f16 decides.
+    let [a, b, tiny] = [683.0 / 512.0, 0.75, f64::from_bits(0x3e70 << 48)].map(|x| u64::from(f16_bits(x)));
+    assert_eq!(tiny, 1);
+    for (c, want) in [(tiny, 0x3c01), (tiny | 0x8000, 0x3c00), (0, 0x3c00)] {
+        let got = apply("fma.rn.f16 %d, %a, %b, %c;", "b16", &["b16"; 3], &[[a, b, c]; 32]);
+        assert!(got.iter().all(|got| *got == want), "{c:#x}: {got:x?}");
+        let [a, b, c] = [a, b, c].map(|x| x << 16 | x);
+        let got = apply("fma.rn.f16x2 %d, %a, %b, %c;", "b32", &["b32"; 3], &[[a, b, c]; 32]);
+        assert!(got.iter().all(|got| *got == (want << 16 | want)), "{c:#x}: {got:x?}");
+    }
+    // Ties and their neighbours, in the normal and the subnormal range, and around the largest number.
+    let ties = [1.0 + 2f64.powi(-11), 1.0 + 3.0 * 2f64.powi(-11), 3.5 * 2f64.powi(-24), 65520.0, 1e300, 1e-300];
+    for tie in ties {
+        let near = [tie, tie.next_up(), tie.next_down(), -tie, (-tie).next_up(), (-tie).next_down()];
+        let input: [[u64; 3]; 32] = std::array::from_fn(|lane| [near[lane % 6].to_bits(), 0, 0]);
+        let got = apply("cvt.rn.f16.f64 %d, %a;", "b16", &["f64"], &input);
+        for (lane, got) in got.iter().enumerate() {
+            assert_eq!(*got as u16, f16_bits(near[lane % 6]), "{:e}", near[lane % 6]);
+        }
+    }
+    for (ty, value) in [("u32", 2049 << 12 | 1), ("s32", 2049 << 3 | 1), ("u64", 2049 << 4 | 1), ("s64", 2049 << 1)] {
+        let got = apply(&format!("cvt.rn.f16.{ty} %d, %a;"), "b16", &[ty], &[[value, 0, 0]; 32]);
+        assert!(got.iter().all(|got| *got as u16 == f16_bits(value as f64)), "{ty} {value}: {got:x?}");
+    }
+}
+
+#[test]
+fn a_nan_becomes_an_integer_as_the_manual_says() {
+    let sources = [
+        ("f16", "b16", 0x7e01u64),
+        ("bf16", "b16", 0x7fc1),
+        ("f32", "f32", 0xffc0_0001),
+        ("f64", "f64", 0x7ff8 << 48 | 1),
+    ];
+    for rounding in ["rzi", "rni", "rmi", "rpi"] {
+        for (source, register, nan) in sources {
+            for bits in [8u32, 16, 32, 64] {
+                for sign in ["s", "u"] {
+                    for ftz in ["", ".ftz"] {
+                        if !ftz.is_empty() && (source != "f32" || bits < 32) {
+                            continue;
+                        }
+                        // A zero source is a number of the same form, and must not give the same.
+                        let input: [[u64; 3]; 32] = std::array::from_fn(|lane| [nan * (lane as u64 % 2), 0, 0]);
+                        let out = format!("b{}", bits.max(16));
+                        let form = format!("cvt.{rounding}{ftz}.{sign}{bits}.{source}");
+                        let got = apply(&format!("{form} %d, %a;"), &out, &[register], &input);
+                        let top = if source == "f64" || bits == 64 { 1 << (bits - 1) } else { 0 };
+                        for (lane, got) in got.iter().enumerate() {
+                            let want = if lane % 2 == 1 { top } else { 0 };
+                            assert_eq!(got & u64::MAX >> (64 - bits), want, "{form}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_warp_that_only_arrives_learns_nothing() {
+    // Warp 0 arrives and then overwrites what warp 1 reads before it waits: nothing orders the two.
+    let body = |arrive: &str, count: &str| {
+        format!(
+            ".shared .align 16 .b8 s[128];\n.reg .b32 %s, %l, %x;\n.reg .pred %first;\nmov.u32 %s, s;\nand.b32 %l, %t, 31;\n\
+             mad.lo.u32 %s, %l, 4, %s;\nsetp.lt.u32 %first, %t, 32;\n@%first bra READY;\nst.shared.u32 [%s], %t;\nREADY:\n\
+             bar.sync 0;\n@%first bra ARRIVE;\nld.shared.u32 %x, [%s];\n{count}\nst.global.u32 [%out], %x;\nbra END;\n\
+             ARRIVE:\n{arrive}\nmov.u32 %x, 999;\nst.shared.u32 [%s], %x;\nEND:"
+        )
+    };
+    for policy in POLICIES {
+        let launched = |arrive: &str| {
+            let mut device = device(policy);
+            let text = kernel(&body(arrive, "bar.sync 1, 64;"), 0, 4);
+            let function =
+                device.load(&text).and_then(|m| m.function("vector")).unwrap_or_else(|e| panic!("{e}\n{text}"));
+            let out = device.alloc("out", 256).expect("memory is left");
+            device.launch(&function, launch(64), &[&0u64, &out, &0u64, &0u64])
+        };
+        let arrived = launched("bar.arrive 1, 64;");
+        assert!(matches!(&arrived, Err(Error::Fault(fault)) if fault.kind == Kind::Race), "{arrived:?}");
+        assert!(launched("bar.sync 1, 64;").is_ok());
+    }
+}
+
+#[test]
+fn lanes_with_copies_must_all_wait_for_them() {
+    let body = |wait: &str| {
+        format!(
+            ".shared .align 16 .b8 s[128];\n.reg .b32 %s, %x;\n.reg .pred %first;\nmov.u32 %s, s;\nmad.lo.u32 %s, %t, 4, %s;\n\
+             setp.eq.u32 %first, %t, 0;\ncp.async.ca.shared.global [%s], [%in], 4;\ncp.async.commit_group;\n{wait}\n\
+             bar.warp.sync -1;\nld.shared.u32 %x, [%s];\nst.global.u32 [%out], %x;"
+        )
+    };
+    for wait in ["cp.async.wait_group 0;", "cp.async.wait_all;"] {
+        assert!(run(&body(wait), &words()).is_ok());
+        assert!(run(&body(&format!("{wait}\n@%first {wait}")), &words()).is_ok(), "there is nothing left to wait for");
+        let fault = run(&body(&format!("@%first {wait}")), &words()).expect_err("31 lanes do not wait");
+        assert_eq!((fault.kind, fault.lane), (Kind::Unsupported, Some(1)), "{fault}");
+    }
+}
+
+#[test]
+fn a_proxy_fence_for_global_memory_does_nothing_for_shared_memory() {
+    let body = |space: &str| {
+        format!(
+            ".shared .align 128 .b8 s[256];\n.reg .b32 %s, %x;\n.reg .pred %other;\nmov.u32 %s, s;\nmad.lo.u32 %x, %t, 8, %s;\n\
+             st.shared.v2.u32 [%x], {{%t, %t}};\nfence.proxy.async{space};\nbar.sync 0;\nsetp.ne.u32 %other, %t, 0;\n\
+             @%other bra END;\ncp.async.bulk.global.shared::cta.bulk_group [%out], [%s], 256;\n\
+             cp.async.bulk.commit_group;\ncp.async.bulk.wait_group 0;\nEND:"
+        )
+    };
+    for space in ["", ".shared::cta", ".shared::cluster"] {
+        assert!(run(&body(space), &words()).is_ok(), "{space}");
+    }
+    assert!(run(&body(".global"), &words()).is_err_and(|fault| fault.kind == Kind::Race));
+}
+
+#[test]
+fn aligned_instructions_of_warpgroups_need_the_whole_warp() {
+    for instruction in
+        ["wgmma.fence.sync.aligned;", "wgmma.commit_group.sync.aligned;", "wgmma.wait_group.sync.aligned 0;"]
+    {
+        assert!(run(instruction, &words()).is_ok());
+        let guarded = format!(".reg .pred %first;\nsetp.eq.u32 %first, %t, 0;\n@%first {instruction}");
+        assert!(run(&guarded, &words()).is_err_and(|fault| fault.kind == Kind::Sync), "{instruction}");
     }
 }
 

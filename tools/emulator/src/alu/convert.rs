@@ -1,4 +1,5 @@
-//! `cvt`: between integers, floats and the 16-bit floats. Float to integer clamps, and NaN becomes 0.
+//! `cvt`: between integers, floats and the 16-bit floats. Float to integer clamps. A NaN becomes 0 where neither side has 64 bits,
+//! and the top bit alone otherwise (PTX manual, `cvt`).
 
 use super::{
     directed::{Towards, narrow},
@@ -7,6 +8,32 @@ use super::{
 };
 use crate::regs::Halves;
 use half::{bf16, f16};
+
+/// Integers that floats clamp to.
+trait Integer {
+    /// What a NaN becomes where 64 bits are involved: the top bit alone.
+    const TOP: Self;
+    fn clamped(x: f64) -> Self;
+}
+
+macro_rules! integers {
+    ($($ty:ident)*) => {$(
+        impl Integer for $ty {
+            const TOP: Self = 1 << ($ty::BITS - 1);
+            fn clamped(x: f64) -> Self {
+                x as $ty
+            }
+        }
+    )*};
+}
+integers!(i8 u8 i16 u16 i32 u32 i64 u64);
+
+/// A whole number from an f64, or for 64 bits.
+#[inline(always)]
+fn top<I: Integer>(x: impl Into<f64>) -> I {
+    let x = x.into();
+    if x.is_nan() { I::TOP } else { I::clamped(x) }
+}
 
 super::operations! {
     /// Conversions.
@@ -63,15 +90,15 @@ super::operations! {
     RziFtzS32 ["cvt.rzi.ftz.s32.f32"] (a: f32) -> i32 { ftz(a) as i32 }
     RniFtzS32 ["cvt.rni.ftz.s32.f32"] (a: f32) -> i32 { ftz(a).round_ties_even() as i32 }
     RziFtzU32 ["cvt.rzi.ftz.u32.f32"] (a: f32) -> u32 { ftz(a) as u32 }
-    RziS64 ["cvt.rzi.s64.f32"] (a: f32) -> i64 { a as i64 }
-    RziU64 ["cvt.rzi.u64.f32"] (a: f32) -> u64 { a as u64 }
+    RziS64 ["cvt.rzi.s64.f32"] (a: f32) -> i64 { top(a) }
+    RziU64 ["cvt.rzi.u64.f32"] (a: f32) -> u64 { top(a) }
     RziU16 ["cvt.rzi.u16.f32"] (a: f32) -> u16 { a as u16 }
     RziS16 ["cvt.rzi.s16.f32"] (a: f32) -> i16 { a as i16 }
-    RziS32F64 ["cvt.rzi.s32.f64"] (a: f64) -> i32 { a as i32 }
-    RniS32F64 ["cvt.rni.s32.f64"] (a: f64) -> i32 { a.round_ties_even() as i32 }
-    RziU32F64 ["cvt.rzi.u32.f64"] (a: f64) -> u32 { a as u32 }
-    RziS64F64 ["cvt.rzi.s64.f64"] (a: f64) -> i64 { a as i64 }
-    RziU64F64 ["cvt.rzi.u64.f64"] (a: f64) -> u64 { a as u64 }
+    RziS32F64 ["cvt.rzi.s32.f64"] (a: f64) -> i32 { top(a) }
+    RniS32F64 ["cvt.rni.s32.f64"] (a: f64) -> i32 { top(a.round_ties_even()) }
+    RziU32F64 ["cvt.rzi.u32.f64"] (a: f64) -> u32 { top(a) }
+    RziS64F64 ["cvt.rzi.s64.f64"] (a: f64) -> i64 { top(a) }
+    RziU64F64 ["cvt.rzi.u64.f64"] (a: f64) -> u64 { top(a) }
     RziF32 ["cvt.rzi.f32.f32"] (a: f32) -> f32 { a.trunc() }
     RniF32 ["cvt.rni.f32.f32"] (a: f32) -> f32 { a.round_ties_even() }
     RmiF32 ["cvt.rmi.f32.f32"] (a: f32) -> f32 { a.floor() }
@@ -96,136 +123,136 @@ super::operations! {
     F16F32 ["cvt.rn.f16.f32"] (a: f32) -> f16 { packed::f16_nearest(a) }
     F16U16 ["cvt.rn.f16.u16"] (a: u16) -> f16 { packed::f16_nearest(f32::from(a)) }
     F16S16 ["cvt.rn.f16.s16"] (a: i16) -> f16 { packed::f16_nearest(f32::from(a)) }
-    F16F64 ["cvt.rn.f16.f64"] (a: f64) -> f16 { f16::from_f64(a) }
-    RziS16F64 ["cvt.rzi.s16.f64"] (a: f64) -> i16 { a.trunc() as i16 }
+    F16F64 ["cvt.rn.f16.f64"] (a: f64) -> f16 { packed::f16_from_f64(a) }
+    RziS16F64 ["cvt.rzi.s16.f64"] (a: f64) -> i16 { top(a.trunc()) }
     RziS16F16 ["cvt.rzi.s16.f16"] (a: f16) -> i16 { a.to_f32().trunc() as i16 }
     RziS16Bf16 ["cvt.rzi.s16.bf16"] (a: bf16) -> i16 { a.to_f32().trunc() as i16 }
-    RziU16F64 ["cvt.rzi.u16.f64"] (a: f64) -> u16 { a.trunc() as u16 }
+    RziU16F64 ["cvt.rzi.u16.f64"] (a: f64) -> u16 { top(a.trunc()) }
     RziU16F16 ["cvt.rzi.u16.f16"] (a: f16) -> u16 { a.to_f32().trunc() as u16 }
     RziU16Bf16 ["cvt.rzi.u16.bf16"] (a: bf16) -> u16 { a.to_f32().trunc() as u16 }
     RziS32F16 ["cvt.rzi.s32.f16"] (a: f16) -> i32 { a.to_f32().trunc() as i32 }
     RziS32Bf16 ["cvt.rzi.s32.bf16"] (a: bf16) -> i32 { a.to_f32().trunc() as i32 }
     RziU32F16 ["cvt.rzi.u32.f16"] (a: f16) -> u32 { a.to_f32().trunc() as u32 }
     RziU32Bf16 ["cvt.rzi.u32.bf16"] (a: bf16) -> u32 { a.to_f32().trunc() as u32 }
-    RziS64F16 ["cvt.rzi.s64.f16"] (a: f16) -> i64 { a.to_f32().trunc() as i64 }
-    RziS64Bf16 ["cvt.rzi.s64.bf16"] (a: bf16) -> i64 { a.to_f32().trunc() as i64 }
-    RziFtzS64F32 ["cvt.rzi.ftz.s64.f32"] (a: f32) -> i64 { ftz(a).trunc() as i64 }
-    RziU64F16 ["cvt.rzi.u64.f16"] (a: f16) -> u64 { a.to_f32().trunc() as u64 }
-    RziU64Bf16 ["cvt.rzi.u64.bf16"] (a: bf16) -> u64 { a.to_f32().trunc() as u64 }
-    RziFtzU64F32 ["cvt.rzi.ftz.u64.f32"] (a: f32) -> u64 { ftz(a).trunc() as u64 }
+    RziS64F16 ["cvt.rzi.s64.f16"] (a: f16) -> i64 { top(a.to_f32().trunc()) }
+    RziS64Bf16 ["cvt.rzi.s64.bf16"] (a: bf16) -> i64 { top(a.to_f32().trunc()) }
+    RziFtzS64F32 ["cvt.rzi.ftz.s64.f32"] (a: f32) -> i64 { top(ftz(a).trunc()) }
+    RziU64F16 ["cvt.rzi.u64.f16"] (a: f16) -> u64 { top(a.to_f32().trunc()) }
+    RziU64Bf16 ["cvt.rzi.u64.bf16"] (a: bf16) -> u64 { top(a.to_f32().trunc()) }
+    RziFtzU64F32 ["cvt.rzi.ftz.u64.f32"] (a: f32) -> u64 { top(ftz(a).trunc()) }
     RziS8F32 ["cvt.rzi.s8.f32"] (a: f32) -> i8 { a.trunc() as i8 }
-    RziS8F64 ["cvt.rzi.s8.f64"] (a: f64) -> i8 { a.trunc() as i8 }
+    RziS8F64 ["cvt.rzi.s8.f64"] (a: f64) -> i8 { top(a.trunc()) }
     RziS8F16 ["cvt.rzi.s8.f16"] (a: f16) -> i8 { a.to_f32().trunc() as i8 }
     RziS8Bf16 ["cvt.rzi.s8.bf16"] (a: bf16) -> i8 { a.to_f32().trunc() as i8 }
     RziU8F32 ["cvt.rzi.u8.f32"] (a: f32) -> u8 { a.trunc() as u8 }
-    RziU8F64 ["cvt.rzi.u8.f64"] (a: f64) -> u8 { a.trunc() as u8 }
+    RziU8F64 ["cvt.rzi.u8.f64"] (a: f64) -> u8 { top(a.trunc()) }
     RziU8F16 ["cvt.rzi.u8.f16"] (a: f16) -> u8 { a.to_f32().trunc() as u8 }
     RziU8Bf16 ["cvt.rzi.u8.bf16"] (a: bf16) -> u8 { a.to_f32().trunc() as u8 }
     RziF16 ["cvt.rzi.f16.f16"] (a: f16) -> f16 { packed::f16_nearest(a.to_f32().trunc()) }
     RziBf16 ["cvt.rzi.bf16.bf16"] (a: bf16) -> bf16 { packed::bf16_nearest(a.to_f32().trunc()) }
     RziF64F64 ["cvt.rzi.f64.f64"] (a: f64) -> f64 { a.trunc() }
     RniS16F32 ["cvt.rni.s16.f32"] (a: f32) -> i16 { a.round_ties_even() as i16 }
-    RniS16F64 ["cvt.rni.s16.f64"] (a: f64) -> i16 { a.round_ties_even() as i16 }
+    RniS16F64 ["cvt.rni.s16.f64"] (a: f64) -> i16 { top(a.round_ties_even()) }
     RniS16F16 ["cvt.rni.s16.f16"] (a: f16) -> i16 { a.to_f32().round_ties_even() as i16 }
     RniS16Bf16 ["cvt.rni.s16.bf16"] (a: bf16) -> i16 { a.to_f32().round_ties_even() as i16 }
     RniU16F32 ["cvt.rni.u16.f32"] (a: f32) -> u16 { a.round_ties_even() as u16 }
-    RniU16F64 ["cvt.rni.u16.f64"] (a: f64) -> u16 { a.round_ties_even() as u16 }
+    RniU16F64 ["cvt.rni.u16.f64"] (a: f64) -> u16 { top(a.round_ties_even()) }
     RniU16F16 ["cvt.rni.u16.f16"] (a: f16) -> u16 { a.to_f32().round_ties_even() as u16 }
     RniU16Bf16 ["cvt.rni.u16.bf16"] (a: bf16) -> u16 { a.to_f32().round_ties_even() as u16 }
     RniS32F16 ["cvt.rni.s32.f16"] (a: f16) -> i32 { a.to_f32().round_ties_even() as i32 }
     RniS32Bf16 ["cvt.rni.s32.bf16"] (a: bf16) -> i32 { a.to_f32().round_ties_even() as i32 }
-    RniU32F64 ["cvt.rni.u32.f64"] (a: f64) -> u32 { a.round_ties_even() as u32 }
+    RniU32F64 ["cvt.rni.u32.f64"] (a: f64) -> u32 { top(a.round_ties_even()) }
     RniU32F16 ["cvt.rni.u32.f16"] (a: f16) -> u32 { a.to_f32().round_ties_even() as u32 }
     RniU32Bf16 ["cvt.rni.u32.bf16"] (a: bf16) -> u32 { a.to_f32().round_ties_even() as u32 }
     RniFtzU32F32 ["cvt.rni.ftz.u32.f32"] (a: f32) -> u32 { ftz(a).round_ties_even() as u32 }
-    RniS64F32 ["cvt.rni.s64.f32"] (a: f32) -> i64 { a.round_ties_even() as i64 }
-    RniS64F64 ["cvt.rni.s64.f64"] (a: f64) -> i64 { a.round_ties_even() as i64 }
-    RniS64F16 ["cvt.rni.s64.f16"] (a: f16) -> i64 { a.to_f32().round_ties_even() as i64 }
-    RniS64Bf16 ["cvt.rni.s64.bf16"] (a: bf16) -> i64 { a.to_f32().round_ties_even() as i64 }
-    RniFtzS64F32 ["cvt.rni.ftz.s64.f32"] (a: f32) -> i64 { ftz(a).round_ties_even() as i64 }
-    RniU64F32 ["cvt.rni.u64.f32"] (a: f32) -> u64 { a.round_ties_even() as u64 }
-    RniU64F64 ["cvt.rni.u64.f64"] (a: f64) -> u64 { a.round_ties_even() as u64 }
-    RniU64F16 ["cvt.rni.u64.f16"] (a: f16) -> u64 { a.to_f32().round_ties_even() as u64 }
-    RniU64Bf16 ["cvt.rni.u64.bf16"] (a: bf16) -> u64 { a.to_f32().round_ties_even() as u64 }
-    RniFtzU64F32 ["cvt.rni.ftz.u64.f32"] (a: f32) -> u64 { ftz(a).round_ties_even() as u64 }
+    RniS64F32 ["cvt.rni.s64.f32"] (a: f32) -> i64 { top(a.round_ties_even()) }
+    RniS64F64 ["cvt.rni.s64.f64"] (a: f64) -> i64 { top(a.round_ties_even()) }
+    RniS64F16 ["cvt.rni.s64.f16"] (a: f16) -> i64 { top(a.to_f32().round_ties_even()) }
+    RniS64Bf16 ["cvt.rni.s64.bf16"] (a: bf16) -> i64 { top(a.to_f32().round_ties_even()) }
+    RniFtzS64F32 ["cvt.rni.ftz.s64.f32"] (a: f32) -> i64 { top(ftz(a).round_ties_even()) }
+    RniU64F32 ["cvt.rni.u64.f32"] (a: f32) -> u64 { top(a.round_ties_even()) }
+    RniU64F64 ["cvt.rni.u64.f64"] (a: f64) -> u64 { top(a.round_ties_even()) }
+    RniU64F16 ["cvt.rni.u64.f16"] (a: f16) -> u64 { top(a.to_f32().round_ties_even()) }
+    RniU64Bf16 ["cvt.rni.u64.bf16"] (a: bf16) -> u64 { top(a.to_f32().round_ties_even()) }
+    RniFtzU64F32 ["cvt.rni.ftz.u64.f32"] (a: f32) -> u64 { top(ftz(a).round_ties_even()) }
     RniS8F32 ["cvt.rni.s8.f32"] (a: f32) -> i8 { a.round_ties_even() as i8 }
-    RniS8F64 ["cvt.rni.s8.f64"] (a: f64) -> i8 { a.round_ties_even() as i8 }
+    RniS8F64 ["cvt.rni.s8.f64"] (a: f64) -> i8 { top(a.round_ties_even()) }
     RniS8F16 ["cvt.rni.s8.f16"] (a: f16) -> i8 { a.to_f32().round_ties_even() as i8 }
     RniS8Bf16 ["cvt.rni.s8.bf16"] (a: bf16) -> i8 { a.to_f32().round_ties_even() as i8 }
     RniU8F32 ["cvt.rni.u8.f32"] (a: f32) -> u8 { a.round_ties_even() as u8 }
-    RniU8F64 ["cvt.rni.u8.f64"] (a: f64) -> u8 { a.round_ties_even() as u8 }
+    RniU8F64 ["cvt.rni.u8.f64"] (a: f64) -> u8 { top(a.round_ties_even()) }
     RniU8F16 ["cvt.rni.u8.f16"] (a: f16) -> u8 { a.to_f32().round_ties_even() as u8 }
     RniU8Bf16 ["cvt.rni.u8.bf16"] (a: bf16) -> u8 { a.to_f32().round_ties_even() as u8 }
     RniF16 ["cvt.rni.f16.f16"] (a: f16) -> f16 { packed::f16_nearest(a.to_f32().round_ties_even()) }
     RniBf16 ["cvt.rni.bf16.bf16"] (a: bf16) -> bf16 { packed::bf16_nearest(a.to_f32().round_ties_even()) }
     RmiS16F32 ["cvt.rmi.s16.f32"] (a: f32) -> i16 { a.floor() as i16 }
-    RmiS16F64 ["cvt.rmi.s16.f64"] (a: f64) -> i16 { a.floor() as i16 }
+    RmiS16F64 ["cvt.rmi.s16.f64"] (a: f64) -> i16 { top(a.floor()) }
     RmiS16F16 ["cvt.rmi.s16.f16"] (a: f16) -> i16 { a.to_f32().floor() as i16 }
     RmiS16Bf16 ["cvt.rmi.s16.bf16"] (a: bf16) -> i16 { a.to_f32().floor() as i16 }
     RmiU16F32 ["cvt.rmi.u16.f32"] (a: f32) -> u16 { a.floor() as u16 }
-    RmiU16F64 ["cvt.rmi.u16.f64"] (a: f64) -> u16 { a.floor() as u16 }
+    RmiU16F64 ["cvt.rmi.u16.f64"] (a: f64) -> u16 { top(a.floor()) }
     RmiU16F16 ["cvt.rmi.u16.f16"] (a: f16) -> u16 { a.to_f32().floor() as u16 }
     RmiU16Bf16 ["cvt.rmi.u16.bf16"] (a: bf16) -> u16 { a.to_f32().floor() as u16 }
-    RmiS32F64 ["cvt.rmi.s32.f64"] (a: f64) -> i32 { a.floor() as i32 }
+    RmiS32F64 ["cvt.rmi.s32.f64"] (a: f64) -> i32 { top(a.floor()) }
     RmiS32F16 ["cvt.rmi.s32.f16"] (a: f16) -> i32 { a.to_f32().floor() as i32 }
     RmiS32Bf16 ["cvt.rmi.s32.bf16"] (a: bf16) -> i32 { a.to_f32().floor() as i32 }
     RmiFtzS32F32 ["cvt.rmi.ftz.s32.f32"] (a: f32) -> i32 { ftz(a).floor() as i32 }
-    RmiU32F64 ["cvt.rmi.u32.f64"] (a: f64) -> u32 { a.floor() as u32 }
+    RmiU32F64 ["cvt.rmi.u32.f64"] (a: f64) -> u32 { top(a.floor()) }
     RmiU32F16 ["cvt.rmi.u32.f16"] (a: f16) -> u32 { a.to_f32().floor() as u32 }
     RmiU32Bf16 ["cvt.rmi.u32.bf16"] (a: bf16) -> u32 { a.to_f32().floor() as u32 }
     RmiFtzU32F32 ["cvt.rmi.ftz.u32.f32"] (a: f32) -> u32 { ftz(a).floor() as u32 }
-    RmiS64F32 ["cvt.rmi.s64.f32"] (a: f32) -> i64 { a.floor() as i64 }
-    RmiS64F64 ["cvt.rmi.s64.f64"] (a: f64) -> i64 { a.floor() as i64 }
-    RmiS64F16 ["cvt.rmi.s64.f16"] (a: f16) -> i64 { a.to_f32().floor() as i64 }
-    RmiS64Bf16 ["cvt.rmi.s64.bf16"] (a: bf16) -> i64 { a.to_f32().floor() as i64 }
-    RmiFtzS64F32 ["cvt.rmi.ftz.s64.f32"] (a: f32) -> i64 { ftz(a).floor() as i64 }
-    RmiU64F32 ["cvt.rmi.u64.f32"] (a: f32) -> u64 { a.floor() as u64 }
-    RmiU64F64 ["cvt.rmi.u64.f64"] (a: f64) -> u64 { a.floor() as u64 }
-    RmiU64F16 ["cvt.rmi.u64.f16"] (a: f16) -> u64 { a.to_f32().floor() as u64 }
-    RmiU64Bf16 ["cvt.rmi.u64.bf16"] (a: bf16) -> u64 { a.to_f32().floor() as u64 }
-    RmiFtzU64F32 ["cvt.rmi.ftz.u64.f32"] (a: f32) -> u64 { ftz(a).floor() as u64 }
+    RmiS64F32 ["cvt.rmi.s64.f32"] (a: f32) -> i64 { top(a.floor()) }
+    RmiS64F64 ["cvt.rmi.s64.f64"] (a: f64) -> i64 { top(a.floor()) }
+    RmiS64F16 ["cvt.rmi.s64.f16"] (a: f16) -> i64 { top(a.to_f32().floor()) }
+    RmiS64Bf16 ["cvt.rmi.s64.bf16"] (a: bf16) -> i64 { top(a.to_f32().floor()) }
+    RmiFtzS64F32 ["cvt.rmi.ftz.s64.f32"] (a: f32) -> i64 { top(ftz(a).floor()) }
+    RmiU64F32 ["cvt.rmi.u64.f32"] (a: f32) -> u64 { top(a.floor()) }
+    RmiU64F64 ["cvt.rmi.u64.f64"] (a: f64) -> u64 { top(a.floor()) }
+    RmiU64F16 ["cvt.rmi.u64.f16"] (a: f16) -> u64 { top(a.to_f32().floor()) }
+    RmiU64Bf16 ["cvt.rmi.u64.bf16"] (a: bf16) -> u64 { top(a.to_f32().floor()) }
+    RmiFtzU64F32 ["cvt.rmi.ftz.u64.f32"] (a: f32) -> u64 { top(ftz(a).floor()) }
     RmiS8F32 ["cvt.rmi.s8.f32"] (a: f32) -> i8 { a.floor() as i8 }
-    RmiS8F64 ["cvt.rmi.s8.f64"] (a: f64) -> i8 { a.floor() as i8 }
+    RmiS8F64 ["cvt.rmi.s8.f64"] (a: f64) -> i8 { top(a.floor()) }
     RmiS8F16 ["cvt.rmi.s8.f16"] (a: f16) -> i8 { a.to_f32().floor() as i8 }
     RmiS8Bf16 ["cvt.rmi.s8.bf16"] (a: bf16) -> i8 { a.to_f32().floor() as i8 }
     RmiU8F32 ["cvt.rmi.u8.f32"] (a: f32) -> u8 { a.floor() as u8 }
-    RmiU8F64 ["cvt.rmi.u8.f64"] (a: f64) -> u8 { a.floor() as u8 }
+    RmiU8F64 ["cvt.rmi.u8.f64"] (a: f64) -> u8 { top(a.floor()) }
     RmiU8F16 ["cvt.rmi.u8.f16"] (a: f16) -> u8 { a.to_f32().floor() as u8 }
     RmiU8Bf16 ["cvt.rmi.u8.bf16"] (a: bf16) -> u8 { a.to_f32().floor() as u8 }
     RmiF16 ["cvt.rmi.f16.f16"] (a: f16) -> f16 { packed::f16_nearest(a.to_f32().floor()) }
     RmiBf16 ["cvt.rmi.bf16.bf16"] (a: bf16) -> bf16 { packed::bf16_nearest(a.to_f32().floor()) }
     RpiS16F32 ["cvt.rpi.s16.f32"] (a: f32) -> i16 { a.ceil() as i16 }
-    RpiS16F64 ["cvt.rpi.s16.f64"] (a: f64) -> i16 { a.ceil() as i16 }
+    RpiS16F64 ["cvt.rpi.s16.f64"] (a: f64) -> i16 { top(a.ceil()) }
     RpiS16F16 ["cvt.rpi.s16.f16"] (a: f16) -> i16 { a.to_f32().ceil() as i16 }
     RpiS16Bf16 ["cvt.rpi.s16.bf16"] (a: bf16) -> i16 { a.to_f32().ceil() as i16 }
     RpiU16F32 ["cvt.rpi.u16.f32"] (a: f32) -> u16 { a.ceil() as u16 }
-    RpiU16F64 ["cvt.rpi.u16.f64"] (a: f64) -> u16 { a.ceil() as u16 }
+    RpiU16F64 ["cvt.rpi.u16.f64"] (a: f64) -> u16 { top(a.ceil()) }
     RpiU16F16 ["cvt.rpi.u16.f16"] (a: f16) -> u16 { a.to_f32().ceil() as u16 }
     RpiU16Bf16 ["cvt.rpi.u16.bf16"] (a: bf16) -> u16 { a.to_f32().ceil() as u16 }
-    RpiS32F64 ["cvt.rpi.s32.f64"] (a: f64) -> i32 { a.ceil() as i32 }
+    RpiS32F64 ["cvt.rpi.s32.f64"] (a: f64) -> i32 { top(a.ceil()) }
     RpiS32F16 ["cvt.rpi.s32.f16"] (a: f16) -> i32 { a.to_f32().ceil() as i32 }
     RpiS32Bf16 ["cvt.rpi.s32.bf16"] (a: bf16) -> i32 { a.to_f32().ceil() as i32 }
     RpiFtzS32F32 ["cvt.rpi.ftz.s32.f32"] (a: f32) -> i32 { ftz(a).ceil() as i32 }
-    RpiU32F64 ["cvt.rpi.u32.f64"] (a: f64) -> u32 { a.ceil() as u32 }
+    RpiU32F64 ["cvt.rpi.u32.f64"] (a: f64) -> u32 { top(a.ceil()) }
     RpiU32F16 ["cvt.rpi.u32.f16"] (a: f16) -> u32 { a.to_f32().ceil() as u32 }
     RpiU32Bf16 ["cvt.rpi.u32.bf16"] (a: bf16) -> u32 { a.to_f32().ceil() as u32 }
     RpiFtzU32F32 ["cvt.rpi.ftz.u32.f32"] (a: f32) -> u32 { ftz(a).ceil() as u32 }
-    RpiS64F32 ["cvt.rpi.s64.f32"] (a: f32) -> i64 { a.ceil() as i64 }
-    RpiS64F64 ["cvt.rpi.s64.f64"] (a: f64) -> i64 { a.ceil() as i64 }
-    RpiS64F16 ["cvt.rpi.s64.f16"] (a: f16) -> i64 { a.to_f32().ceil() as i64 }
-    RpiS64Bf16 ["cvt.rpi.s64.bf16"] (a: bf16) -> i64 { a.to_f32().ceil() as i64 }
-    RpiFtzS64F32 ["cvt.rpi.ftz.s64.f32"] (a: f32) -> i64 { ftz(a).ceil() as i64 }
-    RpiU64F32 ["cvt.rpi.u64.f32"] (a: f32) -> u64 { a.ceil() as u64 }
-    RpiU64F64 ["cvt.rpi.u64.f64"] (a: f64) -> u64 { a.ceil() as u64 }
-    RpiU64F16 ["cvt.rpi.u64.f16"] (a: f16) -> u64 { a.to_f32().ceil() as u64 }
-    RpiU64Bf16 ["cvt.rpi.u64.bf16"] (a: bf16) -> u64 { a.to_f32().ceil() as u64 }
-    RpiFtzU64F32 ["cvt.rpi.ftz.u64.f32"] (a: f32) -> u64 { ftz(a).ceil() as u64 }
+    RpiS64F32 ["cvt.rpi.s64.f32"] (a: f32) -> i64 { top(a.ceil()) }
+    RpiS64F64 ["cvt.rpi.s64.f64"] (a: f64) -> i64 { top(a.ceil()) }
+    RpiS64F16 ["cvt.rpi.s64.f16"] (a: f16) -> i64 { top(a.to_f32().ceil()) }
+    RpiS64Bf16 ["cvt.rpi.s64.bf16"] (a: bf16) -> i64 { top(a.to_f32().ceil()) }
+    RpiFtzS64F32 ["cvt.rpi.ftz.s64.f32"] (a: f32) -> i64 { top(ftz(a).ceil()) }
+    RpiU64F32 ["cvt.rpi.u64.f32"] (a: f32) -> u64 { top(a.ceil()) }
+    RpiU64F64 ["cvt.rpi.u64.f64"] (a: f64) -> u64 { top(a.ceil()) }
+    RpiU64F16 ["cvt.rpi.u64.f16"] (a: f16) -> u64 { top(a.to_f32().ceil()) }
+    RpiU64Bf16 ["cvt.rpi.u64.bf16"] (a: bf16) -> u64 { top(a.to_f32().ceil()) }
+    RpiFtzU64F32 ["cvt.rpi.ftz.u64.f32"] (a: f32) -> u64 { top(ftz(a).ceil()) }
     RpiS8F32 ["cvt.rpi.s8.f32"] (a: f32) -> i8 { a.ceil() as i8 }
-    RpiS8F64 ["cvt.rpi.s8.f64"] (a: f64) -> i8 { a.ceil() as i8 }
+    RpiS8F64 ["cvt.rpi.s8.f64"] (a: f64) -> i8 { top(a.ceil()) }
     RpiS8F16 ["cvt.rpi.s8.f16"] (a: f16) -> i8 { a.to_f32().ceil() as i8 }
     RpiS8Bf16 ["cvt.rpi.s8.bf16"] (a: bf16) -> i8 { a.to_f32().ceil() as i8 }
     RpiU8F32 ["cvt.rpi.u8.f32"] (a: f32) -> u8 { a.ceil() as u8 }
-    RpiU8F64 ["cvt.rpi.u8.f64"] (a: f64) -> u8 { a.ceil() as u8 }
+    RpiU8F64 ["cvt.rpi.u8.f64"] (a: f64) -> u8 { top(a.ceil()) }
     RpiU8F16 ["cvt.rpi.u8.f16"] (a: f16) -> u8 { a.to_f32().ceil() as u8 }
     RpiU8Bf16 ["cvt.rpi.u8.bf16"] (a: bf16) -> u8 { a.to_f32().ceil() as u8 }
     RpiF16 ["cvt.rpi.f16.f16"] (a: f16) -> f16 { packed::f16_nearest(a.to_f32().ceil()) }
@@ -241,27 +268,27 @@ super::operations! {
     RmF32U16 ["cvt.rm.f32.u16"] (a: u16) -> f32 { narrow(packed::odd_f64(a.into()), Towards::Minus) }
     RpF32U16 ["cvt.rp.f32.u16"] (a: u16) -> f32 { narrow(packed::odd_f64(a.into()), Towards::Plus) }
     F64U16 ["cvt.rn.f64.u16"] (a: u16) -> f64 { a.into() }
-    F16S32 ["cvt.rn.f16.s32"] (a: i32) -> f16 { f16::from_f64(packed::odd_f64(a.into())) }
+    F16S32 ["cvt.rn.f16.s32"] (a: i32) -> f16 { packed::f16_from_f64(packed::odd_f64(a.into())) }
     Bf16S32 ["cvt.rn.bf16.s32"] (a: i32) -> bf16 { packed::bf16_from_f64(packed::odd_f64(a.into())) }
-    F16U32 ["cvt.rn.f16.u32"] (a: u32) -> f16 { f16::from_f64(packed::odd_f64(a.into())) }
+    F16U32 ["cvt.rn.f16.u32"] (a: u32) -> f16 { packed::f16_from_f64(packed::odd_f64(a.into())) }
     Bf16U32 ["cvt.rn.bf16.u32"] (a: u32) -> bf16 { packed::bf16_from_f64(packed::odd_f64(a.into())) }
-    F16S64 ["cvt.rn.f16.s64"] (a: i64) -> f16 { f16::from_f64(packed::odd_f64(a.into())) }
+    F16S64 ["cvt.rn.f16.s64"] (a: i64) -> f16 { packed::f16_from_f64(packed::odd_f64(a.into())) }
     Bf16S64 ["cvt.rn.bf16.s64"] (a: i64) -> bf16 { packed::bf16_from_f64(packed::odd_f64(a.into())) }
     RzF32S64 ["cvt.rz.f32.s64"] (a: i64) -> f32 { narrow(packed::odd_f64(a.into()), Towards::Zero) }
     RmF32S64 ["cvt.rm.f32.s64"] (a: i64) -> f32 { narrow(packed::odd_f64(a.into()), Towards::Minus) }
     RpF32S64 ["cvt.rp.f32.s64"] (a: i64) -> f32 { narrow(packed::odd_f64(a.into()), Towards::Plus) }
-    F16U64 ["cvt.rn.f16.u64"] (a: u64) -> f16 { f16::from_f64(packed::odd_f64(a.into())) }
+    F16U64 ["cvt.rn.f16.u64"] (a: u64) -> f16 { packed::f16_from_f64(packed::odd_f64(a.into())) }
     Bf16U64 ["cvt.rn.bf16.u64"] (a: u64) -> bf16 { packed::bf16_from_f64(packed::odd_f64(a.into())) }
     RzF32U64 ["cvt.rz.f32.u64"] (a: u64) -> f32 { narrow(packed::odd_f64(a.into()), Towards::Zero) }
     RmF32U64 ["cvt.rm.f32.u64"] (a: u64) -> f32 { narrow(packed::odd_f64(a.into()), Towards::Minus) }
     RpF32U64 ["cvt.rp.f32.u64"] (a: u64) -> f32 { narrow(packed::odd_f64(a.into()), Towards::Plus) }
-    F16S8 ["cvt.rn.f16.s8"] (a: i8) -> f16 { f16::from_f64(packed::odd_f64(a.into())) }
+    F16S8 ["cvt.rn.f16.s8"] (a: i8) -> f16 { packed::f16_from_f64(packed::odd_f64(a.into())) }
     Bf16S8 ["cvt.rn.bf16.s8"] (a: i8) -> bf16 { packed::bf16_from_f64(packed::odd_f64(a.into())) }
     RzF32S8 ["cvt.rz.f32.s8"] (a: i8) -> f32 { narrow(packed::odd_f64(a.into()), Towards::Zero) }
     RmF32S8 ["cvt.rm.f32.s8"] (a: i8) -> f32 { narrow(packed::odd_f64(a.into()), Towards::Minus) }
     RpF32S8 ["cvt.rp.f32.s8"] (a: i8) -> f32 { narrow(packed::odd_f64(a.into()), Towards::Plus) }
     F64S8 ["cvt.rn.f64.s8"] (a: i8) -> f64 { a.into() }
-    F16U8 ["cvt.rn.f16.u8"] (a: u8) -> f16 { f16::from_f64(packed::odd_f64(a.into())) }
+    F16U8 ["cvt.rn.f16.u8"] (a: u8) -> f16 { packed::f16_from_f64(packed::odd_f64(a.into())) }
     Bf16U8 ["cvt.rn.bf16.u8"] (a: u8) -> bf16 { packed::bf16_from_f64(packed::odd_f64(a.into())) }
     RzF32U8 ["cvt.rz.f32.u8"] (a: u8) -> f32 { narrow(packed::odd_f64(a.into()), Towards::Zero) }
     RmF32U8 ["cvt.rm.f32.u8"] (a: u8) -> f32 { narrow(packed::odd_f64(a.into()), Towards::Minus) }

@@ -102,11 +102,21 @@ pub fn relu(x: f32) -> f32 {
     if x > 0.0 || x.is_nan() { x } else { 0.0 }
 }
 
-/// An f64 to nearest even: rounded to odd in between, so that it is rounded once.
+/// An f64 to nearest even, rounded once.
 pub fn bf16_from_f64(x: f64) -> bf16 {
+    bf16_nearest(odd_f32(x))
+}
+
+/// An f64 to nearest even, rounded once. (`f16::from_f64` rounds to f32 first where the processor converts.)
+pub fn f16_from_f64(x: f64) -> f16 {
+    f16_nearest(odd_f32(x))
+}
+
+/// An f64 rounded to odd, which keeps what a second rounding to 16 bits needs.
+fn odd_f32(x: f64) -> f32 {
     let toward_zero = narrow(x, Towards::Zero);
     let sticky = u32::from(toward_zero.is_finite() && f64::from(toward_zero) != x);
-    bf16_nearest(f32::from_bits(toward_zero.to_bits() | sticky))
+    f32::from_bits(toward_zero.to_bits() | sticky)
 }
 
 /// An integer as an f64, rounded to odd where 53 bits do not hold it.
@@ -157,8 +167,7 @@ fn fma16x2(a: u32, b: u32, c: u32) -> u32 {
 
 /// A product of two f16 is exact in f64, and 53 bits leave the sum's second rounding innocent in f16's range.
 fn fma16(a: f16, b: f16, c: f16) -> f16 {
-    let sum = a.to_f64() * b.to_f64() + c.to_f64();
-    if sum.is_nan() { f16::from_bits(0x7fff) } else { f16::from_f64(sum) }
+    f16_from_f64(a.to_f64() * b.to_f64() + c.to_f64())
 }
 
 fn f16x2(a: u32, b: u32, f: impl Fn(f32, f32) -> f16) -> u32 {

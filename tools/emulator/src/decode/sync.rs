@@ -67,8 +67,8 @@ impl Lower<'_> {
 
     pub(super) fn fence(&mut self, opcode: &mut Opcode) -> Result<Op, LoadError> {
         if opcode.eat_all("proxy.async") {
-            opcode.one_of(&["global", "shared::cta", "shared::cluster"]);
-            return Ok(Op::Fence(Fence::AsyncProxy));
+            let global = opcode.one_of(&["global", "shared::cta", "shared::cluster"]) == Some("global");
+            return Ok(Op::Fence(if global { Fence::AsyncProxyGlobal } else { Fence::AsyncProxy }));
         }
         if opcode.eat_all("mbarrier_init.release.cluster") {
             return Ok(Op::Fence(Fence::MbarrierInit));

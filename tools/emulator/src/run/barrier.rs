@@ -14,8 +14,7 @@ use crate::{
 /// One of the 16 barriers of a CTA.
 #[derive(Debug, Default)]
 pub struct NamedBarrier {
-    /// Warps that have arrived, the waiting ones with where their result goes.
-    arrived: Vec<(usize, Option<Reduction>)>,
+    arrived: Vec<Arrival>,
     /// Warps it opens for, when the instruction said how many.
     expected: Option<usize>,
     /// A warp waits, so that the barrier opens also when the warps it waits for leave.
@@ -26,6 +25,16 @@ pub struct NamedBarrier {
     holding: u32,
 }
 
+/// A warp that has arrived at a barrier.
+#[derive(Debug)]
+struct Arrival {
+    warp: usize,
+    /// It waits, and so learns what the others knew. `bar.arrive` does neither.
+    waits: bool,
+    reduction: Option<Reduction>,
+}
+
+/// Where a reduction's result goes.
 #[derive(Debug, Clone, Copy)]
 struct Reduction {
     how: BarrierReduce,
@@ -67,7 +76,7 @@ impl World<'_> {
             let message = format!("barrier {id}: warps disagree about how many threads it is for");
             return accuse(Kind::Sync, None, message);
         }
-        if barrier.arrived.iter().any(|(other, _)| *other == index) {
+        if barrier.arrived.iter().any(|arrival| arrival.warp == index) {
             return accuse(Kind::Sync, None, format!("barrier {id}: the warp arrives twice before it opens"));
         }
         barrier.expected = expected;
@@ -81,8 +90,9 @@ impl World<'_> {
             }
             _ => None,
         };
-        barrier.arrived.push((index, reduction));
-        barrier.waiting |= kind != Barrier::Arrive;
+        let waits = kind != Barrier::Arrive;
+        barrier.arrived.push(Arrival { warp: index, waits, reduction });
+        barrier.waiting |= waits;
         let arrived = barrier.arrived.len();
         let needed = expected.unwrap_or_else(|| self.live_warps(cta, Some(warp)));
         if arrived > needed {
@@ -92,13 +102,13 @@ impl World<'_> {
             self.open(cta, id as usize, Some(warp));
             return Ok(Flow::Next);
         }
-        Ok(if kind == Barrier::Arrive { Flow::Next } else { Flow::Wait(Wait::Barrier(id as u8)) })
+        Ok(if waits { Flow::Wait(Wait::Barrier(id as u8)) } else { Flow::Next })
     }
 
     /// Lets the warps of a barrier go on, knowing what all of them knew.
     fn open(&mut self, cta: usize, id: usize, mut running: Option<&mut Warp>) {
         let barrier = std::mem::take(&mut self.ctas[cta].barriers[id]);
-        for (index, reduction) in barrier.arrived {
+        for Arrival { warp: index, reduction, .. } in barrier.arrived.into_iter().filter(|arrival| arrival.waits) {
             let warp = match &mut running {
                 Some(warp) if warp.index == index => &mut **warp,
                 _ => self.warps[index].as_mut().expect("only one warp runs"),

@@ -29,6 +29,8 @@ pub struct Copies {
     waited: u32,
     /// Lanes with copies that no group holds yet.
     open: u32,
+    /// Lanes with copies that have not been waited for.
+    unwaited: u32,
     /// What has not landed, oldest first.
     pending: Vec<Flight>,
 }
@@ -88,6 +90,7 @@ impl World<'_> {
             }
         }
         warp.copies.open |= active;
+        warp.copies.unwaited |= active;
         Ok(())
     }
 
@@ -152,13 +155,19 @@ impl World<'_> {
         if !noinc {
             return accuse(Kind::Unsupported, None, "the form without .noinc is not implemented by the emulator");
         }
-        self.copy_wait(warp, None);
+        self.copy_wait(warp, None, active)?;
         let op = MbarrierOp::Arrive { expect: None, count: None, state: None, drop: false };
         self.mbarrier(warp, &Mbarrier { address, op, cluster: false }, active)
     }
 
     /// Waits until at most `pending` groups are under way; None waits for copies outside groups too.
-    pub(super) fn copy_wait(&mut self, warp: &mut Warp, pending: Option<u32>) {
+    pub(super) fn copy_wait(&mut self, warp: &mut Warp, pending: Option<u32>, active: u32) -> Checked {
+        // A lane waits for its own copies only; here the warp waits, so all lanes with copies must.
+        let elsewhere = warp.copies.unwaited & warp.live & !active;
+        if elsewhere != 0 {
+            let message = format!("lanes {active:#010x} wait; lanes {elsewhere:#010x}, which have copies, do not");
+            return accuse(Kind::Unsupported, lanes(elsewhere).next(), message);
+        }
         let done = match pending {
             Some(pending) => warp.copies.committed.saturating_sub(pending),
             None => {
@@ -170,14 +179,18 @@ impl World<'_> {
             }
         };
         if done <= warp.copies.waited {
-            return;
+            return Ok(());
         }
         warp.copies.waited = done;
+        if done == warp.copies.committed {
+            warp.copies.unwaited = warp.copies.open;
+        }
         for flight in warp.copies.pending.extract_if(.., |f| f.group < done) {
             words::write(&mut self.ctas[warp.cta].shared.block, flight.at, &flight.to, Ty::B32, &flight.words);
         }
         if let Some(actor) = warp.copies.actor {
             self.clocks.learn(warp.actor(), actor, done);
         }
+        Ok(())
     }
 }

@@ -198,16 +198,15 @@ impl World<'_> {
                 self.clocks.fence_proxy(warp.actor());
             }
             Op::Fence(Fence::MbarrierInit) => self.publish_mbarriers(warp),
-            // Ordering of the warpgroup's registers is checked when the kernel is loaded.
-            Op::WgmmaFence | Op::Hint | Op::Fence(Fence::Memory { device: false }) => {}
+            Op::Hint | Op::Fence(Fence::Memory { device: false } | Fence::AsyncProxyGlobal) => {}
             Op::Fence(Fence::Memory { device: true }) => self.publish(warp),
             Op::LdMatrix(matrices) => self.load_matrix(warp, matrices, active)?,
             Op::StMatrix(matrices) => self.store_matrix(warp, matrices, active)?,
             Op::Mma(mma) => self.mma(warp, mma, active)?,
             Op::Copy(copy) => self.copy(warp, copy, active)?,
             Op::CopyCommit => self.copy_commit(warp, active)?,
-            Op::CopyWait { pending } => self.copy_wait(warp, Some(*pending)),
-            Op::CopyWaitAll => self.copy_wait(warp, None),
+            Op::CopyWait { pending } => self.copy_wait(warp, Some(*pending), active)?,
+            Op::CopyWaitAll => self.copy_wait(warp, None, active)?,
             Op::CopyArrive { address, noinc } => return self.copy_arrive(warp, *address, *noinc, active),
             Op::Mbarrier(mbarrier) => return self.mbarrier(warp, mbarrier, active),
             Op::ClusterArrive { relaxed } => self.cluster_arrive(warp, *relaxed, active)?,
@@ -216,8 +215,10 @@ impl World<'_> {
             Op::BulkCommit => self.bulk_commit(warp, active),
             Op::BulkWait { pending, read } => self.bulk_wait(warp, *pending, *read, active),
             Op::Wgmma(wgmma) => return self.wgmma(warp, wgmma, active),
-            Op::WgmmaCommit => self.wgmma_commit(warp),
-            Op::WgmmaWait { pending } => self.wgmma_wait(warp, *pending)?,
+            // Ordering of the warpgroup's registers is checked when the kernel is loaded.
+            Op::WgmmaFence => self.whole_warp(active)?,
+            Op::WgmmaCommit => self.wgmma_commit(warp, active)?,
+            Op::WgmmaWait { pending } => self.wgmma_wait(warp, *pending, active)?,
             Op::SetMaxRegisters { count } => self.set_max_registers(warp, *count, active)?,
             Op::Print(print) => self.print(warp, print, active)?,
             Op::Assert { message, file, line, function } => {

@@ -249,12 +249,15 @@ impl World<'_> {
         Ok(())
     }
 
-    pub(super) fn wgmma_commit(&mut self, warp: &mut Warp) {
+    pub(super) fn wgmma_commit(&mut self, warp: &mut Warp, active: u32) -> Checked {
+        self.whole_warp(active)?;
         warp.products.committed += 1;
+        Ok(())
     }
 
     #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt"))]
-    pub(super) fn wgmma_wait(&mut self, warp: &mut Warp, pending: u32) -> Checked {
+    pub(super) fn wgmma_wait(&mut self, warp: &mut Warp, pending: u32, active: u32) -> Checked {
+        self.whole_warp(active)?;
         let done = warp.products.committed.saturating_sub(pending);
         let (cta, group) = (warp.cta, warp.number as usize / 4);
         if let Some(warpgroup) = self.ctas[cta].warpgroups.get_mut(group) {

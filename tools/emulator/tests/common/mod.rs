@@ -81,6 +81,14 @@ pub fn random_bf16(seed: u64, count: usize) -> Vec<half::bf16> {
     random(seed, count).into_iter().map(half::bf16::from_f32).collect()
 }
 
+/// The nearest number of `digits` significant bits and at least 2^lowest apart, ties to even; exact in f64. For f16 11
+/// and -24, for bf16 8 and -133.
+pub fn rounded(x: f64, digits: i32, lowest: i32) -> f64 {
+    let exponent = (x.to_bits() >> 52 & 0x7ff) as i32 - 1023;
+    let unit = f64::from_bits(((exponent + 1 - digits).max(lowest) + 1023) as u64 * (1 << 52));
+    (x / unit).round_ties_even() * unit
+}
+
 pub fn bytes_of_f32(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
