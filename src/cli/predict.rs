@@ -16,7 +16,8 @@ use std::path::PathBuf;
 /// Run a model on given inputs, and write its output and gradients: how another program checks this one
 #[derive(Args)]
 pub struct Predict {
-    /// A run directory, a checkpoint, or a safetensors file under SiT's names (then also --preset and --classes)
+    /// A run directory or a checkpoint, both with their first moving average; or a safetensors file under SiT's names, such
+    /// as a checkpoint's model.safetensors with the trained weights, or any other (then also --preset and --classes)
     #[arg(long)]
     checkpoint: PathBuf,
     /// Safetensors with z (B, C, H, W), t (B) and, for a model with classes, y (B); without y no image has a label

@@ -79,12 +79,8 @@ impl Sample {
         if opened.model.time == Time::DataAt1 {
             return Err(Error::Usage(format!("{}: its model has the data at t = 1; convert it first", path.display())));
         }
-        if picture && !png::has_picture(grid.channels) {
-            let channels = grid.channels;
-            return Err(Error::Usage(format!(
-                "--out {}: latents of {channels} channels have no picture; write a .npy and decode it",
-                self.out.display()
-            )));
+        if picture {
+            png::check_picture(&self.out, grid.channels)?;
         }
         let request = self.request(&Plan { recipe: opened.recipe.unwrap_or_default(), model: config })?;
         let count = request.labels.len();

@@ -16,20 +16,23 @@ pub fn has_picture(channels: usize) -> bool {
     matches!(channels, 1 | 3)
 }
 
+/// Refuses to put images of so many channels at `path` where they are no pictures.
+pub fn check_picture(path: &Path, channels: usize) -> Result<()> {
+    if has_picture(channels) {
+        return Ok(());
+    }
+    let what = format_args!("latents of {channels} channels have no picture, which has 1 or 3");
+    Err(Error::Usage(format!("{}: {what}; write a .npy and decode it", path.display())))
+}
+
 /// Puts `images` (B, C, H, W), values in [-1, 1], C = 1 gray or 3 colours, at `path` as a nearly square grid, row by row.
 ///
 /// Values outside are clamped, NaN is black. Small images are enlarged by a whole factor.
 pub fn write_grid(path: &Path, images: &[f32], shape: [usize; 4]) -> Result<()> {
     let [count, channels, height, width] = shape;
     assert_eq!(images.len(), count * channels * height * width, "png: shape {shape:?} and values differ");
-    let color = match channels {
-        1 => png::ColorType::Grayscale,
-        3 => png::ColorType::Rgb,
-        _ => {
-            let what = format_args!("rows of {channels} channels are latents, a picture has 1 or 3");
-            return Err(Error::Usage(format!("{}: {what}; write them to a .npy and decode that", path.display())));
-        }
-    };
+    check_picture(path, channels)?;
+    let color = if channels == 1 { png::ColorType::Grayscale } else { png::ColorType::Rgb };
     if images.is_empty() {
         return Err(Error::Usage(format!("{}: there is no image in {shape:?}; ask for at least one", path.display())));
     }
@@ -129,7 +132,7 @@ mod tests {
     #[test]
     fn latents_and_empty_batches_have_no_picture() {
         let message = write_grid(Path::new("x.png"), &[0.0; 16], [1, 4, 2, 2]).unwrap_err().to_string();
-        assert!(message.contains("x.png: rows of 4 channels are latents, a picture has 1 or 3"), "{message}");
+        assert!(message.contains("x.png: latents of 4 channels have no picture, which has 1 or 3"), "{message}");
         let message = write_grid(Path::new("x.png"), &[], [0, 1, 2, 2]).unwrap_err().to_string();
         assert!(message.contains("there is no image in [0, 1, 2, 2]"), "{message}");
     }
