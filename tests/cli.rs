@@ -168,6 +168,11 @@ fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
             2,
             "error: mask.drop = 1: is out of range; give a number from 0 up to, but not including, 1",
         ),
+        (
+            vec!["--set", "optimizer.decay_steps=9"],
+            2,
+            "error: train.steps = 10: the learning rate is 0 from step 9 on; give at most as many, or a larger optimizer.",
+        ),
         (vec!["--data", &flipped], 3, "flipped.store: its bytes have digest "),
         (vec!["--data", &absent], 3, "absent: no such file; check the path"),
         (vec!["--data", &png], 3, "not.store: "),
@@ -278,14 +283,6 @@ fn a_run_with_another_decay_is_refused_by_that_and_one_older_than_the_key_goes_o
     assert!(stderr(&refused).contains(" is 0 from step 6 on (optimizer.decay_steps)"), "{}", stderr(&refused));
     assert_eq!(code(&train(&scratch, &cosine, &["--steps", "6"]).output().unwrap()), 0);
     assert!(fs::read_to_string(&config).unwrap().contains("decay_steps = 6"));
-}
-
-#[test]
-fn a_run_that_would_go_on_at_learning_rate_zero_is_refused_before_its_first_step() {
-    let scratch = Scratch::new();
-    let refused = train(&scratch, &scratch.path("run"), &["--set", "optimizer.decay_steps=9"]).output().unwrap();
-    assert_eq!(code(&refused), 2);
-    assert!(stderr(&refused).contains("train.steps = 10: the learning rate of "), "{}", stderr(&refused));
 }
 
 #[test]
@@ -521,6 +518,40 @@ fn a_model_that_no_memory_holds_is_refused() {
     let refused = train(&scratch, &scratch.path("run"), &refused).output().unwrap();
     assert_eq!(code(&refused), 5, "{}", stderr(&refused));
     assert!(stderr(&refused).starts_with("error: out of memory: "), "{}", stderr(&refused));
+}
+
+#[test]
+fn batches_that_no_memory_holds_are_refused() {
+    let scratch = Scratch::new();
+    let (images, store) = (scratch.path("vast.npy"), scratch.path("vast.store"));
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 3, 2048, 2048)}";
+    let start = [b"\x93NUMPY\x01\x00", &[header.len() as u8, 0][..], header.as_bytes()].concat();
+    fs::write(&images, [start, vec![7; 3 << 22]].concat()).unwrap();
+    engine::data::ingest::ingest(&images, None, &store, &mut |_, _| {}).unwrap();
+    let vast = ["--data", store.to_str().unwrap(), "--set", "model.patch=64", "--set", "train.batch_size=1048576"];
+    let refused = train(&scratch, &scratch.path("run"), &vast).output().unwrap();
+    assert_eq!(code(&refused), 5, "{}", stderr(&refused));
+    assert!(stderr(&refused).starts_with("error: out of memory: "), "{}", stderr(&refused));
+}
+
+#[test]
+fn latents_are_drawn_as_an_array_and_have_no_picture() {
+    let scratch = Scratch::new();
+    let (run, latents, store) = (scratch.path("run"), scratch.path("latents.npy"), scratch.path("latents.store"));
+    engine::data::npy::write(&latents, &[40, 4, 8, 8], &[0.5; 40 * 4 * 64]).unwrap();
+    engine::data::ingest::ingest(&latents, None, &store, &mut |_, _| {}).unwrap();
+    let trained = train(&scratch, &run, &["--data", store.to_str().unwrap()]).output().unwrap();
+    assert_eq!(code(&trained), 0, "{}", stderr(&trained));
+    let draw = |name: &str| {
+        let mut command = engine(&["sample", "--steps", "1", "--count", "1", "--run"]);
+        command.arg(&run).arg("--out").arg(scratch.path(name)).output().unwrap()
+    };
+    let refused = draw("x.png");
+    assert_eq!(code(&refused), 2, "{}", stderr(&refused));
+    let expected = "x.png: latents of 4 channels have no picture, which has 1 or 3; write a .npy and decode it\n";
+    assert!(stderr(&refused).ends_with(expected), "{}", stderr(&refused));
+    assert!(!scratch.path("x.png").exists());
+    assert_eq!(code(&draw("x.npy")), 0);
 }
 
 #[test]

@@ -31,6 +31,10 @@ fn multiplying_in(products: DType, threads: usize) -> Device {
 
 /// Trains the run at `out` to its end, or from where it stands.
 fn train(store: &Path, out: &Path, threads: usize, sets: &[&str]) -> Result<(), Error> {
+    train_until(&Stop::default(), store, out, threads, sets)
+}
+
+fn train_until(stop: &Stop, store: &Path, out: &Path, threads: usize, sets: &[&str]) -> Result<(), Error> {
     let changes: Vec<Change> = sets.iter().map(|set| Change::set(set).unwrap()).collect();
     let store = Arc::new(Store::open(store)?);
     let plan = Plan::new(Recipe::read("test", RECIPE, &changes)?, &store)?;
@@ -38,8 +42,7 @@ fn train(store: &Path, out: &Path, threads: usize, sets: &[&str]) -> Result<(), 
     let run = Run::open(out, plan, store.info(), |_| {})?;
     let device = multiplying_in(products, threads);
     run.record(&device, &["test".into()])?;
-    let stop = Stop::default();
-    Trainer::new(run, store, &device)?.train(&mut Progress::new(Style::Json, std::io::sink()), &stop).map(drop)
+    Trainer::new(run, store, &device)?.train(&mut Progress::new(Style::Json, std::io::sink()), stop).map(drop)
 }
 
 /// Copies a folder and all in it.
@@ -92,6 +95,31 @@ fn a_resumed_run_is_bit_equal_to_one_that_never_stopped() {
             }
             assert_eq!(losses(&out), losses(&whole), "split {split}, {threads} threads");
         }
+    }
+}
+
+#[test]
+fn a_run_that_was_asked_to_stop_has_the_held_out_losses_of_one_that_was_not() {
+    let scratch = Scratch::new();
+    let (store, whole, halves) = (scratch.store(), scratch.path("whole"), scratch.path("halves"));
+    train(&store, &whole, 1, &[]).unwrap();
+    let asked = Stop::default();
+    asked.request();
+    // Stopped after its first step, then before the loss that this step lacks.
+    for _ in 0..2 {
+        let stopped = train_until(&asked, &store, &halves, 1, &[]).unwrap_err();
+        assert!(matches!(stopped, Error::Stopped(_)), "{stopped}");
+        assert_eq!(newest(&halves).0.unwrap().map(|state| state.step), Some(1));
+        assert_eq!(losses(&halves), losses(&whole)[..1]);
+    }
+    train(&store, &halves, 1, &[]).unwrap();
+    assert_eq!(losses(&halves), losses(&whole));
+    // A step that becomes the last is given its loss, once.
+    let shorter = scratch.path("shorter");
+    train_until(&asked, &store, &shorter, 1, &["checkpoint.every=5"]).unwrap_err();
+    for _ in 0..2 {
+        train(&store, &shorter, 1, &["checkpoint.every=5", "train.steps=1", "optimizer.decay_steps=10"]).unwrap();
+        assert_eq!(losses(&shorter), losses(&whole)[..2]);
     }
 }
 

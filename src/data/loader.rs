@@ -96,14 +96,14 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Batches of `batch` rows in the order of `order`, from step `first` on.
-    pub fn start(store: Arc<Store>, mut order: Order, batch: usize, first: u64) -> Loader {
+    /// Batches of `batch` rows in the order of `order`, from step `first` on. Fails where they do not fit in memory.
+    pub fn start(store: Arc<Store>, mut order: Order, batch: usize, first: u64) -> Result<Loader> {
         assert!(batch > 0, "loader: a batch has at least one row");
         let (to_loader, empty) = sync_channel::<Batch>(BUFFERS);
         let (to_step, filled) = sync_channel(BUFFERS);
         for _ in 0..BUFFERS {
-            let (rows, labels) = (vec![0; batch], vec![0; batch]);
-            let values = vec![0.0; batch * store.width()];
+            let (rows, labels) = (zeros(batch, 1)?, zeros(batch, 1)?);
+            let values = zeros(batch, store.width())?;
             to_loader.send(Batch { step: 0, rows, labels, values }).expect("its receiver is still here");
         }
         let work = move || {
@@ -118,8 +118,9 @@ impl Loader {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("loader".into()).spawn(work).expect("a thread can be started");
-        Loader { current: None, filled: Some(filled), empty: Some(to_loader), thread: Some(thread) }
+        let thread = std::thread::Builder::new().name("loader".into()).spawn(work);
+        let thread = thread.map_err(|error| Error::Device(format!("loader: its thread cannot be started: {error}")))?;
+        Ok(Loader { current: None, filled: Some(filled), empty: Some(to_loader), thread: Some(thread) })
     }
 
     /// The batch of the next step; it is valid until the next call, when its memory is filled again.
@@ -133,6 +134,17 @@ impl Loader {
             next.unwrap_or_else(|| Err(Error::Data("loader: it stopped after an error; see its first message".into())));
         Ok(self.current.insert(next?))
     }
+}
+
+/// `batch` rows of `width` zeros each, or an error where they do not fit.
+fn zeros<T: Clone + Default>(batch: usize, width: usize) -> Result<Vec<T>> {
+    let mut zeros = Vec::new();
+    if batch.checked_mul(width).is_none_or(|values| zeros.try_reserve_exact(values).is_err()) {
+        let what = format_args!("{BUFFERS} batches of {batch} rows of {width} values are read ahead");
+        return Err(Error::Memory(format!("out of memory: {what}; lower train.batch_size")));
+    }
+    zeros.resize(batch * width, T::default());
+    Ok(zeros)
 }
 
 impl Drop for Loader {
@@ -224,7 +236,7 @@ mod tests {
         let store = Arc::new(fashion_mnist().unwrap());
         let split = Split::of(store.rows());
         let order = || Order::new(split.train.clone(), 1);
-        let mut loader = Loader::start(store.clone(), order(), 64, 139);
+        let mut loader = Loader::start(store.clone(), order(), 64, 139).unwrap();
         // 9,000 rows end within step 140.
         for step in 139..150 {
             let batch = loader.next_batch().unwrap();
@@ -237,12 +249,21 @@ mod tests {
     }
 
     #[test]
+    fn batches_that_no_memory_holds_are_refused() {
+        let store = Arc::new(fashion_mnist().unwrap());
+        for batch in [1 << 50, usize::MAX] {
+            let refused = Loader::start(store.clone(), Order::new(vec![0], 1), batch, 0).err().unwrap();
+            assert_eq!(refused.exit_code(), 5, "{refused}");
+        }
+    }
+
+    #[test]
     fn a_store_that_fails_ends_the_loader_with_its_message() {
         let scratch = crate::data::scratch::Scratch::new();
         let path = scratch.file("store", &crate::data::embedded::bytes().unwrap());
         let store = Arc::new(Store::open(&path).unwrap());
         std::fs::File::options().write(true).open(&path).unwrap().set_len(5_000_000).unwrap();
-        let mut loader = Loader::start(store, Order::new((9000..10_000).collect(), 1), 8, 0);
+        let mut loader = Loader::start(store, Order::new((9000..10_000).collect(), 1), 8, 0).unwrap();
         let message = loader.next_batch().unwrap_err().to_string();
         assert!(
             message.contains("store: 784 bytes are needed at offset") && message.contains("ends at 5000000"),

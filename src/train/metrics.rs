@@ -11,6 +11,8 @@ pub struct Metrics {
     file: File,
     /// Bytes of whole lines in the file.
     end: u64,
+    /// The step of the last held-out loss; 0 without any.
+    held_out: u64,
     /// Lines that are not yet in the file; they wait there when the disk is full.
     waiting: Vec<u8>,
 }
@@ -29,12 +31,20 @@ impl Metrics {
         let failed = |error| Error::file(path, error);
         let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
         let file = file.map_err(failed)?;
-        let end = end_of(&file, step).map_err(failed)?;
+        let (end, held_out) = end_of(&file, step).map_err(failed)?;
         file.set_len(end).map_err(failed)?;
-        Ok(Metrics { path: path.to_owned(), file, end, waiting: vec![] })
+        Ok(Metrics { path: path.to_owned(), file, end, held_out, waiting: vec![] })
+    }
+
+    /// The step of the last held-out loss; 0 without any.
+    pub fn held_out(&self) -> u64 {
+        self.held_out
     }
 
     pub fn add(&mut self, line: Line) {
+        if let Line::HeldOut { step, .. } = line {
+            self.held_out = step;
+        }
         // JSON has no NaN; the writer turns it into null.
         let line = serde_json::to_string(&line).expect("a line has a form in JSON");
         self.waiting.extend([line.as_bytes(), b"\n"].concat());
@@ -56,24 +66,30 @@ impl Metrics {
     }
 }
 
-/// The byte after the last whole line of the steps up to `step`. A line before it that cannot be read stays.
-fn end_of(file: &File, step: u64) -> std::io::Result<u64> {
+/// The byte after the last whole line of the steps up to `step`, and the step of the last held-out loss before it. A line
+/// before it that cannot be read stays.
+fn end_of(file: &File, step: u64) -> std::io::Result<(u64, u64)> {
+    /// `applied` tells the lines of steps: a loss may be null.
     #[derive(Deserialize)]
     struct Step {
         step: u64,
+        applied: Option<bool>,
     }
-    let (mut end, mut read, mut bytes) = (0, 0, Vec::new());
+    let (mut end, mut held_out, mut read, mut bytes) = (0, 0, 0, Vec::new());
     let mut lines = BufReader::new(file);
     while lines.read_until(b'\n', &mut bytes)? > 0 {
         read += bytes.len() as u64;
         match serde_json::from_slice::<Step>(&bytes) {
             Ok(line) if line.step > step => break,
-            Ok(_) if bytes.ends_with(b"\n") => end = read,
+            Ok(line) if bytes.ends_with(b"\n") => {
+                end = read;
+                held_out = if line.applied.is_none() { line.step } else { held_out };
+            }
             _ => {}
         }
         bytes.clear();
     }
-    Ok(end)
+    Ok((end, held_out))
 }
 
 #[cfg(test)]

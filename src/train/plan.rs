@@ -27,6 +27,11 @@ impl Plan {
             let what = format_args!("the data has {channels} channels; give at most as many");
             return Err(wrong("sample.channels", recipe.sample.channels, what));
         }
+        let (steps, end) = (recipe.train.steps, recipe.decay_end());
+        if recipe.optimizer.decay == Decay::Cosine && steps > end {
+            let what = format_args!("the learning rate is 0 from step {end} on; give at most as many");
+            return Err(wrong("train.steps", steps, format_args!("{what}, or a larger optimizer.decay_steps")));
+        }
         let plan = Plan { recipe, model };
         let sample = &plan.recipe.sample;
         if sample.every > 0 && sample.guidance != 1.0 && model.classes > 0 && !plan.can_guide() {

@@ -21,6 +21,11 @@ impl Stop {
         Ok(stop)
     }
 
+    /// Asks as a signal does.
+    pub fn request(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     pub fn requested(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

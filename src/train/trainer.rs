@@ -57,8 +57,9 @@ impl Trainer {
         let provenance = store.info().provenance.clone();
         let about = About { provenance, trained_on: train.len(), held_out: held_out.len() };
         let held_out = HeldOut::new(store.clone(), &held_out, &settings);
-        let loader = Loader::start(store, Order::new(train, settings.seed), settings.batch, state.step);
+        let (order, batch) = (Order::new(train, settings.seed), settings.batch);
         let mut step = Step::new(device, settings)?;
+        let loader = Loader::start(store, order, batch, state.step)?;
         if let Some((folder, state)) = &run.found {
             restore(folder, state, &mut step)?;
         }
@@ -96,6 +97,12 @@ impl Trainer {
 
     fn go_on(&mut self, outcome: &mut Outcome, progress: &mut Progress, stop: &Stop) -> Result<()> {
         let steps = self.run.plan.recipe.train.steps;
+        // Left out when a signal ended the run at this step.
+        self.hold_out(outcome, progress, stop)?;
+        if stop.requested() && self.lacks_held_out() {
+            return Err(self.stopped());
+        }
+        self.metrics.flush()?;
         loop {
             // Here and not after a save, so that a run which died between the two draws it now.
             self.draw(progress, stop);
@@ -107,32 +114,52 @@ impl Trainer {
             }
             self.one_step(progress)?;
             let done = self.state.step;
-            let due = done == steps || done.is_multiple_of(self.run.plan.recipe.checkpoint.every);
-            // A run that is asked to stop leaves the loss out, except that of its last step.
-            let stopped = || done < steps && stop.requested();
-            if due
-                && let Some(held_out) = &self.held_out
-                && let (device, sit, weights) = self.step.sampled()
-                && let Some(loss) = held_out.loss(device, sit, weights, &stopped)?
-            {
-                self.metrics.add(Line::HeldOut { step: done, held_out_loss: loss });
-                progress.event(&Event::HeldOut { step: done, loss });
-                outcome.held_out = Some(loss);
-                if done == steps && !loss.is_finite() {
-                    self.metrics.flush()?;
-                    return Err(self.diverged(&format!("the held-out loss is {loss}; this step is not saved")));
-                }
-            }
+            self.hold_out(outcome, progress, stop)?;
             let stopping = stop.requested() && done < steps;
-            if due || stopping {
+            if self.due() || stopping {
                 self.save(done < steps && !stopping, progress)?;
             }
             if stopping {
-                let folder = self.run.folder.display();
-                let what = format_args!("stopped after step {done} of {steps}, which is saved");
-                return Err(Error::Stopped(format!("{folder}: {what}; the same command goes on from there")));
+                return Err(self.stopped());
             }
         }
+    }
+
+    /// Whether a checkpoint and a held-out loss belong to this step.
+    fn due(&self) -> bool {
+        let (recipe, step) = (&self.run.plan.recipe, self.state.step);
+        step > 0 && (step == recipe.train.steps || step.is_multiple_of(recipe.checkpoint.every))
+    }
+
+    fn lacks_held_out(&self) -> bool {
+        self.due() && self.held_out.is_some() && self.metrics.held_out() != self.state.step
+    }
+
+    /// Computes the held-out loss of this step where one is due and missing. A run that is asked to stop leaves it out,
+    /// except that of its last step; resumed, it computes it with the same weights.
+    fn hold_out(&mut self, outcome: &mut Outcome, progress: &mut Progress, stop: &Stop) -> Result<()> {
+        let (step, steps) = (self.state.step, self.run.plan.recipe.train.steps);
+        let stopped = || step < steps && stop.requested();
+        if self.lacks_held_out()
+            && let Some(held_out) = &self.held_out
+            && let (device, sit, weights) = self.step.sampled()
+            && let Some(loss) = held_out.loss(device, sit, weights, &stopped)?
+        {
+            self.metrics.add(Line::HeldOut { step, held_out_loss: loss });
+            progress.event(&Event::HeldOut { step, loss });
+            outcome.held_out = Some(loss);
+            if step == steps && !loss.is_finite() {
+                self.metrics.flush()?;
+                return Err(self.diverged(&format!("the held-out loss is {loss}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn stopped(&self) -> Error {
+        let (folder, step, steps) = (self.run.folder.display(), self.state.step, self.run.plan.recipe.train.steps);
+        let what = format_args!("stopped after step {step} of {steps}, which is saved");
+        Error::Stopped(format!("{folder}: {what}; the same command goes on from there"))
     }
 
     fn diverged(&self, what: &str) -> Error {
