@@ -91,7 +91,15 @@ fn a_learning_rate_that_came_to_zero_stays_there() {
     let scratch = Scratch::new();
     let out = scratch.path("run");
     let done = train(&scratch, &out, &[]).output().unwrap();
-    assert!(stdout(&done).contains("a new run, --steps 20 --out OTHER"), "{}", stdout(&done));
+    let text = stdout(&done);
+    let (_, told) = text.split_once("a new run, the same command with ").unwrap();
+    let (flags, _) = told.split_once(" --out OTHER\n").unwrap();
+    let flags: Vec<&str> = flags.split(' ').collect();
+    // What it says to do works, also with the recipe that the run wrote down.
+    let mut other = engine(&["train"]);
+    other.arg(out.join("config.resolved.toml")).arg("--out").arg(scratch.path("other"));
+    let other = other.args(flags).output().unwrap();
+    assert!(stdout(&other).contains("finished at step 20"), "{}", stderr(&other));
     let files = || ["run.json", "config.resolved.toml", "metrics.jsonl"].map(|name| fs::read(out.join(name)).unwrap());
     let before = files();
     assert!(String::from_utf8_lossy(&before[1]).contains("decay_steps = 10"));
@@ -116,6 +124,7 @@ fn a_run_may_stop_on_the_way_down_and_go_on() {
     for steps in ["6", "10"] {
         let part = train(&scratch, &halves, &["--set", "optimizer.decay_steps=10", "--steps", steps]).output().unwrap();
         assert_eq!(code(&part), 0, "{}", stderr(&part));
+        assert_eq!(stdout(&part).contains("the same command with --steps 10"), steps == "6", "{}", stdout(&part));
     }
     assert_eq!((rates(&whole).len(), rates(&whole)), (10, rates(&halves)));
 }

@@ -103,9 +103,14 @@ impl Train {
 fn epilogue(program: &str, out: &Path, plan: &Plan, outcome: &Outcome, seconds: f64) -> String {
     let (run, [before, steps]) = (out.display(), outcome.steps);
     let more = 2 * steps;
+    let end = plan.recipe.decay_end();
     let longer = match plan.recipe.optimizer.decay {
         Decay::Constant => format!("the same command with --steps {more}"),
-        Decay::Cosine => format!("its learning rate has come to 0: a new run, --steps {more} --out OTHER"),
+        Decay::Cosine if steps < end => format!("the same command with --steps {end}"),
+        Decay::Cosine => {
+            let new = format_args!("--steps {more} --set optimizer.decay_steps={more} --out OTHER");
+            format!("its learning rate has come to 0: a new run, the same command with {new}")
+        }
     };
     if before == steps {
         return format!("{run}: was finished at step {steps}\ntrain longer  {longer}");
