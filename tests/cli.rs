@@ -103,7 +103,10 @@ fn a_learning_rate_that_came_to_zero_stays_there() {
     let files = || ["run.json", "config.resolved.toml", "metrics.jsonl"].map(|name| fs::read(out.join(name)).unwrap());
     let before = files();
     assert!(String::from_utf8_lossy(&before[1]).contains("decay_steps = 10"));
-    for (steps, expected) in [("20", "is 0 from step 10 on"), ("9", "has done 10 steps; give at least as many")] {
+    for (steps, expected) in [
+        ("20", "is 0 from step 10 on (optimizer.decay_steps); a new run, with --set optimizer.decay_steps=20 and"),
+        ("9", "has done 10 steps; give at least as many"),
+    ] {
         let refused = train(&scratch, &out, &["--steps", steps]).output().unwrap();
         assert_eq!(code(&refused), 2, "{steps}: {}", stderr(&refused));
         assert!(stderr(&refused).contains(expected), "{steps}: {}", stderr(&refused));

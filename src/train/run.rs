@@ -188,7 +188,8 @@ fn refuse_idle_steps(folder: &Path, recipe: &Recipe) -> Result<()> {
         return Ok(());
     }
     let what = format_args!("the learning rate of {} is 0 from step {end} on", folder.display());
-    Err(wrong("train.steps", steps, format_args!("{what} (optimizer.decay_steps); train longer in another --out")))
+    let instead = format_args!("a new run, with --set optimizer.decay_steps={steps} and another --out, trains longer");
+    Err(wrong("train.steps", steps, format_args!("{what} (optimizer.decay_steps); {instead}")))
 }
 
 fn lock(folder: &Path) -> Result<File> {
