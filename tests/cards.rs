@@ -84,8 +84,9 @@ fn ten_recorded_steps_of_training_lose_what_the_processors_lose() {
         let pairs = reports.iter().zip(&truth);
         pairs.map(|(a, b)| (a.loss / b.loss - 1.0).abs()).fold(0.0, f32::max)
     };
-    // The processor's own products in bf16 say how far rounding carries a loss, and a model that does not learn how far a loss
-    // is from that of one that does.
+    // The processor's own products in bf16 say how far rounding carries a loss; a card rounds as well what is between products,
+    // the gradients and the weights: four roundings for one. A model that does not learn says how far a loss is from that of
+    // one that does.
     let (_, processor) = common::cpus(DType::BF16).pop().expect("a processor");
     let carried = far(&train(&processor, Keep::Everything, RATE).unwrap().0);
     let untrained = far(&train(&cpu(2), Keep::Everything, 0.0).unwrap().0);

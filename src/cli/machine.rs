@@ -49,8 +49,14 @@ impl Machine {
             Choice::Cpu => cpu(),
             Choice::Cuda(ordinal) => card(ordinal, precision),
             Choice::Auto if TOOLKIT.is_none() => cpu(),
-            // Whatever a card lacks, the processor computes the same.
-            Choice::Auto => card(0, precision).or_else(|_| cpu()),
+            Choice::Auto => match Nvidia::open(0) {
+                // A machine without a card needs no word of it; a card that cannot be used does.
+                Err(_) => cpu(),
+                Ok(driver) => on_card(driver, precision).or_else(|error| {
+                    eprintln!("warning: {error}; this runs on the processor");
+                    cpu()
+                }),
+            },
         }
     }
 
@@ -72,7 +78,10 @@ fn card(ordinal: usize, precision: Precision) -> Result<Device> {
             "--device cuda: {what}; build it where nvcc is found (tools/nvcc installs one), or give --device cpu"
         )));
     }
-    let driver = Nvidia::open(ordinal)?;
+    on_card(Nvidia::open(ordinal)?, precision)
+}
+
+fn on_card(driver: Nvidia, precision: Precision) -> Result<Device> {
     Ok(Device::cuda(Cuda::new(Arc::new(driver), precision.dtype())?))
 }
 
