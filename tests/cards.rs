@@ -91,7 +91,8 @@ fn ten_recorded_steps_of_training_lose_what_the_processors_lose() {
     let carried = far(&train(&processor, Keep::Everything, RATE).unwrap().0);
     let untrained = far(&train(&cpu(2), Keep::Everything, 0.0).unwrap().0);
     assert!(untrained > 10.0 * carried, "the losses tell what the steps did: {untrained:e} and {carried:e}");
-    for (activations, tolerance) in [(DType::F32, 1e-4), (DType::BF16, 4.0 * carried)] {
+    // What ten steps change is about a hundredth of a loss, so roundings of it in f32 are a few of the loss's own.
+    for (activations, tolerance) in [(DType::F32, 16.0 * f32::EPSILON), (DType::BF16, 4.0 * carried)] {
         for (name, device) in cards(activations) {
             let (reports, weights) = train(&device, Keep::Everything, RATE).unwrap();
             let error = far(&reports);
