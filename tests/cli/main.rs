@@ -1,0 +1,92 @@
+//! The binary from outside: what it prints, what it refuses and how, how it ends.
+
+mod bench;
+mod data;
+mod info;
+mod resume;
+#[path = "../common/runs.rs"]
+mod runs;
+mod sample;
+mod stop;
+mod train;
+
+use runs::{RECIPE, Scratch};
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn engine(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_engine"));
+    command.args(arguments);
+    command
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+/// `engine train` of the tiny recipe, on one thread and the tiny store unless `more` says otherwise.
+fn train(scratch: &Scratch, out: &Path, more: &[&str]) -> Command {
+    let recipe = scratch.path("recipe.toml");
+    fs::write(&recipe, RECIPE).unwrap();
+    let mut command = engine(&["train"]);
+    command.arg(recipe).arg("--out").arg(out).args(more);
+    if !more.contains(&"--threads") {
+        command.args(["--threads", "1"]);
+    }
+    if !more.contains(&"--data") {
+        command.arg("--data").arg(scratch.store());
+    }
+    command
+}
+
+/// Sends a signal by name.
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// A run that goes on until somebody ends it, after its first saved step.
+fn endless(scratch: &Scratch, out: &Path, more: &[&str]) -> (Child, BufReader<ChildStdout>) {
+    let mut command = train(scratch, out, &["--steps", "100000000", "--json", "--set", "checkpoint.keep=1"]);
+    let mut child = command.args(more).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while !line.contains("\"saved\"") {
+        line.clear();
+        assert!(lines.read_line(&mut line).unwrap() > 0, "it ended before its first checkpoint");
+    }
+    (child, lines)
+}
+
+fn end(mut child: Child) -> (i32, String) {
+    let mut message = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut message).unwrap();
+    (child.wait().unwrap().code().unwrap(), message)
+}
+
+#[test]
+fn help_comes_at_once_and_names_every_key_of_a_recipe() {
+    let help = engine(&["train", "--help"]).output().unwrap();
+    assert_eq!(code(&help), 0);
+    for key in ["train.batch_size = 256", "optimizer.lr = 0.0001", "checkpoint.every = 5000", "sample.guidance = 4.0"] {
+        assert!(stdout(&help).contains(key), "{key}");
+    }
+    let fastest = (0..10).map(|_| {
+        let start = Instant::now();
+        engine(&["--help"]).output().unwrap();
+        start.elapsed()
+    });
+    let fastest = fastest.min().unwrap();
+    assert!(fastest < Duration::from_millis(20), "{fastest:?}");
+}

@@ -1,0 +1,130 @@
+//! `engine train`: what it says and leaves behind, and what it refuses before it touches anything.
+
+use super::{Scratch, code, engine, stderr, stdout, train};
+use std::fs;
+
+#[test]
+fn a_run_trains_draws_and_says_what_to_do_next() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let done = train(&scratch, &out, &["--set", "sample.every=5", "--set", "sample.steps=2"]).output().unwrap();
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    let text = stdout(&done);
+    for expected in
+        ["10 steps on cpu, 1 thread", "held-out loss", "step_00000005.png", "finished at step 10", "--steps 20"]
+    {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    for file in ["config.resolved.toml", "run.json", "metrics.jsonl", "samples/step_00000010.png"] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+    let record: serde_json::Value = serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap();
+    assert_eq!(record["starts"][0]["step"], 0);
+}
+
+#[test]
+fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
+    let scratch = Scratch::new();
+    let out = scratch.path("untouched");
+    let absent = scratch.path("absent").display().to_string();
+    let png = scratch.path("not.store").display().to_string();
+    fs::write(&png, "no store").unwrap();
+    let flipped = scratch.path("flipped.store").display().to_string();
+    let mut bytes = fs::read(scratch.store()).unwrap();
+    let pixel = bytes.len() - 100;
+    bytes[pixel] ^= 1;
+    fs::write(&flipped, bytes).unwrap();
+    for (arguments, exit, expected) in [
+        (vec!["--stps", "3"], 2, "unexpected argument '--stps' found"),
+        (vec!["--steps", "many"], 2, "invalid value 'many' for '--steps <N>'"),
+        (vec!["--steps", "0"], 2, "error: train.steps = 0: is out of range; give 1 to 4294967295"),
+        (vec!["--precision", "f16"], 2, "[possible values: f32, bf16]"),
+        (vec!["--threads", "0"], 2, "invalid value '0' for '--threads <N>': give 1 or more"),
+        // Without kernels, without a driver or without so many cards: always one sentence.
+        (vec!["--device", "cuda:99"], 6, "give --device cpu"),
+        (vec!["--device", "tpu"], 2, "invalid value 'tpu' for '--device <DEVICE>': give auto, cpu, cuda or cuda:N"),
+        (vec!["--preset", "sit-m-2"], 2, "error: model.preset = sit-m-2: there is no such preset; did you mean sit-"),
+        (
+            vec!["--set", "train.batchsize=3"],
+            2,
+            "error: --set train.batchsize=3: there is no key train.batchsize; did you mean train.batch_size?",
+        ),
+        (vec!["--set", "train.steps"], 2, "error: --set train.steps: there is no `=`; write --set train.steps=400000"),
+        (
+            vec!["--set", "optimizer.lr=fast"],
+            2,
+            "error: --set optimizer.lr=fast: optimizer.lr: \"fast\" is no number; give one such as 0.0001",
+        ),
+        (
+            vec!["--set", "model.patch=5"],
+            2,
+            "error: [model]: a patch of 5 does not divide images of 8 x 8; give one that does",
+        ),
+        (
+            vec!["--set", "model.heads=3"],
+            2,
+            "error: [model]: 3 heads do not divide the width 8; give a number that does",
+        ),
+        (
+            vec!["--set", "mask.drop=1"],
+            2,
+            "error: mask.drop = 1: is out of range; give a number from 0 up to, but not including, 1",
+        ),
+        (
+            vec!["--set", "optimizer.decay_steps=9"],
+            2,
+            "error: train.steps = 10: the learning rate is 0 from step 9 on; give at most as many, or a larger optimizer.",
+        ),
+        (vec!["--data", &flipped], 3, "flipped.store: its bytes have digest "),
+        (vec!["--data", &absent], 3, "absent: no such file; check the path"),
+        (vec!["--data", &png], 3, "not.store: "),
+    ] {
+        let refused = train(&scratch, &out, &arguments).output().unwrap();
+        let message = stderr(&refused);
+        assert_eq!(code(&refused), exit, "{arguments:?}: {message}");
+        assert!(message.contains(expected), "{arguments:?}: {message}");
+        assert!(!out.exists(), "{arguments:?} touched the run directory");
+    }
+    let binary = engine(&["train"]).arg(scratch.store()).output().unwrap();
+    let expected = "tiny.store: is no recipe, which is text; a store goes after --data";
+    assert!(code(&binary) == 2 && stderr(&binary).contains(expected), "{}", stderr(&binary));
+    let absent = engine(&["train", "absent.toml"]).output().unwrap();
+    assert_eq!((code(&absent), stderr(&absent).as_str()), (2, "error: absent.toml: no such recipe; check the path\n"));
+}
+
+#[test]
+fn a_model_that_no_memory_holds_is_refused() {
+    let scratch = Scratch::new();
+    let refused = ["--set", "model.depth=1024", "--set", "model.width=16384"];
+    let refused = train(&scratch, &scratch.path("run"), &refused).output().unwrap();
+    assert_eq!(code(&refused), 5, "{}", stderr(&refused));
+    assert!(stderr(&refused).starts_with("error: out of memory: "), "{}", stderr(&refused));
+}
+
+#[test]
+fn batches_that_no_memory_holds_are_refused() {
+    let scratch = Scratch::new();
+    let (images, store) = (scratch.path("vast.npy"), scratch.path("vast.store"));
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (1, 3, 2048, 2048)}";
+    let start = [b"\x93NUMPY\x01\x00", &[header.len() as u8, 0][..], header.as_bytes()].concat();
+    fs::write(&images, [start, vec![7; 3 << 22]].concat()).unwrap();
+    engine::data::ingest::ingest(&images, None, &store, &mut |_, _| {}).unwrap();
+    let vast = ["--data", store.to_str().unwrap(), "--set", "model.patch=64", "--set", "train.batch_size=1048576"];
+    let refused = train(&scratch, &scratch.path("run"), &vast).output().unwrap();
+    assert_eq!(code(&refused), 5, "{}", stderr(&refused));
+    assert!(stderr(&refused).starts_with("error: out of memory: "), "{}", stderr(&refused));
+}
+
+#[test]
+fn no_loss_is_shown_before_a_step_was_applied() {
+    let scratch = Scratch::new();
+    let numbers = scratch.path("huge.npy");
+    engine::data::npy::write(&numbers, &[40, 1, 8, 8], &[1e30; 40 * 64]).unwrap();
+    let store = scratch.path("huge.store");
+    engine::data::ingest::ingest(&numbers, None, &store, &mut |_, _| {}).unwrap();
+    let lost = train(&scratch, &scratch.path("run"), &["--data", store.to_str().unwrap()]).output().unwrap();
+    assert_eq!(code(&lost), 7, "{}", stderr(&lost));
+    let text = stdout(&lost);
+    let first = text.lines().find(|line| line.starts_with("step 1/10")).unwrap();
+    assert!(!first.contains("loss") && first.contains(" img/s "), "{text}");
+}
