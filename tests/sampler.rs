@@ -86,14 +86,26 @@ fn an_image_does_not_depend_on_its_batch() {
     for (name, device) in common::cpus(DType::F32) {
         let (sit, store) = model(&device);
         let labels = vec![0, 3, 5, 1, 4];
-        let (alone, _) = sample(&device, &sit, &store.weights, &request(labels.clone(), 1), &|| false, |_| {}).unwrap();
+        let (alone, _) =
+            sample(&device, &sit, &store.weights, &request(labels.clone(), 1), &|| false, &|_| {}).unwrap();
         for batch in [2, 5] {
             let (together, _) =
-                sample(&device, &sit, &store.weights, &request(labels.clone(), batch), &|| false, |_| {}).unwrap();
+                sample(&device, &sit, &store.weights, &request(labels.clone(), batch), &|| false, &|_| {}).unwrap();
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert!(bits(&alone) == bits(&together), "{name}: a batch of {batch} changes an image");
         }
     }
+}
+
+#[test]
+fn progress_counts_images_within_a_batch_too() {
+    let device = common::cpu(1);
+    let (sit, store) = model(&device);
+    let told = std::cell::RefCell::new(vec![]);
+    let request = Request { sampler: Sampler::Euler, ..request(vec![0, 3, 5, 1, 4, 2, 1, 0], 6) };
+    sample(&device, &sit, &store.weights, &request, &|| false, &|done| told.borrow_mut().push(done)).unwrap();
+    // Batches of six and two, three steps each, before every step and at the end of the batch.
+    assert_eq!(told.into_inner(), [0, 2, 4, 6, 6, 6, 7, 8]);
 }
 
 #[test]

@@ -2,8 +2,8 @@ use crate::base::Result;
 use crate::data::ingest::ingest;
 use crate::data::tensors::FileDType;
 use crate::data::{Info, Split, Store};
+use crate::train::progress::bar;
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -56,10 +56,7 @@ impl Data {
 
 impl Ingest {
     fn run(self) -> Result<()> {
-        // Hidden where standard error is no terminal.
-        let bar = ProgressBar::new(0).with_style(
-            ProgressStyle::with_template("{bar:40} {pos}/{len} rows  {eta}").expect("the template is well formed"),
-        );
+        let bar = bar(0, "{pos}/{len} rows  {eta} left");
         let info = ingest(&self.from, self.labels.as_deref(), &self.out, &mut |done, all| {
             if done % 1024 == 0 || done == all {
                 bar.set_length(all);

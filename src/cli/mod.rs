@@ -4,6 +4,7 @@ mod bench;
 mod data;
 mod info;
 mod machine;
+mod next;
 mod predict;
 mod sample;
 mod score;

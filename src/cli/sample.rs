@@ -5,8 +5,8 @@ use crate::data::{npy, png};
 use crate::diffusion::{Guidance, Request, Sampler, sample};
 use crate::train::Plan;
 use crate::train::checkpoint::{Time, Weights, open};
+use crate::train::progress::drawing_bar;
 use clap::{ArgGroup, Args};
-use indicatif::{ProgressBar, ProgressStyle};
 use std::num::NonZero;
 use std::path::PathBuf;
 
@@ -84,12 +84,10 @@ impl Sample {
         }
         let request = self.request(&Plan { recipe: opened.recipe.unwrap_or_default(), model: config })?;
         let count = request.labels.len();
-        let template = ProgressStyle::with_template("{bar:40} {pos}/{len} images  {eta}").expect("a valid template");
-        let bar = ProgressBar::new(count as u64).with_style(template);
+        let bar = drawing_bar(count);
+        let weights = opened.params.network();
         let (images, evaluations) =
-            sample(&device, &opened.sit, opened.params.network(), &request, &|| false, |done| {
-                bar.set_position(done as u64)
-            })?;
+            sample(&device, &opened.sit, weights, &request, &|| false, &|done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
         let shape = [count, grid.channels, grid.height, grid.width];
         if picture {

@@ -1,12 +1,12 @@
 use super::machine::Machine;
+use super::next;
 use crate::base::Result;
-use crate::data::{Store, fashion_mnist, png};
-use crate::train::progress::{Clock, Progress, Style};
-use crate::train::recipe::{Change, Decay, FIRST_RUN, Precision};
-use crate::train::{Outcome, Plan, Recipe, Run, Stop, Trainer};
+use crate::data::{Store, fashion_mnist};
+use crate::train::progress::{Progress, Style};
+use crate::train::recipe::{Change, FIRST_RUN, Precision};
+use crate::train::{Plan, Recipe, Run, Stop, Trainer};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 /// Train a model; the same command again resumes it
 ///
@@ -72,10 +72,9 @@ impl Train {
         let argv: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
         run.record(&device, &argv)?;
         let plan = run.plan.clone();
-        let begun = Instant::now();
-        let outcome = Trainer::new(run, store, &device)?.train(&mut progress, &stop)?;
+        let [from, done] = Trainer::new(run, store, &device)?.train(&mut progress, &stop)?;
         if style == Style::Text {
-            let text = epilogue(&argv[0], &out, &plan, &outcome, begun.elapsed().as_secs_f64());
+            let text = next::commands(&argv, &out, &plan, from == done);
             text.lines().for_each(|line| progress.line(line));
         }
         Ok(())
@@ -97,32 +96,4 @@ impl Train {
             (None, None) => Recipe::read("first run", FIRST_RUN, &changes),
         }
     }
-}
-
-/// What came of it, and what to do next.
-fn epilogue(program: &str, out: &Path, plan: &Plan, outcome: &Outcome, seconds: f64) -> String {
-    let (run, [before, steps]) = (out.display(), outcome.steps);
-    let more = 2 * steps;
-    let end = plan.recipe.decay_end();
-    let longer = match plan.recipe.optimizer.decay {
-        Decay::Constant => format!("the same command with --steps {more}"),
-        Decay::Cosine if steps < end => format!("the same command with --steps {end}"),
-        Decay::Cosine => {
-            let new = format_args!("--steps {more} --set optimizer.decay_steps={more} --out OTHER");
-            format!("its learning rate has come to 0: a new run, the same command with {new}")
-        }
-    };
-    if before == steps {
-        return format!("{run}: was finished at step {steps}\ntrain longer  {longer}");
-    }
-    let images = if png::has_picture(plan.model.grid.channels) { "more.png" } else { "more.npy" };
-    let class = if plan.model.classes > 0 { " --class 0" } else { "" };
-    let held_out = outcome.held_out.map(|loss| format!(", held-out loss {loss:.4}")).unwrap_or_default();
-    format!(
-        "\n{run}: finished at step {steps} after {}{held_out}\n\
-         draw more     {program} sample --run {run}{class} --out {images}\n\
-         train longer  {longer}\n\
-         train yours   {program} data ingest --from FOLDER --out my.store && {program} train --data my.store --out runs/mine",
-        Clock(seconds)
-    )
 }

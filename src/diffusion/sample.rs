@@ -5,6 +5,7 @@ use crate::device::Device;
 use crate::nn::sit::Sit;
 use crate::ops::unpatchify::images;
 use crate::tensor::Slab;
+use std::cell::Cell;
 
 /// Which images to draw, and how.
 #[derive(Clone, Debug)]
@@ -21,8 +22,8 @@ pub struct Request {
 
 /// Draws the images of a request, (labels, C, H, W), and counts the evaluations of the velocity for one image.
 ///
-/// Image `i` starts from the noise of (seed, i) alone, so it does not depend on the others. `progress` is told how many
-/// images are done.
+/// Image `i` starts from the noise of (seed, i) alone, so it does not depend on the others. `progress` is told before every
+/// step of the solver how much is done, in images: half of a batch where all of it is half-way.
 ///
 /// # Errors
 /// `Memory` if the images do not fit; `Stopped` once `stopped`, asked before every step of the solver, says so.
@@ -32,7 +33,7 @@ pub fn sample(
     weights: &Slab,
     request: &Request,
     stopped: &dyn Fn() -> bool,
-    mut progress: impl FnMut(usize),
+    progress: &dyn Fn(usize),
 ) -> Result<(Vec<f32>, usize)> {
     let grid = sit.config.grid;
     let mut all = Vec::new();
@@ -50,13 +51,17 @@ pub fn sample(
             Stream::new(request.seed, index as u32, 0, Purpose::Start).fill_normals(image);
         }
         z.write(&start);
-        let mut velocity = ModelVelocity::new(device, sit, weights, request.guidance, labels).until(stopped);
+        let (before, step) = (all.len() / grid.image(), Cell::new(0));
+        let stopped = || {
+            progress(before + labels.len() * step.replace(step.get() + 1) / request.steps);
+            stopped()
+        };
+        let mut velocity = ModelVelocity::new(device, sit, weights, request.guidance, labels).until(&stopped);
         evaluations = request.sampler.integrate(&mut velocity, &mut z, request.steps);
         if stopped() {
             return Err(Error::Stopped("the images are not finished".into()));
         }
         all.extend(z.to_vec::<f32>());
-        progress(all.len() / grid.image());
     }
     Ok((all, evaluations))
 }

@@ -17,4 +17,4 @@ pub use recipe::Recipe;
 pub use run::Run;
 pub use step::{Report, Settings, Step};
 pub use stop::Stop;
-pub use trainer::{Outcome, Trainer};
+pub use trainer::Trainer;

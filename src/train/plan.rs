@@ -1,4 +1,4 @@
-use super::recipe::{Decay, ModelSection, Recipe, Times, wrong};
+use super::recipe::{ModelSection, Recipe, Times, wrong};
 use super::step::Settings;
 use crate::base::{Error, Result};
 use crate::data::Store;
@@ -7,7 +7,6 @@ use crate::nn::sit::{SitConfig, SitSize};
 use crate::ops::noise::{self, Noise};
 use crate::ops::update::AdamW;
 use crate::tape::Keep;
-use std::f64::consts::PI;
 
 /// A recipe for a data set: everything that a run decides, checked before it touches a device or a folder.
 #[derive(Clone, Debug)]
@@ -27,11 +26,7 @@ impl Plan {
             let what = format_args!("the data has {channels} channels; give at most as many");
             return Err(wrong("sample.channels", recipe.sample.channels, what));
         }
-        let (steps, end) = (recipe.train.steps, recipe.decay_end());
-        if recipe.optimizer.decay == Decay::Cosine && steps > end {
-            let what = format_args!("the learning rate is 0 from step {end} on; give at most as many");
-            return Err(wrong("train.steps", steps, format_args!("{what}, or a larger optimizer.decay_steps")));
-        }
+        recipe.check_decay()?;
         let plan = Plan { recipe, model };
         let sample = &plan.recipe.sample;
         if sample.every > 0 && sample.guidance != 1.0 && model.classes > 0 && !plan.can_guide() {
@@ -78,23 +73,6 @@ impl Plan {
             keep: if train.recompute { Keep::BlockOutputs } else { Keep::Everything },
             seed: train.seed,
         }
-    }
-
-    /// The learning rate of `step`, counted from 0: a linear warm-up, then constant or half a cosine to 0.
-    pub fn learning_rate(&self, step: u64) -> f32 {
-        let optimizer = &self.recipe.optimizer;
-        if step < optimizer.warmup {
-            return (optimizer.lr * (step + 1) as f64 / optimizer.warmup as f64) as f32;
-        }
-        let factor = match optimizer.decay {
-            Decay::Constant => 1.0,
-            Decay::Cosine => {
-                let length = self.recipe.decay_end().saturating_sub(optimizer.warmup).max(1);
-                let progress = (step - optimizer.warmup) as f64 / length as f64;
-                0.5 * (1.0 + (PI * progress.min(1.0)).cos())
-            }
-        };
-        (optimizer.lr * factor) as f32
     }
 
     /// The picture that shows the run's progress: the classes in turn.
@@ -147,16 +125,5 @@ mod tests {
         for (drop, kept) in [("0.0", 49), ("0.02", 49), ("0.021", 48), ("0.5", 25), ("0.99", 1)] {
             assert_eq!(plan(&[&format!("mask.drop={drop}")]).unwrap().settings().tokens, kept, "{drop}");
         }
-    }
-
-    #[test]
-    fn the_learning_rate_rises_and_falls_to_zero() {
-        let sets = ["optimizer.lr=0.5", "optimizer.warmup=4", "train.steps=12"];
-        let rates = |decay: &str| {
-            let plan = plan(&[sets[0], sets[1], sets[2], &format!("optimizer.decay={decay}")]).unwrap();
-            [0, 1, 3, 4, 8, 12, 20].map(|step| plan.learning_rate(step))
-        };
-        assert_eq!(rates("constant"), [0.125, 0.25, 0.5, 0.5, 0.5, 0.5, 0.5]);
-        assert_eq!(rates("cosine"), [0.125, 0.25, 0.5, 0.5, 0.25, 0.0, 0.0]);
     }
 }

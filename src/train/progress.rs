@@ -3,7 +3,7 @@
 use super::step::{Report, Settings};
 use crate::device::Device;
 use crate::ops::peak_flops;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::Serialize;
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How much of the smoothed loss stays at a step.
 const SMOOTHING: f64 = 0.98;
+/// Steps of a start before the time that is left is judged by: they make room, and record what a card replays.
+const UNSETTLED: u64 = 3;
 /// Rounds of a millisecond in which the peak is looked for.
 const PEAK_ROUNDS: usize = 40;
 
@@ -51,9 +53,39 @@ pub enum Event<'a> {
         step: u64,
         path: &'a Path,
     },
+    /// The learning rate at `step` is another one than the run had planned.
+    Decay {
+        step: u64,
+        /// Where the cosine came to 0, and where it does now.
+        ends: [u64; 2],
+        rates: [f32; 2],
+    },
     Warning {
         text: &'a str,
     },
+    /// The last event of a run, with the last of each that it has.
+    End {
+        run: &'a Path,
+        outcome: Outcome,
+        /// Steps done before this start, and now.
+        from: u64,
+        step: u64,
+        held_out: Option<f64>,
+        checkpoint: Option<&'a Path>,
+        samples: Option<&'a Path>,
+        seconds: f64,
+    },
+}
+
+/// How a start of a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Done,
+    /// By a signal; the same command goes on.
+    Stopped,
+    /// The message is on standard error.
+    Failed,
 }
 
 /// Where a run is and how fast.
@@ -69,7 +101,8 @@ pub struct Speed {
     pub flops_per_s: f64,
     /// Of the peak of the device, where that is measured.
     pub share_of_peak: Option<f64>,
-    pub seconds_left: f64,
+    /// `None` before the speed is known.
+    pub seconds_left: Option<f64>,
 }
 
 /// Where events go.
@@ -86,12 +119,30 @@ pub struct Progress {
     style: Style,
     /// `None` once nobody reads it.
     out: Option<Box<dyn Write>>,
-    bar: Option<ProgressBar>,
+    bars: Option<Bars>,
     meter: Option<Meter>,
 }
 
+/// The bars on standard error, where it is a terminal.
+struct Bars {
+    all: MultiProgress,
+    steps: ProgressBar,
+}
+
+/// A bar of `len`, hidden where standard error is no terminal.
+pub fn bar(len: u64, template: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template(&format!("{{bar:20}} {template}")).expect("the template is valid");
+    ProgressBar::new(len).with_style(style)
+}
+
+/// The bar of images that are drawn.
+pub fn drawing_bar(count: usize) -> ProgressBar {
+    bar(count as u64, "{pos}/{len} samples  {eta} left")
+}
+
 struct Meter {
-    begun: Instant,
+    /// The first step of the speed that is known, and when it began.
+    settled: (u64, Instant),
     printed: Instant,
     first: u64,
     steps: u64,
@@ -107,7 +158,7 @@ struct Meter {
 impl Progress {
     /// A voice that writes its lines to `out`; a bar goes to standard error.
     pub fn new(style: Style, out: impl Write + 'static) -> Progress {
-        Progress { style, out: Some(Box::new(out)), bar: None, meter: None }
+        Progress { style, out: Some(Box::new(out)), bars: None, meter: None }
     }
 
     /// Says what begins, and measures the peak that speeds are compared with.
@@ -117,7 +168,7 @@ impl Progress {
         let peak = peak_flops(device, PEAK_ROUNDS);
         let now = Instant::now();
         self.meter = Some(Meter {
-            begun: now,
+            settled: (step, now),
             printed: now,
             first: step,
             steps,
@@ -129,20 +180,18 @@ impl Progress {
             window: (0, 0.0),
         });
         if self.style == Style::Text && io::stderr().is_terminal() && step < steps {
-            let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr());
-            let style =
-                ProgressStyle::with_template("{bar:20} {pos}/{len}  {wide_msg}").expect("the template is valid");
-            bar.set_style(style);
-            bar.set_position(step);
-            self.bar = Some(bar);
+            let all = MultiProgress::new();
+            let steps = all.add(bar(steps, "{pos}/{len}  {wide_msg}"));
+            steps.set_position(step);
+            self.bars = Some(Bars { all, steps });
         }
     }
 
     /// Takes note of a step; true if it said so.
     pub fn step(&mut self, step: u64, report: &Report, lr: f32, seconds: f64) -> bool {
         let meter = self.meter.as_mut().expect("a run begins before its first step");
-        meter.add(report, seconds);
-        let pause = match (self.style, &self.bar) {
+        meter.add(step, report, seconds);
+        let pause = match (self.style, &self.bars) {
             (Style::Text, Some(_)) => Duration::from_millis(200),
             (Style::Text, None) => Duration::from_secs(10),
             (Style::Json, _) => Duration::from_secs(1),
@@ -150,10 +199,10 @@ impl Progress {
         let due = meter.printed.elapsed() >= pause || step == meter.first + 1 || step == meter.steps;
         if due {
             let speed = meter.speed(step, report, lr);
-            match &self.bar {
-                Some(bar) => {
-                    bar.set_message(speed.to_string());
-                    bar.set_position(step);
+            match &self.bars {
+                Some(Bars { steps, .. }) => {
+                    steps.set_message(speed.to_string());
+                    steps.set_position(step);
                 }
                 None => self.event(&Event::Step(speed)),
             }
@@ -174,12 +223,21 @@ impl Progress {
         self.event(&Event::Warning { text });
     }
 
-    /// Writes a line, above the bar.
+    /// Says that the samples of `step` are drawn, and gives their bar.
+    pub fn drawing(&mut self, step: u64, count: usize) -> ProgressBar {
+        self.event(&Event::Drawing { step, count });
+        match &self.bars {
+            Some(Bars { all, .. }) => all.add(drawing_bar(count)),
+            None => ProgressBar::hidden(),
+        }
+    }
+
+    /// Writes a line, above the bars.
     pub fn line(&mut self, line: &str) {
-        let Progress { out: Some(out), bar, .. } = self else { return };
+        let Progress { out: Some(out), bars, .. } = self else { return };
         let mut write = || writeln!(out, "{line}").and_then(|()| out.flush());
-        let written = match bar {
-            Some(bar) => bar.suspend(write),
+        let written = match bars {
+            Some(Bars { all, .. }) => all.suspend(write),
             None => write(),
         };
         if let Err(error) = written {
@@ -192,16 +250,23 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away.
-    pub fn end(&mut self) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish_and_clear();
+    /// Takes the bar away and says how it ended; to people only if it is done, for an error has words of its own.
+    pub fn end(&mut self, event: &Event) {
+        let &Event::End { outcome, .. } = event else { panic!("a run ends with its end") };
+        if let Some(Bars { steps, .. }) = self.bars.take() {
+            steps.finish_and_clear();
+        }
+        if self.style == Style::Json || outcome == Outcome::Done {
+            self.event(event);
         }
     }
 }
 
 impl Meter {
-    fn add(&mut self, report: &Report, seconds: f64) {
+    fn add(&mut self, step: u64, report: &Report, seconds: f64) {
+        if step == self.first + UNSETTLED {
+            self.settled = (step, Instant::now());
+        }
         self.window = (self.window.0 + 1, self.window.1 + seconds);
         if report.applied {
             self.loss = SMOOTHING * self.loss + (1.0 - SMOOTHING) * f64::from(report.loss);
@@ -213,7 +278,8 @@ impl Meter {
         let (steps, seconds) = std::mem::take(&mut self.window);
         self.printed = Instant::now();
         let rate = steps as f64 / seconds;
-        let done = (step - self.first) as f64;
+        let (begun, since) = self.settled;
+        let each = (begun > self.first && step > begun).then(|| since.elapsed().as_secs_f64() / (step - begun) as f64);
         Speed {
             step,
             steps: self.steps,
@@ -223,7 +289,7 @@ impl Meter {
             images_per_s: rate * self.batch as f64,
             flops_per_s: rate * self.flops,
             share_of_peak: self.peak.map(|peak| rate * self.flops / peak),
-            seconds_left: self.begun.elapsed().as_secs_f64() / done * (self.steps - step) as f64,
+            seconds_left: each.map(|each| each * (self.steps - step) as f64),
         }
     }
 }
@@ -237,7 +303,7 @@ impl fmt::Display for Speed {
         if let Some(share) = self.share_of_peak {
             write!(f, " ({:.0} % of peak)", 100.0 * share)?;
         }
-        write!(f, "  {} left", Clock(self.seconds_left))
+        self.seconds_left.map_or(Ok(()), |seconds| write!(f, "  {} left", Clock(seconds)))
     }
 }
 
@@ -259,7 +325,28 @@ impl fmt::Display for Event<'_> {
             Event::NotDrawn { step } => write!(f, "step {step}: asked to stop, so its samples are left out"),
             Event::Sample { step, path } => write!(f, "step {step}: samples in {}", path.display()),
             Event::Saved { step, path } => write!(f, "step {step}: saved in {}", path.display()),
+            Event::Decay { step, ends: [before, now], rates: [was, is] } => {
+                let what = format_args!("the cosine comes to 0 at step {now} and no longer at step {before}");
+                write!(
+                    f,
+                    "step {step}: {what}: the learning rate goes on from {}, not from {}",
+                    Short(*is),
+                    Short(*was)
+                )
+            }
             Event::Warning { text } => write!(f, "warning: {text}"),
+            Event::End { run, outcome: Outcome::Done, from, step, .. } if from == step => {
+                write!(f, "{}: was finished at step {step}", run.display())
+            }
+            Event::End { run, outcome, step, held_out, seconds, .. } => {
+                let how = match outcome {
+                    Outcome::Done => "finished",
+                    Outcome::Stopped => "stopped",
+                    Outcome::Failed => "failed",
+                };
+                write!(f, "\n{}: {how} at step {step} after {}", run.display(), Clock(*seconds))?;
+                held_out.map_or(Ok(()), |loss| write!(f, ", held-out loss {loss:.4}"))
+            }
         }
     }
 }
@@ -278,9 +365,54 @@ impl fmt::Display for Clock {
     }
 }
 
+/// Three digits of a number.
+struct Short(f32);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = format!("{:.2e}", self.0);
+        digits.parse::<f32>().expect("a number that was written is one").fmt(f)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_short_number_has_three_digits() {
+        for (number, text) in [(0.0, "0"), (0.005, "0.005"), (0.001_414_2, "0.00141"), (1.0, "1"), (12_345.0, "12300")]
+        {
+            assert_eq!(Short(number).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn the_time_that_is_left_is_judged_by_steps_after_the_first_few() {
+        let report = Report { loss: 1.0, norm: 1.0, applied: true };
+        let now = Instant::now();
+        let mut meter = Meter {
+            settled: (20, now),
+            printed: now,
+            first: 20,
+            steps: 40,
+            batch: 1,
+            flops: 1.0,
+            peak: None,
+            loss: 0.0,
+            weight: 0.0,
+            window: (0, 0.0),
+        };
+        let mut left = |step: u64, pause: u64| {
+            std::thread::sleep(Duration::from_millis(pause));
+            meter.add(step, &report, 1.0);
+            meter.speed(step, &report, 1.0).seconds_left
+        };
+        // Slow at first, which the estimate must not hold against the rest.
+        assert_eq!([21, 22, 23].map(|step| left(step, 400)), [None; 3]);
+        let seconds = left(24, 1).unwrap();
+        assert!((0.016..0.4 * 16.0).contains(&seconds), "{seconds}");
+    }
 
     #[test]
     fn seconds_read_as_people_say_them() {

@@ -1,6 +1,6 @@
 use super::Plan;
 use super::checkpoint::{Checkpoints, Model, State};
-use super::recipe::{Decay, Recipe, wrong};
+use super::recipe::{Recipe, wrong};
 use crate::base::{Error, Result};
 use crate::data::{Info, atomic, png};
 use crate::device::Device;
@@ -59,17 +59,22 @@ impl Run {
                     let what = format_args!("{folder} has done {done} steps; give at least as many, or another --out");
                     return Err(wrong("train.steps", steps, what));
                 }
-                if state.data != data.digest || state.model != model(&plan) {
-                    let what = format_args!("its run trains on data {:.12}, this is {:.12}", state.data, data.digest);
-                    return Err(Error::Usage(format!("{}: {what}; give another --out", folder.display())));
+                if state.data != data.digest {
+                    let given = match plan.recipe.data.store.as_str() {
+                        "" => "the embedded data",
+                        path => path,
+                    };
+                    let (theirs, ours) = (&state.data, &data.digest);
+                    let what = format_args!("holds a run on the data with digest {theirs}; {given} has digest {ours}");
+                    let instead = "give the data of this run, or another --out";
+                    return Err(Error::Usage(format!("{}: {what}; {instead}", folder.display())));
                 }
             }
             None if folder.join(CONFIG).exists() => {
                 resume(folder, &Recipe::open(&folder.join(CONFIG), &[])?, &mut plan.recipe)?;
             }
-            None => pin_decay(&mut plan.recipe, None),
+            None => {}
         }
-        refuse_idle_steps(folder, &plan.recipe)?;
         Ok(Run { folder: folder.into(), plan, checkpoints, found, data: data.digest.clone(), _lock: lock })
     }
 
@@ -150,19 +155,21 @@ fn unusable(folder: &Path, error: std::io::Error) -> Error {
 /// Keys that may change between two starts of a run: none of them alters a step that is done. The data may move, since its
 /// digest is compared.
 fn free(key: &str) -> bool {
-    key == "train.steps" || key == "data.store" || key.starts_with("checkpoint.") || key.starts_with("sample.")
+    ["train.steps", "optimizer.decay_steps", "data.store"].contains(&key)
+        || key.starts_with("checkpoint.")
+        || key.starts_with("sample.")
 }
 
-/// Makes `given` the recipe with which the run that `begun` began in `folder` goes on, or says what keeps it from that.
+/// Makes `given` the recipe with which the run that `begun` began in `folder` goes on, or says what keeps it from that. The
+/// end of a cosine that was set stays where it is until another is.
 fn resume(folder: &Path, begun: &Recipe, given: &mut Recipe) -> Result<()> {
-    let mut begun = begun.clone();
-    // A run may be older than the key: then its cosine comes to 0 where the run was to end.
-    pin_decay(&mut begun, None);
-    pin_decay(given, Some(&begun));
+    if given.optimizer.decay_steps == 0 {
+        given.optimizer.decay_steps = begun.optimizer.decay_steps;
+    }
     let mut differences = begun.differences(given);
     differences.retain(|[key, ..]| !free(key));
     if differences.is_empty() {
-        return Ok(());
+        return given.check_decay();
     }
     let all = |separator: &str, one: fn(&[String; 3]) -> String| {
         differences.iter().map(one).collect::<Vec<_>>().join(separator)
@@ -172,24 +179,6 @@ fn resume(folder: &Path, begun: &Recipe, given: &mut Recipe) -> Result<()> {
     let sets = all(" ", |[key, theirs, _]| format!("--set '{key}={theirs}'"));
     let what = format_args!("holds a run with {theirs}; this one has {ours}; give another --out, or {sets}");
     Err(Error::Usage(format!("{}: {what}", folder.display())))
-}
-
-/// Decides the length of a cosine when its run begins: more steps later must not bring the learning rate back up.
-fn pin_decay(recipe: &mut Recipe, begun: Option<&Recipe>) {
-    if recipe.optimizer.decay == Decay::Cosine && recipe.optimizer.decay_steps == 0 {
-        recipe.optimizer.decay_steps = begun.unwrap_or(recipe).decay_end();
-    }
-}
-
-/// Refuses steps at learning rate 0.
-fn refuse_idle_steps(folder: &Path, recipe: &Recipe) -> Result<()> {
-    let (steps, end) = (recipe.train.steps, recipe.decay_end());
-    if recipe.optimizer.decay == Decay::Constant || steps <= end {
-        return Ok(());
-    }
-    let what = format_args!("the learning rate of {} is 0 from step {end} on", folder.display());
-    let instead = format_args!("a new run, with --set optimizer.decay_steps={steps} and another --out, trains longer");
-    Err(wrong("train.steps", steps, format_args!("{what} (optimizer.decay_steps); {instead}")))
 }
 
 fn lock(folder: &Path) -> Result<File> {

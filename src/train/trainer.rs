@@ -1,6 +1,6 @@
 use super::checkpoint::{State, restore};
 use super::metrics::{Line, Metrics};
-use super::progress::{Event, Progress};
+use super::progress::{Event, Outcome, Progress};
 use super::run::Run;
 use super::{HeldOut, Report, Step, Stop};
 use crate::base::{Error, Result};
@@ -8,7 +8,7 @@ use crate::data::{Loader, Order, Split, Store, npy, png};
 use crate::device::Device;
 use crate::diffusion::sample;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -30,6 +30,7 @@ pub struct Trainer {
     metrics: Metrics,
     failed_saves: u32,
     about: About,
+    left: Left,
 }
 
 /// What the first line of a run tells of its data.
@@ -39,13 +40,12 @@ struct About {
     held_out: usize,
 }
 
-/// What a call of [`Trainer::train`] came to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Outcome {
-    /// Steps done before and after; equal if the run was finished already.
-    pub steps: [u64; 2],
-    /// The last held-out loss.
-    pub held_out: Option<f64>,
+/// The last of each that the run has.
+#[derive(Default)]
+struct Left {
+    held_out: Option<f64>,
+    checkpoint: Option<PathBuf>,
+    samples: Option<PathBuf>,
 }
 
 impl Trainer {
@@ -64,16 +64,30 @@ impl Trainer {
             restore(folder, state, &mut step)?;
         }
         let metrics = Metrics::open(&run.folder.join("metrics.jsonl"), state.step)?;
-        Ok(Trainer { run, step, state, loader, held_out, metrics, failed_saves: 0, about })
+        let left = Left { checkpoint: run.found.as_ref().map(|found| found.0.clone()), ..Left::default() };
+        Ok(Trainer { run, step, state, loader, held_out, metrics, failed_saves: 0, about, left })
     }
 
-    /// Trains to the last step of the recipe, or until `stop`.
-    pub fn train(mut self, progress: &mut Progress, stop: &Stop) -> Result<Outcome> {
-        let mut outcome = Outcome { steps: [self.state.step; 2], held_out: None };
+    /// Trains to the last step of the recipe, or until `stop`. Returns the steps done before, and after.
+    pub fn train(mut self, progress: &mut Progress, stop: &Stop) -> Result<[u64; 2]> {
+        let (start, from) = (Instant::now(), self.state.step);
         self.begin(progress);
-        let ended = self.go_on(&mut outcome, progress, stop);
-        progress.end();
-        ended.map(|()| Outcome { steps: [outcome.steps[0], self.state.step], ..outcome })
+        let ended = self.go_on(progress, stop);
+        progress.end(&Event::End {
+            run: &self.run.folder,
+            outcome: match ended {
+                Ok(()) => Outcome::Done,
+                Err(Error::Stopped(_)) => Outcome::Stopped,
+                Err(_) => Outcome::Failed,
+            },
+            from,
+            step: self.state.step,
+            held_out: self.left.held_out,
+            checkpoint: self.left.checkpoint.as_deref(),
+            samples: self.left.samples.as_deref(),
+            seconds: start.elapsed().as_secs_f64(),
+        });
+        ended.map(|()| [from, self.state.step])
     }
 
     fn begin(&self, progress: &mut Progress) {
@@ -93,12 +107,19 @@ impl Trainer {
             self.step.device(),
             &self.step.settings,
         );
+        if let Some((_, State { step, config: before, .. })) = &self.run.found
+            && let rates = [before, recipe].map(|recipe| recipe.learning_rate(*step))
+            && rates[0] != rates[1]
+            && *step < recipe.train.steps
+        {
+            progress.event(&Event::Decay { step: *step, ends: [before.decay_end(), recipe.decay_end()], rates });
+        }
     }
 
-    fn go_on(&mut self, outcome: &mut Outcome, progress: &mut Progress, stop: &Stop) -> Result<()> {
+    fn go_on(&mut self, progress: &mut Progress, stop: &Stop) -> Result<()> {
         let steps = self.run.plan.recipe.train.steps;
         // Left out when a signal ended the run at this step.
-        self.hold_out(outcome, progress, stop)?;
+        self.hold_out(progress, stop)?;
         if stop.requested() && self.lacks_held_out() {
             return Err(self.stopped());
         }
@@ -114,7 +135,7 @@ impl Trainer {
             }
             self.one_step(progress)?;
             let done = self.state.step;
-            self.hold_out(outcome, progress, stop)?;
+            self.hold_out(progress, stop)?;
             let stopping = stop.requested() && done < steps;
             if self.due() || stopping {
                 self.save(done < steps && !stopping, progress)?;
@@ -137,7 +158,7 @@ impl Trainer {
 
     /// Computes the held-out loss of this step where one is due and missing. A run that is asked to stop leaves it out,
     /// except that of its last step; resumed, it computes it with the same weights.
-    fn hold_out(&mut self, outcome: &mut Outcome, progress: &mut Progress, stop: &Stop) -> Result<()> {
+    fn hold_out(&mut self, progress: &mut Progress, stop: &Stop) -> Result<()> {
         let (step, steps) = (self.state.step, self.run.plan.recipe.train.steps);
         let stopped = || step < steps && stop.requested();
         if self.lacks_held_out()
@@ -147,7 +168,7 @@ impl Trainer {
         {
             self.metrics.add(Line::HeldOut { step, held_out_loss: loss });
             progress.event(&Event::HeldOut { step, loss });
-            outcome.held_out = Some(loss);
+            self.left.held_out = Some(loss);
             if step == steps && !loss.is_finite() {
                 self.metrics.flush()?;
                 return Err(self.diverged(&format!("the held-out loss is {loss}")));
@@ -170,7 +191,7 @@ impl Trainer {
     fn one_step(&mut self, progress: &mut Progress) -> Result<()> {
         let start = Instant::now();
         let batch = self.loader.next_batch()?;
-        let lr = self.run.plan.learning_rate(self.state.step);
+        let lr = self.run.plan.recipe.learning_rate(self.state.step);
         let report = self.step.run(self.state.step, lr, &batch.values, &batch.labels)?;
         let seconds = start.elapsed().as_secs_f64();
 
@@ -204,22 +225,26 @@ impl Trainer {
         let (recipe, step) = (&self.run.plan.recipe, self.state.step);
         let every = recipe.sample.every;
         let due = every > 0 && step > 0 && (step.is_multiple_of(every) || step >= recipe.train.steps);
-        let path = self.run.sample_path(step);
-        if !due || path.exists() {
+        if !due {
             return;
         }
-        let request = self.run.plan.samples();
-        progress.event(&Event::Drawing { step, count: request.labels.len() });
-        let stopped = || stop.requested();
-        let (device, sit, weights) = self.step.sampled();
-        let drawn = sample(device, sit, weights, &request, &stopped, |_| {});
-        let grid = self.run.plan.model.grid;
-        let shape = [request.labels.len(), grid.channels, grid.height, grid.width];
-        match drawn.and_then(|(images, _)| write_images(&path, &images, shape)) {
-            Err(Error::Stopped(_)) => progress.event(&Event::NotDrawn { step }),
-            Ok(()) => progress.event(&Event::Sample { step, path: &path }),
-            Err(error) => progress.warn(&error.to_string()),
+        let path = self.run.sample_path(step);
+        if !path.exists() {
+            let request = self.run.plan.samples();
+            let (device, sit, weights) = self.step.sampled();
+            let bar = progress.drawing(step, request.labels.len());
+            let drawn =
+                sample(device, sit, weights, &request, &|| stop.requested(), &|done| bar.set_position(done as u64));
+            bar.finish_and_clear();
+            let grid = self.run.plan.model.grid;
+            let shape = [request.labels.len(), grid.channels, grid.height, grid.width];
+            match drawn.and_then(|(images, _)| write_images(&path, &images, shape)) {
+                Err(Error::Stopped(_)) => return progress.event(&Event::NotDrawn { step }),
+                Err(error) => return progress.warn(&error.to_string()),
+                Ok(()) => progress.event(&Event::Sample { step, path: &path }),
+            }
         }
+        self.left.samples = Some(path);
     }
 
     /// Saves where the run stands. A failure is final at the third in a row, or when there is no later try.
@@ -231,6 +256,7 @@ impl Trainer {
                     self.failed_saves = 0;
                     let keep = self.run.plan.recipe.checkpoint.keep;
                     progress.event(&Event::Saved { step: self.state.step, path: &path });
+                    self.left.checkpoint = Some(path);
                     if let Err(error) = self.run.checkpoints.prune(self.state.step, keep) {
                         progress.warn(&format!("{error}: old checkpoints stay"));
                     }

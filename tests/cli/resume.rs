@@ -3,67 +3,116 @@
 use super::{Scratch, code, endless, engine, stderr, stdout, train};
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Output};
 
-#[test]
-fn a_finished_run_says_so_and_goes_on_with_more_steps() {
-    let scratch = Scratch::new();
-    let out = scratch.path("run");
-    let constant = ["--set", "optimizer.decay=constant"];
-    assert_eq!(code(&train(&scratch, &out, &constant).output().unwrap()), 0);
-    let again = train(&scratch, &out, &constant).output().unwrap();
-    assert_eq!(code(&again), 0);
-    assert!(stdout(&again).contains("was finished at step 10\ntrain longer  the same command with --steps 20"));
-    let more = train(&scratch, &out, &[constant[0], constant[1], "--steps", "12"]).output().unwrap();
-    assert_eq!(code(&more), 0, "{}", stderr(&more));
-    assert!(stdout(&more).contains("from step 10 to 12"), "{}", stdout(&more));
-    // What a run wrote down is a recipe.
-    let resolved = out.join("config.resolved.toml");
-    let again = engine(&["train"]).arg(&resolved).arg("--out").arg(&out).output().unwrap();
-    assert!(stdout(&again).contains("was finished at step 12"), "{}", stderr(&again));
+/// The command that a run printed, as a shell takes it: after `engine`, and the run is in the words before.
+fn told(text: &str) -> Output {
+    let command = text.lines().find_map(|line| line.strip_prefix("train longer  ")).unwrap();
+    Command::new("sh").args(["-c", command]).output().unwrap()
 }
 
 #[test]
-fn a_learning_rate_that_came_to_zero_stays_there() {
+fn a_finished_run_says_so_and_the_command_that_it_prints_goes_on_with_it() {
+    let scratch = Scratch::new();
+    for (name, sets) in [
+        ("constant", &["--set", "optimizer.decay=constant"][..]),
+        ("cosine", &[]),
+        ("short of its cosine", &["--set", "optimizer.decay_steps=20"]),
+        ("to the end of its cosine", &["--set", "optimizer.decay_steps=10", "--steps", "10"]),
+    ] {
+        let out = scratch.path(name);
+        let done = train(&scratch, &out, sets).output().unwrap();
+        assert_eq!(code(&done), 0, "{name}: {}", stderr(&done));
+        let again = train(&scratch, &out, sets).output().unwrap();
+        assert_eq!(code(&again), 0, "{name}: {}", stderr(&again));
+        assert!(stdout(&again).contains("was finished at step 10\ntrain longer  "), "{name}: {}", stdout(&again));
+        for text in [stdout(&done), stdout(&again)] {
+            let command = text.lines().find(|line| line.starts_with("train longer  ")).unwrap();
+            assert_eq!(command.matches("--steps 20").count(), 1, "{name}: {text}");
+            assert_eq!(command.matches("--steps").count(), 1, "{name}: {text}");
+        }
+        let more = told(&stdout(&again));
+        assert_eq!(code(&more), 0, "{name}: {}", stderr(&more));
+        let text = stdout(&more);
+        assert!(text.contains("from step 10 to 20") && text.contains("finished at step 20"), "{name}: {text}");
+        // What a run wrote down is a recipe.
+        let resolved = out.join("config.resolved.toml");
+        let again = engine(&["train"]).arg(&resolved).arg("--out").arg(&out).output().unwrap();
+        assert!(stdout(&again).contains("was finished at step 20"), "{name}: {}", stderr(&again));
+    }
+}
+
+/// The learning rates of a run, of its steps in order.
+fn rates(out: &Path) -> Vec<f64> {
+    let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    let rate = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["lr"].as_f64();
+    text.lines().filter_map(rate).collect()
+}
+
+#[test]
+fn more_steps_stretch_a_cosine_whose_end_was_not_set_and_one_line_says_so() {
+    let scratch = Scratch::new();
+    let (long, grown) = (scratch.path("long"), scratch.path("grown"));
+    assert_eq!(code(&train(&scratch, &long, &["--steps", "20"]).output().unwrap()), 0);
+    let done = train(&scratch, &grown, &[]).output().unwrap();
+    assert!(!stdout(&done).contains("cosine"), "{}", stdout(&done));
+    let short = rates(&grown);
+    let more = train(&scratch, &grown, &["--steps", "20"]).output().unwrap();
+    assert_eq!(code(&more), 0, "{}", stderr(&more));
+    let text = stdout(&more);
+    let line = format!(
+        "step 10: the cosine comes to 0 at step 20 and no longer at step 10: the learning rate goes on from {}, not from 0",
+        (rates(&long)[10] * 1e5).round() / 1e5
+    );
+    assert_eq!(text.lines().filter(|other| **other == line).count(), 1, "{line}: {text}");
+    // The old schedule up to its end, the new one from there on.
+    assert_eq!(rates(&grown), [&short[..], &rates(&long)[10..]].concat());
+    assert!(short[9] < rates(&long)[9] / 4.0);
+    // The same command has nothing to say.
+    let again = train(&scratch, &grown, &["--steps", "20"]).output().unwrap();
+    assert!(!stdout(&again).contains("cosine"), "{}", stdout(&again));
+}
+
+#[test]
+fn the_end_of_a_cosine_that_was_set_stays_until_another_is() {
     let scratch = Scratch::new();
     let out = scratch.path("run");
-    let done = train(&scratch, &out, &[]).output().unwrap();
-    let text = stdout(&done);
-    let (_, told) = text.split_once("a new run, the same command with ").unwrap();
-    let (flags, _) = told.split_once(" --out OTHER\n").unwrap();
-    let flags: Vec<&str> = flags.split(' ').collect();
-    // What it says to do works, also with the recipe that the run wrote down.
-    let mut other = engine(&["train"]);
-    other.arg(out.join("config.resolved.toml")).arg("--out").arg(scratch.path("other"));
-    let other = other.args(flags).output().unwrap();
-    assert!(stdout(&other).contains("finished at step 20"), "{}", stderr(&other));
+    let end = |steps: &'static str| ["--set", steps];
+    assert_eq!(code(&train(&scratch, &out, &end("optimizer.decay_steps=10")).output().unwrap()), 0);
     let files = || ["run.json", "config.resolved.toml", "metrics.jsonl"].map(|name| fs::read(out.join(name)).unwrap());
     let before = files();
     assert!(String::from_utf8_lossy(&before[1]).contains("decay_steps = 10"));
-    for (steps, expected) in [
-        ("20", "is 0 from step 10 on (optimizer.decay_steps); a new run, with --set optimizer.decay_steps=20 and"),
-        ("9", "has done 10 steps; give at least as many"),
+    for (more, expected) in [
+        (
+            &["--steps", "20"][..],
+            "train.steps = 20: the learning rate is 0 from step 10 on, as optimizer.decay_steps has it; \
+             give --set optimizer.decay_steps=20 too, or at most 10 steps\n",
+        ),
+        (&["--steps", "9"], "has done 10 steps; give at least as many, or another --out\n"),
+        (
+            &["--steps", "20", "--set", "optimizer.decay_steps=15"],
+            "is 0 from step 15 on, as optimizer.decay_steps has it",
+        ),
     ] {
-        let refused = train(&scratch, &out, &["--steps", steps]).output().unwrap();
-        assert_eq!(code(&refused), 2, "{steps}: {}", stderr(&refused));
-        assert!(stderr(&refused).contains(expected), "{steps}: {}", stderr(&refused));
-        assert!(files() == before, "--steps {steps} was recorded");
+        let refused = train(&scratch, &out, more).output().unwrap();
+        assert_eq!(code(&refused), 2, "{more:?}: {}", stderr(&refused));
+        assert!(stderr(&refused).contains(expected), "{more:?}: {}", stderr(&refused));
+        assert!(files() == before, "{more:?} was recorded");
     }
+    let more = train(&scratch, &out, &["--steps", "20", "--set", "optimizer.decay_steps=20"]).output().unwrap();
+    assert_eq!(code(&more), 0, "{}", stderr(&more));
+    assert!(stdout(&more).contains("comes to 0 at step 20 and no longer at step 10"), "{}", stdout(&more));
 }
 
 #[test]
 fn a_run_may_stop_on_the_way_down_and_go_on() {
     let scratch = Scratch::new();
-    let rates = |out: &Path| -> Vec<String> {
-        let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
-        let rate = |line: &str| Some(line.split_once("\"lr\":")?.1.split(',').next()?.to_owned());
-        text.lines().filter_map(rate).collect()
-    };
     let (whole, halves) = (scratch.path("whole"), scratch.path("halves"));
     assert_eq!(code(&train(&scratch, &whole, &[]).output().unwrap()), 0);
     for steps in ["6", "10"] {
         let part = train(&scratch, &halves, &["--set", "optimizer.decay_steps=10", "--steps", steps]).output().unwrap();
         assert_eq!(code(&part), 0, "{}", stderr(&part));
-        assert_eq!(stdout(&part).contains("the same command with --steps 10"), steps == "6", "{}", stdout(&part));
+        assert_eq!(stdout(&part).contains("engine train --steps 10 "), steps == "6", "{}", stdout(&part));
     }
     assert_eq!((rates(&whole).len(), rates(&whole)), (10, rates(&halves)));
 }
@@ -83,27 +132,14 @@ fn another_recipe_in_the_same_directory_is_refused_by_every_differing_key() {
 }
 
 #[test]
-fn a_run_with_another_decay_is_refused_by_that_and_one_older_than_the_key_goes_on() {
+fn a_run_that_died_before_its_first_checkpoint_is_held_to_its_recipe() {
     let scratch = Scratch::new();
-    let [constant, cosine] = ["constant", "cosine"].map(|name| scratch.path(name));
-    let six = ["--steps", "6", "--set", "optimizer.decay=constant"];
-    assert_eq!(code(&train(&scratch, &constant, &six).output().unwrap()), 0);
-    let refused = train(&scratch, &constant, &[]).output().unwrap();
+    let out = scratch.path("run");
+    assert_eq!(code(&train(&scratch, &out, &["--set", "optimizer.decay=constant"]).output().unwrap()), 0);
+    fs::remove_dir_all(out.join("checkpoints")).unwrap();
+    let refused = train(&scratch, &out, &[]).output().unwrap();
     assert_eq!(code(&refused), 2);
     assert!(stderr(&refused).contains("holds a run with optimizer.decay = \"constant\""), "{}", stderr(&refused));
-
-    // A run that died before its first checkpoint, and whose program did not know of decay_steps.
-    assert_eq!(code(&train(&scratch, &cosine, &["--steps", "6"]).output().unwrap()), 0);
-    fs::remove_dir_all(cosine.join("checkpoints")).unwrap();
-    let config = cosine.join("config.resolved.toml");
-    let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, text.replace("decay_steps = 6", "")).unwrap();
-    let refused = train(&scratch, &cosine, &[]).output().unwrap();
-    assert_eq!(code(&refused), 2);
-    assert!(stderr(&refused).contains("train.steps = 10: the learning rate of "), "{}", stderr(&refused));
-    assert!(stderr(&refused).contains(" is 0 from step 6 on (optimizer.decay_steps)"), "{}", stderr(&refused));
-    assert_eq!(code(&train(&scratch, &cosine, &["--steps", "6"]).output().unwrap()), 0);
-    assert!(fs::read_to_string(&config).unwrap().contains("decay_steps = 6"));
 }
 
 #[test]
@@ -120,7 +156,14 @@ fn other_data_in_the_same_directory_is_refused_and_the_same_data_elsewhere_is_no
     engine::data::ingest::ingest(&rows, None, &other, &mut |_, _| {}).unwrap();
     let refused = train(&scratch, &out, &["--data", other.to_str().unwrap()]).output().unwrap();
     assert_eq!(code(&refused), 2, "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("its run trains on data "), "{}", stderr(&refused));
+    let digest = |store: &Path| engine::data::Store::open(store).unwrap().info().digest.clone();
+    let [theirs, ours] = [&scratch.store(), &other].map(|store| digest(store));
+    let expected = format!(
+        "{}: holds a run on the data with digest {theirs}; {} has digest {ours}; give the data of this run, or another --out\n",
+        out.display(),
+        other.display()
+    );
+    assert!(stderr(&refused).ends_with(&expected), "{}", stderr(&refused));
 }
 
 #[test]

@@ -32,7 +32,12 @@ fn a_signal_ends_a_run_after_a_checkpoint_and_the_same_command_goes_on() {
         let out = scratch.path(name);
         let (child, mut lines) = endless(&scratch, &out, &[]);
         signal(&child, name);
-        std::io::copy(&mut lines, &mut std::io::sink()).unwrap();
+        let mut text = String::new();
+        lines.read_to_string(&mut text).unwrap();
+        let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!((&last["event"], &last["outcome"]), (&"end".into(), &"stopped".into()), "{name}");
+        let checkpoint = format!("checkpoints/step_{:08}", last["step"].as_u64().unwrap());
+        assert_eq!(last["checkpoint"], out.join(checkpoint).to_str().unwrap(), "{name}");
         let (code, message) = end(child);
         assert_eq!(code, 75, "{name}: {message}");
         assert!(message.contains("which is saved; the same command goes on from there"), "{name}: {message}");

@@ -73,7 +73,7 @@ fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
         (
             vec!["--set", "optimizer.decay_steps=9"],
             2,
-            "error: train.steps = 10: the learning rate is 0 from step 9 on; give at most as many, or a larger optimizer.",
+            "error: train.steps = 10: the learning rate is 0 from step 9 on, as optimizer.decay_steps has it; give --set optimizer.decay_steps=10 too, or at most 9 steps\n",
         ),
         (vec!["--data", &flipped], 3, "flipped.store: its bytes have digest "),
         (vec!["--data", &absent], 3, "absent: no such file; check the path"),
@@ -127,4 +127,31 @@ fn no_loss_is_shown_before_a_step_was_applied() {
     let text = stdout(&lost);
     let first = text.lines().find(|line| line.starts_with("step 1/10")).unwrap();
     assert!(!first.contains("loss") && first.contains(" img/s "), "{text}");
+}
+
+#[test]
+fn the_last_object_of_a_run_says_how_it_ended_and_what_it_left() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let last = |more: &[&str]| -> serde_json::Value {
+        let ended = train(&scratch, &out, &[&["--json", "--set", "sample.steps=1"], more].concat()).output().unwrap();
+        serde_json::from_str(stdout(&ended).lines().last().unwrap()).unwrap()
+    };
+    let path = |name: &str| out.join(name).to_str().unwrap().to_owned();
+    for from in [0, 10] {
+        let end = last(&["--set", "sample.every=5"]);
+        assert_eq!(
+            (&end["event"], &end["outcome"], &end["from"], &end["step"]),
+            (&"end".into(), &"done".into(), &from.into(), &10.into())
+        );
+        assert_eq!(end["checkpoint"], path("checkpoints/step_00000010"));
+        assert_eq!(end["samples"], path("samples/step_00000010.png"));
+        assert!(end["seconds"].as_f64().is_some_and(|seconds| (0.0..60.0).contains(&seconds)), "{end}");
+        assert_eq!(end["held_out"].is_number(), from == 0, "{end}");
+    }
+    let end = last(&["--set", "sample.every=0", "--steps", "12"]);
+    assert_eq!(
+        (&end["samples"], &end["checkpoint"]),
+        (&serde_json::Value::Null, &path("checkpoints/step_00000012").into())
+    );
 }

@@ -5,6 +5,7 @@
 
 mod check;
 mod read;
+mod schedule;
 mod write;
 
 pub(super) use check::wrong;
@@ -130,7 +131,7 @@ section! {
         warmup: u64 = 0,
         /// The learning rate after the warm-up: constant, or cosine to 0 at step decay_steps
         decay: Decay = Decay::Constant,
-        /// The step at which a cosine reaches 0, where the run ends at the latest; 0 takes train.steps of its first start
+        /// The step at which a cosine reaches 0, where the run ends at the latest; 0 follows train.steps
         decay_steps: u64 = 0,
     }
 }
@@ -234,9 +235,4 @@ impl Recipe {
         ("checkpoint", CheckpointSection::KEYS),
         ("sample", SampleSection::KEYS),
     ];
-
-    /// The step at which a cosine comes to 0.
-    pub fn decay_end(&self) -> u64 {
-        if self.optimizer.decay_steps > 0 { self.optimizer.decay_steps } else { self.train.steps }
-    }
 }
