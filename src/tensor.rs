@@ -2,7 +2,7 @@
 
 use crate::base::{DType, Element, Result, Shape};
 use crate::device::cuda::{Argument, Cuda};
-use crate::device::{Buffer, Device};
+use crate::device::{Buffer, Device, Reading};
 use std::fmt;
 
 /// A tensor is contiguous and has one owner: it is not `Clone`, never strided, shared or lazy. `&Tensor` is a kernel's
@@ -73,6 +73,11 @@ impl Tensor {
     pub fn read<T: Element>(&self, out: &mut [T]) {
         assert_eq!(self.len(), out.len(), "a tensor of {:?} is read into {} elements", self.shape, out.len());
         self.read_from(0, out);
+    }
+
+    /// Asks for the elements as they are now; nobody waits for a card until the reading is finished.
+    pub fn begin_read(&self) -> Reading {
+        self.buffer.begin_read(self.len() * self.dtype.size())
     }
 
     /// A copy of the elements on the host.

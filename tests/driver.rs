@@ -1,6 +1,6 @@
 //! What the engine says of every driver that it may meet, by a mock of one: never a panic, always one sentence.
 
-use engine::device::cuda::TOOLKIT;
+use engine::device::cuda::{Driver, Nvidia, TOOLKIT};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -56,4 +56,79 @@ fn every_driver_that_does_not_do_is_refused_in_one_sentence() {
             assert_eq!(warned, expected.starts_with("Mock: "), "{what:?}");
         }
     }
+}
+
+/// Runs a test of this file once more, beside a mock driver; false in the process that is so run.
+fn ran_beside_the_mock(test: &str) -> bool {
+    if std::env::var_os("MOCK").is_some() {
+        return false;
+    }
+    let Some(folder) = mock() else { return true };
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    let output = again.args(["--exact", "--nocapture", test]).env("MOCK", "1").env("LD_LIBRARY_PATH", folder).output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("1 passed") && !said.contains("are left"), "{said}");
+    true
+}
+
+#[test]
+fn what_is_sent_arrives_and_what_is_asked_for_is_of_its_moment() {
+    if ran_beside_the_mock("what_is_sent_arrives_and_what_is_asked_for_is_of_its_moment") {
+        return;
+    }
+    let card = Nvidia::open(0).unwrap();
+    let bytes = (100 << 20) + 7;
+    let memory = card.reserve(bytes).unwrap();
+    // More than all slots hold, out of one buffer that changes as soon as it is sent.
+    let mut sent = vec![0; bytes / 2];
+    for (part, to) in [memory, memory + bytes as u64 / 2].into_iter().enumerate() {
+        sent.iter_mut().enumerate().for_each(|(i, byte)| *byte = (i % 251 + part) as u8);
+        card.upload(to, &sent).unwrap();
+    }
+    sent.fill(0);
+    let mut arrived = vec![0; bytes / 2 * 2];
+    card.download(memory, &mut arrived).unwrap();
+    let right = |(i, &byte): (usize, &u8)| usize::from(byte) == i % (bytes / 2) % 251 + i / (bytes / 2);
+    assert!(arrived.iter().enumerate().all(right));
+
+    // Each reading is of its place in the stream, in whatever order they are waited for, and slots are used again.
+    for round in 0..3 {
+        let readings = [0, 1, 2, 3].map(|value| {
+            card.fill(memory, value + round, 8).unwrap();
+            card.begin_download(memory, 3).unwrap()
+        });
+        for value in [2, 0, 3, 1u8] {
+            let mut read = [0; 3];
+            card.end_download(readings[usize::from(value)], &mut read).unwrap();
+            assert_eq!(read, [value + round; 3]);
+        }
+    }
+    card.release(memory);
+}
+
+#[test]
+fn a_recording_waits_for_its_replay_and_everything_is_given_back() {
+    if ran_beside_the_mock("a_recording_waits_for_its_replay_and_everything_is_given_back") {
+        return;
+    }
+    let card = Nvidia::open(0).unwrap();
+    let memory = card.reserve(64).unwrap();
+    let read = || {
+        let mut read = [0; 2];
+        card.download(memory, &mut read).unwrap();
+        read
+    };
+    card.upload(memory, &[7; 64]).unwrap();
+    card.begin_capture().unwrap();
+    card.copy(memory, memory + 1, 1).unwrap();
+    card.fill(memory + 1, 5, 1).unwrap();
+    let graph = card.end_capture().unwrap();
+    assert_eq!(read(), [7, 7]);
+    card.replay(graph).unwrap();
+    assert_eq!(read(), [7, 5]);
+    card.replay(graph).unwrap();
+    assert_eq!(read(), [5, 5]);
+    card.discard(graph);
+    card.release(memory);
 }

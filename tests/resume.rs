@@ -4,20 +4,15 @@
 mod runs;
 
 use engine::base::{DType, Error};
-use engine::data::Store;
 use engine::device::{Cpu, Device};
+use engine::train::Stop;
 use engine::train::checkpoint::{Checkpoints, State, Weights, open};
-use engine::train::progress::{Progress, Style};
-use engine::train::recipe::Change;
-use engine::train::{Plan, Recipe, Run, Stop, Trainer};
-use runs::{RECIPE, Scratch};
-use std::collections::BTreeMap;
+use runs::{RECIPE, Scratch, contents, losses};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::num::NonZero;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -35,14 +30,7 @@ fn train(store: &Path, out: &Path, threads: usize, sets: &[&str]) -> Result<(), 
 }
 
 fn train_until(stop: &Stop, store: &Path, out: &Path, threads: usize, sets: &[&str]) -> Result<(), Error> {
-    let changes: Vec<Change> = sets.iter().map(|set| Change::set(set).unwrap()).collect();
-    let store = Arc::new(Store::open(store)?);
-    let plan = Plan::new(Recipe::read("test", RECIPE, &changes)?, &store)?;
-    let products = plan.recipe.train.precision.dtype();
-    let run = Run::open(out, plan, store.info(), |_| {})?;
-    let device = multiplying_in(products, threads);
-    run.record(&device, &["test".into()])?;
-    Trainer::new(run, store, &device)?.train(&mut Progress::new(Style::Json, std::io::sink()), stop).map(drop)
+    runs::train(|products| multiplying_in(products, threads), stop, store, out, sets)
 }
 
 /// Copies a folder and all in it.
@@ -57,19 +45,6 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
-}
-
-/// Every file of a checkpoint.
-fn contents(out: &Path, step: u64) -> BTreeMap<String, Vec<u8>> {
-    let folder = out.join(format!("checkpoints/step_{step:08}"));
-    let name = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
-    fs::read_dir(folder).unwrap().map(|e| e.unwrap()).map(|e| (name(&e), fs::read(e.path()).unwrap())).collect()
-}
-
-/// The metrics without their times.
-fn losses(out: &Path) -> Vec<String> {
-    let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
-    text.lines().map(|line| line.split(",\"seconds\"").next().unwrap().to_owned()).collect()
 }
 
 #[test]

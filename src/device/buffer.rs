@@ -1,4 +1,5 @@
 use super::arena::Slab;
+use super::reading::Reading;
 use crate::base::Element;
 use std::sync::Arc;
 
@@ -49,6 +50,11 @@ impl Buffer {
     pub fn read<T: Element>(&self, start: usize, out: &mut [T]) {
         let start = self.within(start * size_of::<T>(), size_of_val(out));
         self.region.slab.memory.read(start, bytemuck::cast_slice_mut(out));
+    }
+
+    /// Asks for the first `bytes` bytes.
+    pub fn begin_read(&self, bytes: usize) -> Reading {
+        self.region.slab.memory.begin_read(self.within(0, bytes), bytes)
     }
 
     /// Copies the host's `values` to its elements from element `start` on.

@@ -1,4 +1,5 @@
 use super::cuda::Driver;
+use super::reading::{Reading, Way};
 use crate::base::{Error, Result};
 use memmap2::{MmapOptions, MmapRaw};
 use std::sync::Arc;
@@ -91,6 +92,20 @@ impl Memory {
                 self.pointer(offset).copy_to_nonoverlapping(out.as_mut_ptr(), out.len());
             },
             Memory::Cuda { driver, base } => or_throw(driver.download(base + offset as u64, out)),
+        }
+    }
+
+    /// As [`Memory::read`], of `bytes` bytes that a card may still be writing.
+    pub fn begin_read(&self, offset: usize, bytes: usize) -> Reading {
+        match self {
+            Memory::Host(_) => {
+                let mut out = vec![0; bytes];
+                self.read(offset, &mut out);
+                Reading(Way::Host(out))
+            }
+            Memory::Cuda { driver, base } => {
+                Reading(Way::Cuda(driver.clone(), or_throw(driver.begin_download(base + offset as u64, bytes))))
+            }
         }
     }
 

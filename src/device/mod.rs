@@ -11,6 +11,7 @@ mod isa;
 mod map;
 mod memory;
 mod parts;
+mod reading;
 mod recording;
 mod threads;
 
@@ -20,6 +21,7 @@ pub use cpu::Cpu;
 pub use isa::Isa;
 pub use map::Map;
 pub use parts::{Chunks, Columns, Group, Panel, Parts, Triples};
+pub use reading::Reading;
 pub use recording::Recording;
 pub use threads::Threads;
 
@@ -54,6 +56,11 @@ impl Device {
             }
             Device::Cuda(cuda) => cuda.card().name.clone(),
         }
+    }
+
+    /// Whether the host runs ahead: what is asked for may happen later, in order.
+    pub fn runs_later(&self) -> bool {
+        matches!(self, Device::Cuda(_))
     }
 
     /// The memory of the device.

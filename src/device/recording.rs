@@ -1,7 +1,7 @@
 use super::Device;
 use super::Plan;
 use super::cuda::{Cuda, Graph};
-use crate::base::Result;
+use crate::base::{Error, Result};
 use std::sync::Arc;
 
 /// What a card was asked for, to be asked for again as a whole: one call for all launches of a step.
@@ -34,7 +34,8 @@ impl Recording {
     pub fn replay(&self) -> Result<bool> {
         let free = self.card.arena.has_free(&self.plan);
         if free {
-            self.card.driver.replay(self.graph)?;
+            let named = |error| Error::Device(format!("what was recorded: {error}"));
+            self.card.driver.replay(self.graph).map_err(named)?;
         }
         Ok(free)
     }

@@ -4,7 +4,7 @@ pub use crate::base::AdamW;
 use crate::base::{Cost, DType, Result, Shape};
 use crate::cpu;
 use crate::cuda;
-use crate::device::Device;
+use crate::device::{Device, Reading};
 use crate::tensor::{Slab, Tensor};
 
 /// What the update remembers from step to step.
@@ -89,9 +89,11 @@ impl Report {
         Tensor::new(device, "loss", [3], DType::F32)
     }
 
-    /// Reads what an update wrote; waits for it.
-    pub fn read(report: &Tensor) -> Report {
-        let [loss, norm, applied] = <[f32; 3]>::try_from(report.to_vec()).expect("a report has three numbers");
+    /// Waits for what an update wrote.
+    pub fn finish(reading: Reading) -> Report {
+        let mut numbers = [0.0f32; 3];
+        reading.finish(&mut numbers);
+        let [loss, norm, applied] = numbers;
         Report { loss, norm, applied: applied != 0.0 }
     }
 }

@@ -1,5 +1,5 @@
 use crate::base::{Accumulate, Cost, DType, Result, Shape};
-use crate::device::{Device, Recording};
+use crate::device::{Device, Reading, Recording};
 use crate::nn::ParamStore;
 use crate::nn::sit::{Sit, SitConfig};
 use crate::ops::masked_loss::Target;
@@ -8,6 +8,7 @@ pub use crate::ops::update::Report;
 use crate::ops::update::{AdamW, Moments, Update, Weights, cast, update, working};
 use crate::tape::{Keep, Tape};
 use crate::tensor::{Slab, Tensor};
+use std::collections::VecDeque;
 
 /// What every step of a run has in common.
 #[derive(Clone, Debug)]
@@ -47,6 +48,8 @@ pub struct Step {
     /// (1), the learning rate
     rate: Tensor,
     report: Tensor,
+    /// The reports that are out.
+    asked: VecDeque<Reading>,
     /// The step as the device was asked for it, from its second time on, where the device can be asked as a whole.
     recording: Option<Recording>,
     /// Whether the step has run.
@@ -69,6 +72,7 @@ impl Step {
             noised: Noised::new(device, settings.batch, grid, settings.tokens),
             rate: Tensor::new(device, "batch", [1], DType::F32),
             report: Report::memory(device),
+            asked: VecDeque::new(),
             recording: None,
             warm: false,
             drawn: working(device, &params.weights)?,
@@ -99,10 +103,23 @@ impl Step {
 
     /// Step number `step`, from 0 on, at learning rate `lr`, on `images` (B, C, H, W) under `labels` (B).
     pub fn run(&mut self, step: u64, lr: f32, images: &[f32], labels: &[u32]) -> Result<Report> {
+        assert!(self.asked.is_empty(), "the reports of earlier steps come first");
+        self.ask(step, lr, images, labels)?;
+        Ok(self.report().expect("a step was asked for"))
+    }
+
+    /// Asks for a step as [`Step::run`] does; a card may still be computing it when this returns.
+    pub fn ask(&mut self, step: u64, lr: f32, images: &[f32], labels: &[u32]) -> Result<()> {
         self.batch.fill(images, labels, step as u32, 0);
         self.rate.write(&[lr]);
         self.compute()?;
-        Ok(Report::read(&self.report))
+        self.asked.push_back(self.report.begin_read());
+        Ok(())
+    }
+
+    /// Waits for the first of the steps asked for whose report is out; `None` if there is none.
+    pub fn report(&mut self) -> Option<Report> {
+        self.asked.pop_front().map(Report::finish)
     }
 
     /// Computes the step: the first time call by call, then as one recording.
@@ -115,18 +132,18 @@ impl Step {
         let device = self.device.clone();
         if std::mem::replace(&mut self.warm, true) {
             self.recording = None;
-            let recording = Recording::of(&device, || self.ask())?;
+            let recording = Recording::of(&device, || self.perform())?;
             self.recording = recording;
         }
         match &self.recording {
             Some(recording) => assert!(recording.replay()?, "a step gives back the memory that it takes"),
-            None => self.ask(),
+            None => self.perform(),
         }
         Ok(())
     }
 
     /// Asks the device for every operation of the step.
-    fn ask(&mut self) {
+    fn perform(&mut self) {
         let Step { settings, sit, params, moments, device, gradients, batch, noised, rate, report, .. } = self;
         noise(device, settings.noise, batch, settings.model.grid, noised);
         let mut tape = Tape::training(device, params.network(), gradients, Accumulate::Set, settings.keep);

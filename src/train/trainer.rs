@@ -7,6 +7,7 @@ use crate::base::{Error, Result};
 use crate::data::{Loader, Order, Split, Store, npy, png};
 use crate::device::Device;
 use crate::diffusion::sample;
+use std::collections::VecDeque;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +32,15 @@ pub struct Trainer {
     failed_saves: u32,
     about: About,
     left: Left,
+    /// Steps whose reports are out, and since when the first of them has been computed.
+    asked: VecDeque<Asked>,
+    since: Instant,
+}
+
+/// A step that the device was asked for.
+struct Asked {
+    step: u64,
+    lr: f32,
 }
 
 /// What the first line of a run tells of its data.
@@ -65,7 +75,19 @@ impl Trainer {
         }
         let metrics = Metrics::open(&run.folder.join("metrics.jsonl"), state.step)?;
         let left = Left { checkpoint: run.found.as_ref().map(|found| found.0.clone()), ..Left::default() };
-        Ok(Trainer { run, step, state, loader, held_out, metrics, failed_saves: 0, about, left })
+        Ok(Trainer {
+            run,
+            step,
+            state,
+            loader,
+            held_out,
+            metrics,
+            failed_saves: 0,
+            about,
+            left,
+            asked: VecDeque::new(),
+            since: Instant::now(),
+        })
     }
 
     /// Trains to the last step of the recipe, or until `stop`. Returns the steps done before, and after.
@@ -135,9 +157,13 @@ impl Trainer {
             }
             self.one_step(progress)?;
             let done = self.state.step;
+            if self.due() || self.draws() {
+                self.take_in(0, progress)?;
+            }
             self.hold_out(progress, stop)?;
             let stopping = stop.requested() && done < steps;
             if self.due() || stopping {
+                self.take_in(0, progress)?;
                 self.save(done < steps && !stopping, progress)?;
             }
             if stopping {
@@ -188,18 +214,35 @@ impl Trainer {
         Error::Diverged(format!("{folder}: step {step}: {what}; {LESS}"))
     }
 
+    /// Asks for a step. A card computes it while the host prepares the one after it, so one report stays out.
     fn one_step(&mut self, progress: &mut Progress) -> Result<()> {
-        let start = Instant::now();
+        if self.asked.is_empty() {
+            self.since = Instant::now();
+        }
         let batch = self.loader.next_batch()?;
         let lr = self.run.plan.recipe.learning_rate(self.state.step);
-        let report = self.step.run(self.state.step, lr, &batch.values, &batch.labels)?;
-        let seconds = start.elapsed().as_secs_f64();
-
-        let Report { loss, norm, applied } = report;
+        self.step.ask(self.state.step, lr, &batch.values, &batch.labels)?;
         self.state.step += 1;
+        self.asked.push_back(Asked { step: self.state.step, lr });
+        self.take_in(usize::from(self.step.device().runs_later()), progress)
+    }
+
+    /// Waits for reports until `out` are left.
+    fn take_in(&mut self, out: usize, progress: &mut Progress) -> Result<()> {
+        while self.asked.len() > out {
+            let asked = self.asked.pop_front().expect("it is not empty");
+            let report = self.step.report().expect("every step that was asked for reports");
+            let seconds = std::mem::replace(&mut self.since, Instant::now()).elapsed().as_secs_f64();
+            self.report(asked, report, seconds, progress)?;
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, asked: Asked, report: Report, seconds: f64, progress: &mut Progress) -> Result<()> {
+        let (Asked { step, lr }, Report { loss, norm, applied }) = (asked, report);
         self.state.applied += u64::from(applied);
         self.state.skipped_in_a_row = if applied { 0 } else { self.state.skipped_in_a_row + 1 };
-        let (step, skipped) = (self.state.step, self.state.skipped_in_a_row);
+        let skipped = self.state.skipped_in_a_row;
         self.metrics.add(Line::Step { step, loss, norm, lr, applied, seconds });
         let said = progress.step(step, &report, lr, seconds);
         if (said || skipped == MOST_SKIPPED)
@@ -219,13 +262,18 @@ impl Trainer {
         Ok(())
     }
 
+    /// Whether a picture belongs to this step.
+    fn draws(&self) -> bool {
+        let (recipe, step) = (&self.run.plan.recipe, self.state.step);
+        let every = recipe.sample.every;
+        every > 0 && step > 0 && (step.is_multiple_of(every) || step >= recipe.train.steps)
+    }
+
     /// Draws the picture of this step where one is due and missing. A run does not end for want of a picture, and none
     /// keeps it from stopping.
     fn draw(&mut self, progress: &mut Progress, stop: &Stop) {
-        let (recipe, step) = (&self.run.plan.recipe, self.state.step);
-        let every = recipe.sample.every;
-        let due = every > 0 && step > 0 && (step.is_multiple_of(every) || step >= recipe.train.steps);
-        if !due {
+        let step = self.state.step;
+        if !self.draws() {
             return;
         }
         let path = self.run.sample_path(step);

@@ -2,7 +2,7 @@
 
 use emulator::{Checks, Config, Launch, Policy};
 use engine::base::{Error, Result};
-use engine::device::cuda::{Argument, Card, Driver, Function, Graph, Grid, Loaded, Module};
+use engine::device::cuda::{Argument, Card, Download, Driver, Function, Graph, Grid, Loaded, Module};
 use std::sync::Mutex;
 
 /// Bytes of addresses, of which only what is used takes memory.
@@ -22,6 +22,7 @@ struct State {
     functions: Vec<emulator::Function>,
     graphs: Vec<Option<Vec<Call>>>,
     recording: Option<Vec<Call>>,
+    downloads: Vec<Option<Vec<u8>>>,
     /// What each launch did, where that is asked for.
     reports: Option<Vec<emulator::Report>>,
 }
@@ -54,6 +55,7 @@ impl Emulated {
             functions: vec![],
             graphs: vec![],
             recording: None,
+            downloads: vec![],
             reports: None,
         };
         Emulated { card, state: Mutex::new(state) }
@@ -90,6 +92,14 @@ impl Emulated {
 }
 
 impl State {
+    /// Counts a launch, a recorded one too, or one replay, and fails the one that is to fail.
+    fn count_down(&mut self) -> Result<()> {
+        if let Some(left) = &mut self.failing {
+            *left = left.checked_sub(1).ok_or_else(|| Error::Device("failed on request".into()))?;
+        }
+        Ok(())
+    }
+
     fn run(&mut self, call: &Call) -> emulator::Result<()> {
         match call {
             Call::Occupy { address, bytes, label } => self.device.alloc_at(*address, label, *bytes),
@@ -174,6 +184,20 @@ impl Driver for Emulated {
         Ok(())
     }
 
+    fn begin_download(&self, from: u64, bytes: usize) -> Result<Download> {
+        let mut state = self.state.lock().unwrap();
+        assert!(state.recording.is_none(), "a captured step exchanges nothing with the host");
+        let bytes = state.device.download(from, bytes).map_err(fault)?;
+        state.downloads.push(Some(bytes));
+        Ok(Download(state.downloads.len() - 1))
+    }
+
+    fn end_download(&self, download: Download, to: &mut [u8]) -> Result<()> {
+        let bytes = self.state.lock().unwrap().downloads[download.0].take().expect("a download is ended once");
+        to.copy_from_slice(&bytes);
+        Ok(())
+    }
+
     fn fill(&self, to: u64, value: u8, bytes: usize) -> Result<()> {
         self.ask(Call::Fill { to, value, bytes })
     }
@@ -200,9 +224,7 @@ impl Driver for Emulated {
     }
 
     fn launch(&self, function: Function, grid: Grid, arguments: &[Argument]) -> Result<()> {
-        if let Some(left) = &mut self.state.lock().unwrap().failing {
-            *left = left.checked_sub(1).ok_or_else(|| Error::Device("failed on request".into()))?;
-        }
+        self.state.lock().unwrap().count_down()?;
         self.ask(Call::Launch { function, grid, arguments: arguments.to_vec() })
     }
 
@@ -221,6 +243,7 @@ impl Driver for Emulated {
     fn replay(&self, graph: Graph) -> Result<()> {
         let mut state = self.state.lock().unwrap();
         let calls = state.graphs[graph.0].clone().expect("a recording is replayed before it is discarded");
+        state.count_down()?;
         calls.iter().try_for_each(|call| state.run(call)).map_err(fault)
     }
 

@@ -1,8 +1,18 @@
 //! Small runs for tests of training: a store of 40 tiny images in two classes, and a model that a step takes a millisecond.
 
+#![allow(dead_code)] // each test crate uses its own part
+
+use engine::base::{DType, Error};
+use engine::data::Store;
 use engine::data::ingest::ingest;
+use engine::device::Device;
+use engine::train::progress::{Progress, Style};
+use engine::train::recipe::Change;
+use engine::train::{Plan, Recipe, Run, Stop, Trainer};
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A folder of one test, removed at its end.
@@ -48,6 +58,37 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.0).unwrap();
     }
+}
+
+/// Trains the run at `out` on the device that `device` opens for a type of products: to its end, or until `stop`.
+pub fn train(
+    device: impl FnOnce(DType) -> Device,
+    stop: &Stop,
+    store: &Path,
+    out: &Path,
+    sets: &[&str],
+) -> Result<(), Error> {
+    let changes: Vec<Change> = sets.iter().map(|set| Change::set(set).unwrap()).collect();
+    let store = Arc::new(Store::open(store)?);
+    let plan = Plan::new(Recipe::read("test", RECIPE, &changes)?, &store)?;
+    let products = plan.recipe.train.precision.dtype();
+    let run = Run::open(out, plan, store.info(), |_| {})?;
+    let device = device(products);
+    run.record(&device, &["test".into()])?;
+    Trainer::new(run, store, &device)?.train(&mut Progress::new(Style::Json, std::io::sink()), stop).map(drop)
+}
+
+/// Every file of a checkpoint.
+pub fn contents(out: &Path, step: u64) -> BTreeMap<String, Vec<u8>> {
+    let folder = out.join(format!("checkpoints/step_{step:08}"));
+    let name = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    fs::read_dir(folder).unwrap().map(|e| e.unwrap()).map(|e| (name(&e), fs::read(e.path()).unwrap())).collect()
+}
+
+/// The metrics without their times.
+pub fn losses(out: &Path) -> Vec<String> {
+    let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    text.lines().map(|line| line.split(",\"seconds\"").next().unwrap().to_owned()).collect()
 }
 
 /// A tiny model with everything on that a checkpoint must hold: two averages, a warm-up, a decay, dropped patches.

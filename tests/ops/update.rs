@@ -52,7 +52,7 @@ fn three_updates_match_the_naive_algorithm() {
             let settings = Update { adamw: ADAMW, clip: Some(clip) };
             let both = Weights { masters: &mut weights, working: working.as_mut() };
             update(&device, settings, &rate, &loss, both, &gradients, &mut moments, &mut report);
-            let done = Report::read(&report);
+            let done = Report::finish(report.begin_read());
             let error = f64::from(done.norm) / norm - 1.0;
             assert!(done.applied && error.abs() < f64::from(f32::EPSILON), "{name}: norm {} for {norm}", done.norm);
             history.push(step.iter().map(|g| g.iter().map(|g| g * f64::from(clip) / norm).collect()).collect());
@@ -101,7 +101,10 @@ fn a_step_that_is_not_finite_touches_nothing() {
             let mut report = Report::memory(&device);
             let both = Weights { masters: &mut weights, working: None };
             update(&device, settings, &rate, &loss, both, &gradients, &mut moments, &mut report);
-            assert!(!Report::read(&report).applied && moments.applied.to_vec::<u32>() == [0, 0], "{name}");
+            assert!(
+                !Report::finish(report.begin_read()).applied && moments.applied.to_vec::<u32>() == [0, 0],
+                "{name}"
+            );
             assert!(weights.part(0).to_vec::<f32>() == before, "{name}: the weights are untouched");
             assert!(moments.averages[0].weights.part(0).to_vec::<f32>() == before, "{name}: the average is untouched");
             let touched = |slab: &Slab| slab.part(0).to_vec::<f32>().iter().any(|&x| x != 0.0);

@@ -2,7 +2,6 @@
 
 #[path = "../common/mod.rs"]
 mod common;
-#[allow(dead_code)] // its recipe is for tests of training
 #[path = "../common/runs.rs"]
 mod runs;
 

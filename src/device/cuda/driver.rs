@@ -33,6 +33,12 @@ pub trait Driver: Send + Sync {
 
     fn download(&self, from: u64, to: &mut [u8]) -> Result<()>;
 
+    /// Asks for a few bytes as they are once everything asked for before has happened; [`Driver::end_download`] waits for them.
+    fn begin_download(&self, from: u64, bytes: usize) -> Result<Download>;
+
+    /// Waits for what [`Driver::begin_download`] asked for; every download is ended once.
+    fn end_download(&self, download: Download, to: &mut [u8]) -> Result<()>;
+
     fn fill(&self, to: u64, value: u8, bytes: usize) -> Result<()>;
 
     /// Copies between ranges that do not overlap.
@@ -115,6 +121,10 @@ pub struct Loaded(pub usize);
 /// A kernel that a driver has found, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Function(pub usize);
+
+/// Bytes on their way to the host, by their number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Download(pub usize);
 
 /// A recording, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

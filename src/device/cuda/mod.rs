@@ -3,8 +3,9 @@
 mod driver;
 mod embedded;
 mod nvidia;
+mod staging;
 
-pub use driver::{Argument, Card, Driver, Function, Graph, Grid, Image, Loaded, Module, Packed};
+pub use driver::{Argument, Card, Download, Driver, Function, Graph, Grid, Image, Loaded, Module, Packed};
 pub use embedded::{MODULES, TOOLKIT, module};
 pub use nvidia::Nvidia;
 
@@ -72,20 +73,23 @@ impl Cuda {
         self.arena.alloc(label, bytes)
     }
 
-    /// Launches a kernel.
+    /// Launches a kernel. Its first launch is waited for, so that one which fails while it runs has its name as well.
     ///
     /// # Panics
     /// If the driver refuses: what is thrown is the [`Error`], with the kernel's name.
     pub fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) {
-        let named = |error: Error| Error::Device(format!("{}: {error}", kernel.name));
-        let launched = self.function(kernel).and_then(|function| self.driver.launch(function, grid, arguments));
-        or_throw(launched.map_err(named));
+        let launched = self.function(kernel).and_then(|(function, first)| {
+            self.driver.launch(function, grid, arguments)?;
+            if first { self.driver.synchronize() } else { Ok(()) }
+        });
+        or_throw(launched.map_err(|error| Error::Device(format!("{}: {error}", kernel.name))));
     }
 
-    fn function(&self, kernel: Kernel) -> Result<Function> {
+    /// The kernel, and whether it is asked for for the first time.
+    fn function(&self, kernel: Kernel) -> Result<(Function, bool)> {
         let mut kernels = self.kernels.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some(&function) = kernels.get(kernel.name) {
-            return Ok(function);
+            return Ok((function, false));
         }
         let mut modules = self.modules.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let loaded = match modules.get(kernel.module) {
@@ -98,7 +102,7 @@ impl Cuda {
         };
         let function = self.driver.function(loaded, kernel.name)?;
         kernels.insert(kernel.name, function);
-        Ok(function)
+        Ok((function, true))
     }
 
     /// Waits until everything asked for has happened.

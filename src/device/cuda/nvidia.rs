@@ -1,4 +1,5 @@
-use super::driver::{Argument, Card, Driver, Function, Graph, Grid, Loaded, Module};
+use super::driver::{Argument, Card, Download, Driver, Function, Graph, Grid, Loaded, Module};
+use super::staging::Staging;
 use crate::base::{Error, Result};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
@@ -26,6 +27,7 @@ struct Books {
     kernels: Vec<Kernel>,
     graphs: Vec<Option<Recording>>,
     capturing: bool,
+    staging: Staging,
 }
 
 struct Kernel {
@@ -140,18 +142,30 @@ impl Driver for Nvidia {
     }
 
     fn upload(&self, to: u64, from: &[u8]) -> Result<()> {
-        let _books = self.enter_outside_capture()?;
-        // SAFETY: the range is reserved memory. From pageable memory the call returns once the bytes are staged.
-        unsafe { result::memcpy_htod_async(to, from, self.stream) }.map_err(device)
+        let mut books = self.enter_outside_capture()?;
+        // SAFETY: the range is reserved memory.
+        unsafe { books.staging.upload(self.stream, to, from) }.map_err(device)
     }
 
     fn download(&self, from: u64, to: &mut [u8]) -> Result<()> {
         let _books = self.enter_outside_capture()?;
         // SAFETY: the range is reserved memory, and `to` is borrowed until the stream has passed the copy.
         unsafe {
-            result::memcpy_dtoh_async(to, from, self.stream).map_err(device)?;
-            result::stream::synchronize(self.stream).map_err(device)
+            result::memcpy_dtoh_async(to, from, self.stream).map_err(earlier)?;
+            result::stream::synchronize(self.stream).map_err(earlier)
         }
+    }
+
+    fn begin_download(&self, from: u64, bytes: usize) -> Result<Download> {
+        let mut books = self.enter_outside_capture()?;
+        // SAFETY: the range is reserved memory.
+        unsafe { books.staging.begin_download(self.stream, from, bytes) }.map(Download).map_err(device)
+    }
+
+    fn end_download(&self, download: Download, to: &mut [u8]) -> Result<()> {
+        let mut books = self.enter_outside_capture()?;
+        // SAFETY: the context is current.
+        unsafe { books.staging.end_download(download.0, to) }.map_err(earlier)
     }
 
     fn fill(&self, to: u64, value: u8, bytes: usize) -> Result<()> {
@@ -285,7 +299,7 @@ impl Driver for Nvidia {
     fn synchronize(&self) -> Result<()> {
         let _books = self.enter()?;
         // SAFETY: the stream is valid as long as `self` is.
-        unsafe { result::stream::synchronize(self.stream) }.map_err(device)
+        unsafe { result::stream::synchronize(self.stream) }.map_err(earlier)
     }
 }
 
@@ -295,6 +309,7 @@ impl Drop for Nvidia {
         // SAFETY: nothing refers to the handles any more. What fails here has no one left to be told.
         unsafe {
             let _ = result::stream::synchronize(self.stream);
+            books.staging.free();
             for module in books.modules.drain(..) {
                 let _ = result::module::unload(module);
             }
@@ -310,4 +325,10 @@ fn text(error: DriverError) -> String {
 
 fn device(error: DriverError) -> Error {
     Error::Device(text(error))
+}
+
+/// What a wait meets is the failure of something that was asked for before.
+fn earlier(error: DriverError) -> Error {
+    let what = "it showed when something was waited for; CUDA_LAUNCH_BLOCKING=1 in the environment names the operation";
+    Error::Device(format!("{}: {what}", text(error)))
 }
