@@ -1,4 +1,4 @@
-use super::machine::{Machine, Products};
+use super::machine::Machine;
 use super::preset;
 use super::score::BenchScore;
 use crate::base::rng::{Purpose, Stream};
@@ -7,6 +7,7 @@ use crate::ops::noise::{Noise, Times};
 use crate::ops::peak_flops;
 use crate::ops::update::AdamW;
 use crate::tape::Keep;
+use crate::train::recipe::Precision;
 use crate::train::{Settings, Step};
 use clap::{Args, Subcommand};
 use std::num::NonZero;
@@ -57,8 +58,9 @@ struct BenchStep {
     json: bool,
     #[command(flatten)]
     machine: Machine,
-    #[command(flatten)]
-    products: Products,
+    /// What matrix products read
+    #[arg(long, value_enum, default_value = "auto")]
+    precision: Precision,
 }
 
 impl Bench {
@@ -80,7 +82,8 @@ impl BenchStep {
             return Err(Error::Memory(format!("--batch {batch}: there is no memory for its images; give fewer")));
         }
         images.resize(values.unwrap_or_default(), 0.0);
-        let device = self.machine.open(self.products.precision)?;
+        let device = self.machine.open(self.precision)?;
+        let precision = Precision::of(device.products());
         let cost = settings.cost();
         let (batch, classes) = (settings.batch, settings.model.classes);
         Stream::new(0, 0, 0, Purpose::Fixture).fill_normals(&mut images);
@@ -97,7 +100,8 @@ impl BenchStep {
         }
         let mut seconds = (2..2 + self.steps.get()).map(&mut run).collect::<Result<Vec<f64>>>()?;
         seconds.sort_by(f64::total_cmp);
-        let median = seconds[seconds.len() / 2];
+        let count = seconds.len();
+        let median = (seconds[(count - 1) / 2] + seconds[count / 2]) / 2.0;
         let peak = peak_flops(&device, 20);
         let rate = cost.flops as f64 / median;
         let share = peak.map(|peak| rate / peak);
@@ -106,7 +110,7 @@ impl BenchStep {
                 "preset": self.preset,
                 "batch": batch,
                 "device": device.describe(),
-                "precision": self.products.precision,
+                "precision": precision,
                 "drop": self.drop,
                 "seconds": median,
                 "seconds_min": seconds[0],
@@ -123,7 +127,7 @@ impl BenchStep {
             println!(
                 "{} batch {batch} {}: {:.1} ms a step, {:.1} img/s, {:.0} GFLOP/s, {share}{:.0} MB",
                 self.preset,
-                self.products.precision,
+                precision,
                 median * 1e3,
                 batch as f64 / median,
                 rate / 1e9,

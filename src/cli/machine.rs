@@ -44,7 +44,7 @@ impl FromStr for Choice {
 impl Machine {
     /// The device, computing with `precision`: what matrix products read on the processor, activations on a card.
     pub fn open(&self, precision: Precision) -> Result<Device> {
-        let cpu = || Ok(Device::cpu(Cpu::new(self.threads, precision.dtype())?));
+        let cpu = || Ok(Device::cpu(Cpu::new(self.threads, precision.dtype(false))?));
         match self.device {
             Choice::Cpu => cpu(),
             Choice::Cuda(ordinal) => card(ordinal, precision),
@@ -82,13 +82,5 @@ fn card(ordinal: usize, precision: Precision) -> Result<Device> {
 }
 
 fn on_card(driver: Nvidia, precision: Precision) -> Result<Device> {
-    Ok(Device::cuda(Cuda::new(Arc::new(driver), precision.dtype())?))
-}
-
-/// What matrix products read, for verbs that have no recipe to say it.
-#[derive(clap::Args)]
-pub struct Products {
-    /// What matrix products read; everything else is f32
-    #[arg(long, value_enum, default_value = "f32")]
-    pub precision: Precision,
+    Ok(Device::cuda(Cuda::new(Arc::new(driver), precision.dtype(true))?))
 }

@@ -1,4 +1,4 @@
-use super::machine::{Machine, Products};
+use super::machine::Machine;
 use super::{check_out, preset};
 use crate::base::{Accumulate, Path as DiffusionPath, Result};
 use crate::data::tensors::{TensorFile, write_f32};
@@ -10,6 +10,7 @@ use crate::ops::unpatchify::{images, unpatchify};
 use crate::tape::{Keep, Tape};
 use crate::tensor::Tensor;
 use crate::train::checkpoint::{Model, Opened, Time, Weights, open};
+use crate::train::recipe::Precision;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -36,8 +37,9 @@ pub struct Predict {
     given: Given,
     #[command(flatten)]
     machine: Machine,
-    #[command(flatten)]
-    products: Products,
+    /// What matrix products read; everything else is f32 on the processor
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
 }
 
 /// What a file that was not written by this program does not say itself.
@@ -76,7 +78,7 @@ impl Predict {
     pub fn run(self) -> Result<()> {
         check_out("--out", &self.out)?;
         self.grads.as_deref().map_or(Ok(()), |path| check_out("--grads", path))?;
-        let device = self.machine.open(self.products.precision)?;
+        let device = self.machine.open(self.precision)?;
         let file = TensorFile::open(&self.inputs)?;
         let shape = image_shape(&file)?;
         let warn = |text: String| eprintln!("warning: {text}");

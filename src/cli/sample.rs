@@ -1,11 +1,12 @@
 use super::check_out;
-use super::machine::{Machine, Products};
+use super::machine::Machine;
 use crate::base::{Error, Result};
 use crate::data::{npy, png};
 use crate::diffusion::{Guidance, Request, Sampler, sample};
 use crate::train::Plan;
 use crate::train::checkpoint::{Time, Weights, open};
 use crate::train::progress::drawing_bar;
+use crate::train::recipe::Precision;
 use clap::{ArgGroup, Args};
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -58,8 +59,9 @@ pub struct Sample {
     out: PathBuf,
     #[command(flatten)]
     machine: Machine,
-    #[command(flatten)]
-    products: Products,
+    /// What matrix products read
+    #[arg(long, value_enum, default_value = "auto")]
+    precision: Precision,
 }
 
 impl Sample {
@@ -70,7 +72,7 @@ impl Sample {
             _ => return Err(Error::Usage(format!("--out {}: name a .png or a .npy file", self.out.display()))),
         };
         check_out("--out", &self.out)?;
-        let device = self.machine.open(self.products.precision)?;
+        let device = self.machine.open(self.precision)?;
         let path = self.run.as_ref().or(self.checkpoint.as_ref()).expect("clap asks for one of the two");
         let warn = |text: String| eprintln!("warning: {text}");
         let opened = open(&device, path, Weights::Sampled, None, warn)?;

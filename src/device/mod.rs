@@ -71,6 +71,14 @@ impl Device {
         }
     }
 
+    /// The type that matrix products read.
+    pub fn products(&self) -> DType {
+        match self {
+            Device::Cpu(cpu) => cpu.products,
+            Device::Cuda(cuda) => cuda.activations,
+        }
+    }
+
     /// The type of activations and of their gradients.
     pub fn activations(&self) -> DType {
         match self {

@@ -38,7 +38,7 @@ fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
         (vec!["--stps", "3"], 2, "unexpected argument '--stps' found"),
         (vec!["--steps", "many"], 2, "invalid value 'many' for '--steps <N>'"),
         (vec!["--steps", "0"], 2, "error: train.steps = 0: is out of range; give 1 to 4294967295"),
-        (vec!["--precision", "f16"], 2, "[possible values: f32, bf16]"),
+        (vec!["--precision", "f16"], 2, "[possible values: auto, f32, bf16]"),
         (vec!["--threads", "0"], 2, "invalid value '0' for '--threads <N>': give 1 or more"),
         // Without kernels, without a driver or without so many cards: always one sentence.
         (vec!["--device", "cuda:99"], 6, "give --device cpu"),

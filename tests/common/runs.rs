@@ -71,7 +71,7 @@ pub fn train(
     let changes: Vec<Change> = sets.iter().map(|set| Change::set(set).unwrap()).collect();
     let store = Arc::new(Store::open(store)?);
     let plan = Plan::new(Recipe::read("test", RECIPE, &changes)?, &store)?;
-    let products = plan.recipe.train.precision.dtype();
+    let products = plan.recipe.train.precision.dtype(false);
     let run = Run::open(out, plan, store.info(), |_| {})?;
     let device = device(products);
     run.record(&device, &["test".into()])?;

@@ -105,8 +105,8 @@ section! {
         batch_size: usize = 256,
         /// Where every random number comes from
         seed: u64 = 0,
-        /// What matrix products read: f32, or bf16 with sums in f32
-        precision: Precision = Precision::F32,
+        /// What matrix products read: f32, or bf16 with sums in f32; auto is bf16 on a card and f32 on the processor
+        precision: Precision = Precision::Auto,
         /// Decays of the moving averages of the weights; samples come from the first
         ema: Vec<f64> = vec![0.9999],
         /// Compute each block twice to keep only its outputs in memory; the numbers stay the same bits
@@ -178,16 +178,26 @@ pub enum Times {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
+    /// bf16 on a card, f32 on the processor
+    Auto,
     F32,
+    /// Sums are f32
     Bf16,
 }
 
 impl Precision {
-    /// The type that matrix products read.
-    pub fn dtype(self) -> DType {
+    /// The one under which products read `dtype`.
+    pub fn of(dtype: DType) -> Precision {
+        if dtype == DType::BF16 { Precision::Bf16 } else { Precision::F32 }
+    }
+
+    /// The type that matrix products read, on a card or on the processor.
+    pub fn dtype(self, on_card: bool) -> DType {
         match self {
             Precision::F32 => DType::F32,
             Precision::Bf16 => DType::BF16,
+            Precision::Auto if on_card => DType::BF16,
+            Precision::Auto => DType::F32,
         }
     }
 }
@@ -195,6 +205,7 @@ impl Precision {
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Precision::Auto => "auto",
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
         })

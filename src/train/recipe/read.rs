@@ -262,7 +262,7 @@ mod tests {
             ("train.steps=3.5", "3.5 is no whole number from 0 on; give one such as 400000"),
             ("optimizer.lr=fast", "\"fast\" is no number; give one such as 0.0001"),
             ("train.recompute=1", "1 is neither true nor false; give one of them"),
-            ("train.precision=f64", "\"f64\" is not known; give `f32` or `bf16`"),
+            ("train.precision=f64", "\"f64\" is not known; give `auto`, `f32`, `bf16`"),
             ("model.preset=3", "3 is no text; write it in quotes"),
             ("train.ema=0.9", "0.9 is no list; write [0.9]"),
             ("train.ema=[true]", "[true] is no list of numbers; write one such as [0.9999]"),
