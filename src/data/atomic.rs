@@ -24,6 +24,9 @@ impl AtomicFile {
     /// Begins the file that will appear at `path`, with the permissions that the umask leaves of 0666.
     pub fn create(path: &Path) -> Result<AtomicFile> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
+        if path.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+            return Err(Error::file(path, "is no name of a file; give one"));
+        }
         // A rename would put a plain file in the place of /dev/null.
         if path.metadata().is_ok_and(|there| !there.is_file()) {
             return Err(Error::file(path, "exists and is not a regular file; give another path"));
@@ -31,9 +34,9 @@ impl AtomicFile {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let partial = folder_of(path).join(format!("{STRAY_START}{}-{count}{STRAY_END}", std::process::id()));
         let file = File::options().write(true).create_new(true).open(&partial);
-        let file = file.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => Error::file(path, "its folder does not exist; make it, or give another path"),
-            _ => Error::file(path, error),
+        let file = file.map_err(|error| match folder_of(path).try_exists() {
+            Ok(false) => Error::file(path, "its folder does not exist; make it, or give another path"),
+            _ => Error::file(path, format_args!("cannot be written: {error}; give another path")),
         });
         let file = BufWriter::with_capacity(1 << 18, file?);
         Ok(AtomicFile { path: path.to_owned(), partial, file, committed: false })
@@ -189,5 +192,12 @@ mod tests {
     fn a_missing_folder_is_named() {
         let message = write(Path::new("absent/state"), b"x").unwrap_err().to_string();
         assert_eq!(message, "absent/state: its folder does not exist; make it, or give another path");
+        // The kernel answers as if this folder did not exist.
+        let message = write(Path::new("/proc/state"), b"x").unwrap_err().to_string();
+        assert!(message.starts_with("/proc/state: cannot be written: "), "{message}");
+        for name in ["", "state/", "a/.."] {
+            let message = write(Path::new(name), b"x").unwrap_err().to_string();
+            assert_eq!(message, format!("{name}: is no name of a file; give one"));
+        }
     }
 }

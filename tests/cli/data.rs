@@ -36,6 +36,72 @@ fn four_channels_of_pixels_are_taken_with_a_warning() {
 }
 
 #[test]
+fn floats_that_may_be_something_else_are_taken_with_a_warning() {
+    let scratch = Scratch::new();
+    let warned = |name: &str, shape: &[usize], value: fn(usize) -> f32| {
+        let (from, out) = (scratch.path(&format!("{name}.npy")), scratch.path(&format!("{name}.store")));
+        let values: Vec<f32> = (0..shape.iter().product()).map(value).collect();
+        engine::data::npy::write(&from, shape, &values).unwrap();
+        let taken = engine(&["data", "ingest", "--from"]).arg(&from).arg("--out").arg(&out).output().unwrap();
+        assert_eq!(code(&taken), 0, "{}", stderr(&taken));
+        stderr(&taken)
+    };
+    let signed = |i: usize| (i as f32).sin();
+    let read = "floats are read as they are";
+    for (name, shape, value, expected) in [
+        (
+            "bytes",
+            [2, 3, 8, 8],
+            (|i| (i % 256) as f32) as fn(usize) -> f32,
+            format!("warning: values from 0 to 255: {read}; if these are pixels, save their astype('uint8'), or x / 127.5 - 1\n"),
+        ),
+        (
+            "units",
+            [2, 1, 8, 8],
+            |i| (i % 2) as f32,
+            format!("warning: values from 0 to 1: {read}, and pictures are drawn of -1 to 1; if these are pixels, save 2 * x - 1\n"),
+        ),
+        (
+            "large",
+            [2, 4, 8, 8],
+            |i| if i % 2 == 0 { 40.0 } else { -30.0 },
+            format!("warning: values from -30 to 40: {read}, and noise has deviation 1; save them scaled to about -1 to 1\n"),
+        ),
+        (
+            "last",
+            [2, 8, 8, 3],
+            signed,
+            "warning: floats are read as (M, C, H, W), these as 8 channels of 8 x 3; if channels come last, save numpy.moveaxis(x, -1, 1)\n".into(),
+        ),
+        ("latents", [2, 4, 8, 8], signed, String::new()),
+        ("flat", [2, 1, 1, 1], |i| 100.0 * i as f32, String::new()),
+    ] {
+        assert_eq!(warned(name, &shape, value), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_store_that_cannot_be_written_is_refused_before_the_data_is_read() {
+    let scratch = Scratch::new();
+    let absent = scratch.path("absent/x.store").display().to_string();
+    let folder = scratch.path("").display().to_string();
+    for (out, expected) in [
+        (absent.as_str(), "absent/x.store: its folder does not exist; make it, or give another path\n"),
+        // The kernel answers as if this folder did not exist.
+        ("/proc/x.store", "--out /proc/x.store: cannot be written: "),
+        (&folder, "is no name of a file; give one\n"),
+    ] {
+        let refused = engine(&["data", "ingest", "--from", "nowhere.npy", "--out", out]).output().unwrap();
+        assert_eq!(code(&refused), 2, "{out}: {}", stderr(&refused));
+        assert!(stderr(&refused).contains(expected), "{out}: {}", stderr(&refused));
+    }
+    let store = scratch.store();
+    let refused = engine(&["data", "ingest", "--from", "nowhere.npy", "--out"]).arg(&store).output().unwrap();
+    assert_eq!(code(&refused), 2, "{}", stderr(&refused));
+    assert!(stderr(&refused).ends_with("tiny.store: exists, and a store is never changed; give another name\n"));
+}
+
+#[test]
 fn data_info_names_the_rows_that_no_run_trains_on() {
     let scratch = Scratch::new();
     let told = engine(&["data", "info", "--json"]).arg(scratch.store()).output().unwrap();
