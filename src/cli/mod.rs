@@ -14,11 +14,15 @@ use crate::base::{Error, Result};
 use crate::data::atomic::AtomicFile;
 use crate::nn::sit::SitSize;
 use clap::Parser;
-use std::any::Any;
+use signal_hook::consts::SIGPIPE;
+use signal_hook::flag;
 use std::io::Write;
+use std::num::NonZero;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// Train and sample diffusion transformers with hand-written kernels.
 #[derive(Parser)]
@@ -55,27 +59,28 @@ impl Verb {
 
 /// Parses the arguments, runs the verb, prints an error if there is one; the exit code is documented in the README.
 pub fn run() -> ExitCode {
-    let Cli { verb } = Cli::try_parse().unwrap_or_else(|error| refuse(&error));
-    let error = match caught(|| verb.run()) {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Error(error)) => error,
-        // As if the signal for it had ended the program, which is what a shell expects.
-        Err(Failure::NobodyReads) => return ExitCode::from(128 + 13),
+    let Cli { verb } = Cli::parse();
+    let Err(error) = ends_with_its_reader(&verb).and_then(|()| caught(|| verb.run())) else {
+        return ExitCode::SUCCESS;
     };
     // Where nobody reads standard error, the code still tells.
     let _ = writeln!(std::io::stderr(), "error: {error}");
     ExitCode::from(error.exit_code())
 }
 
-/// Ends the process as clap does, but in the user's words where it repeats the standard library's.
-fn refuse(error: &clap::Error) -> ! {
-    const ZERO: &str = "number would be zero for non-zero type";
-    let text = error.render().to_string();
-    if !text.contains(ZERO) {
-        error.exit();
+/// Lets SIGPIPE end the process, as a shell expects; a run goes on when the reader of its progress has gone.
+fn ends_with_its_reader(verb: &Verb) -> Result<()> {
+    if matches!(verb, Verb::Train(_)) {
+        return Ok(());
     }
-    let _ = write!(std::io::stderr(), "{}", text.replace(ZERO, "give 1 or more"));
-    std::process::exit(error.exit_code())
+    let always = Arc::new(AtomicBool::new(true));
+    let registered = flag::register_conditional_default(SIGPIPE, always);
+    registered.map(drop).map_err(|error| Error::Device(format!("signal {SIGPIPE}: it cannot be handled: {error}")))
+}
+
+/// A whole number from 1 on, for flags.
+fn count(text: &str) -> std::result::Result<NonZero<usize>, &'static str> {
+    text.parse().map_err(|_| "give a whole number from 1 on")
 }
 
 /// The size that `--preset` names.
@@ -89,30 +94,17 @@ fn check_out(flag: &str, path: &Path) -> Result<()> {
     AtomicFile::create(path).map(drop).map_err(|error| Error::Usage(format!("{flag} {error}")))
 }
 
-enum Failure {
-    Error(Error),
-    /// The reader of standard output went away.
-    NobodyReads,
-}
-
-/// Runs `verb`, and turns the two panics that are no bugs into failures: an [`Error`] from where no `Result` passes, as
-/// where memory ends within a step, and that of `println!` on a closed pipe.
-fn caught(verb: impl FnOnce() -> Result<()>) -> std::result::Result<(), Failure> {
-    fn nobody_reads(payload: &(dyn Any + Send)) -> bool {
-        payload.downcast_ref::<String>().is_some_and(|text| text.starts_with("failed printing to stdout"))
-    }
+/// Runs `verb`, and turns the panic that is no bug into a failure: an [`Error`] from where no `Result` passes, as where
+/// memory ends within a step.
+fn caught(verb: impl FnOnce() -> Result<()>) -> Result<()> {
     let print = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        if !info.payload().is::<Error>() && !nobody_reads(info.payload()) {
+        if !info.payload().is::<Error>() {
             print(info);
         }
     }));
-    match panic::catch_unwind(AssertUnwindSafe(verb)) {
-        Ok(result) => result.map_err(Failure::Error),
-        Err(payload) if nobody_reads(&*payload) => Err(Failure::NobodyReads),
-        Err(payload) => match payload.downcast() {
-            Ok(error) => Err(Failure::Error(*error)),
-            Err(payload) => panic::resume_unwind(payload),
-        },
-    }
+    panic::catch_unwind(AssertUnwindSafe(verb)).unwrap_or_else(|payload| match payload.downcast() {
+        Ok(error) => Err(*error),
+        Err(payload) => panic::resume_unwind(payload),
+    })
 }

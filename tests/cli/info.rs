@@ -1,6 +1,7 @@
 //! `engine info`.
 
-use super::{end, engine, stdout};
+use super::{engine, stderr, stdout};
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
 #[test]
@@ -22,5 +23,6 @@ fn a_verb_whose_reader_went_away_ends_without_a_word() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let ended = engine(&["info"]).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
-    assert_eq!(end(ended), (128 + 13, String::new()));
+    let ended = ended.wait_with_output().unwrap();
+    assert_eq!((ended.status.signal(), stderr(&ended)), (Some(13), String::new()));
 }

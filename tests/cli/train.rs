@@ -39,7 +39,7 @@ fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
         (vec!["--steps", "many"], 2, "invalid value 'many' for '--steps <N>'"),
         (vec!["--steps", "0"], 2, "error: train.steps = 0: is out of range; give 1 to 4294967295"),
         (vec!["--precision", "f16"], 2, "[possible values: auto, f32, bf16]"),
-        (vec!["--threads", "0"], 2, "invalid value '0' for '--threads <N>': give 1 or more"),
+        (vec!["--threads", "0"], 2, "invalid value '0' for '--threads <N>': give a whole number from 1 on"),
         // Without kernels, without a driver or without so many cards: always one sentence.
         (vec!["--device", "cuda:99"], 6, "give --device cpu"),
         (vec!["--device", "tpu"], 2, "invalid value 'tpu' for '--device <DEVICE>': give auto, cpu, cuda or cuda:N"),

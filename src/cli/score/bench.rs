@@ -22,7 +22,7 @@ pub struct BenchScore {
     #[arg(long)]
     t: String,
     /// Runs that are timed, after one that is not
-    #[arg(long, default_value = "5")]
+    #[arg(long, value_parser = crate::cli::count, default_value = "5")]
     runs: NonZero<usize>,
     /// Print one JSON object
     #[arg(long)]
