@@ -116,15 +116,17 @@ fn read(path: &Path, name: &str) -> Vec<f32> {
     values
 }
 
-fn succeed(mut command: Command) {
+/// What a command says that must succeed.
+fn succeed(mut command: Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
 fn the_binary_predicts_what_the_library_predicts() {
     let case = Case::new("library");
-    succeed(case.run("a", &case.t, &case.target, "data-at-0"));
+    let said = succeed(case.run("a", &case.t, &case.target, "data-at-0"));
     let image = [BATCH, case.grid.channels, case.grid.height, case.grid.width];
     let (z, t) = (case.tensor(&image, &case.z), case.tensor(&[BATCH], &case.t));
     // Without labels in the inputs no image has one.
@@ -140,6 +142,12 @@ fn the_binary_predicts_what_the_library_predicts() {
     let loss = tape.masked_loss(v, target).f32()[0];
     tape.backward();
     assert_eq!(read(&case.path("a-out"), "loss"), [loss]);
+    let [out, from, grads_path] = ["a-out", "bare", "a-grads"].map(|name| case.path(name).display().to_string());
+    let expected = format!(
+        "{out}: prediction [3, 2, 8, 16], loss {loss}, from {from}; without y no image has a label\n\
+         {grads_path}: the gradient of every trained parameter\n"
+    );
+    assert_eq!(said, expected);
     for (piece, i, range) in case.store.list.pieces(case.store.list.trained()) {
         assert!(read(&case.path("a-grads"), &piece.name) == grads.part(i).f32()[range], "{}", piece.name);
     }
@@ -265,7 +273,11 @@ fn flags_that_do_not_fit_are_refused_before_anything_is_written() {
     command.arg(case.path("good-target"));
     refused(command, 2, &["--grads absent/g.safetensors: its folder does not exist"]);
     refused(case.predict(&case.path("bare"), &given, "absent/out"), 2, &["--out ", "its folder does not exist"]);
-    refused(case.predict(&case.path("absent"), &given, "out"), 3, &["absent.safetensors: no such file"]);
+    refused(
+        case.predict(&case.path("absent"), &given, "out"),
+        3,
+        &["absent.safetensors: no such run, checkpoint or file"],
+    );
     refused(case.predict(&case.path("bare"), &case.path("absent"), "out"), 3, &["absent.safetensors: no such file"]);
 
     let itself = serde_json::to_string(&Model::new(case.sit.config, DiffusionPath::Linear)).unwrap();
@@ -282,6 +294,7 @@ fn flags_that_do_not_fit_are_refused_before_anything_is_written() {
     let parts = ["z holds images of [2, 16, 16], the model is for [2, 8, 16]; give such images"];
     refused(case.predict(&case.path("itself"), &other, "out"), 3, &parts);
     assert!(!case.path("out").exists());
-    succeed(ask(&[]));
+    let said = succeed(ask(&[]));
+    assert!(said.contains("out.safetensors: prediction [3, 2, 8, 16] from ") && !said.contains("loss"), "{said}");
     assert_eq!(read(&case.path("out"), "prediction"), read(&case.path("good-out"), "prediction"));
 }

@@ -21,7 +21,8 @@ pub struct Predict {
     /// as a checkpoint's model.safetensors with the trained weights, or any other (then also --preset and --classes)
     #[arg(long)]
     checkpoint: PathBuf,
-    /// Safetensors with z (B, C, H, W), t (B) and, for a model with classes, y (B); without y no image has a label
+    /// Safetensors with z (B, C, H, W), t (B) from 0 (data) to 1 (noise) and, for a model with classes, y (B), the classes of
+    /// the images; without y, or where y is the number of classes, an image has no label, as in guidance
     #[arg(long)]
     inputs: PathBuf,
     /// Writes `prediction` (B, C, H, W), with --target also `loss`
@@ -88,9 +89,17 @@ impl Predict {
         // A model of the other direction is asked at 1 - t, and its velocity points the other way.
         let sign = if opened.model.time == Time::DataAt1 { -1.0 } else { 1.0 };
         let extents = shape.as_slice();
+        let labelled = opened.sit.config.classes == 0 || file.find("y").is_some();
+        let from = opened.file.display().to_string();
+        let say = |loss: &str| {
+            let about = if labelled { "" } else { "; without y no image has a label" };
+            println!("{}: prediction {shape:?}{loss} from {from}{about}", self.out.display());
+        };
         let Some(target) = &self.target else {
             let prediction = predict(&device, &opened.sit, opened.params.network(), &inputs.z, &inputs.t, &inputs.y);
-            return write_f32(&self.out, &[], &[("prediction", extents, &scaled(&prediction, sign))]);
+            write_f32(&self.out, &[], &[("prediction", extents, &scaled(&prediction, sign))])?;
+            say("");
+            return Ok(());
         };
         let mut target = read(&TensorFile::open(target)?, "target", extents)?;
         // |sign v - u|^2 = |v - sign u|^2
@@ -98,7 +107,12 @@ impl Predict {
         let target = Tensor::from_slice(&device, "batch", shape, &target);
         let (prediction, loss) = self.differentiate(&device, opened, inputs, target)?;
         let tensors = [("prediction", extents, &*scaled(&prediction, sign)), ("loss", &[1], &loss.to_vec())];
-        write_f32(&self.out, &[], &tensors)
+        write_f32(&self.out, &[], &tensors)?;
+        say(&format!(", loss {},", tensors[1].2[0]));
+        if let Some(path) = &self.grads {
+            println!("{}: the gradient of every trained parameter", path.display());
+        }
+        Ok(())
     }
 
     /// The output of the model and its loss; the gradients go to their file.
