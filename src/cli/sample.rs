@@ -3,10 +3,10 @@ use super::machine::Machine;
 use crate::base::{Error, Result};
 use crate::data::{npy, png};
 use crate::diffusion::{Guidance, Request, Sampler, sample};
-use crate::train::Plan;
-use crate::train::checkpoint::{Time, Weights, open};
+use crate::train::checkpoint::{MODEL, Time, Weights, open};
 use crate::train::progress::drawing_bar;
 use crate::train::recipe::Precision;
+use crate::train::{Plan, lag};
 use clap::{ArgGroup, Args};
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ pub struct Sample {
     #[arg(long)]
     checkpoint: Option<PathBuf>,
     /// How many images to draw [default: sample.count]
-    #[arg(long)]
+    #[arg(long, value_parser = super::count)]
     count: Option<NonZero<usize>>,
     /// The class of every image; without it image i has class i modulo the number of classes
     #[arg(long)]
@@ -37,7 +37,7 @@ pub struct Sample {
     #[arg(long)]
     sampler: Option<Sampler>,
     /// Solver steps from t = 1 (noise) to t = 0 (data) [default: sample.steps]
-    #[arg(long)]
+    #[arg(long, value_parser = super::count)]
     steps: Option<NonZero<usize>>,
     /// Weight of classifier-free guidance; 1 is the conditional model [default: sample.guidance]
     #[arg(long)]
@@ -52,7 +52,7 @@ pub struct Sample {
     #[arg(long)]
     seed: Option<u64>,
     /// Images computed at once: speed and memory, not the images
-    #[arg(long, default_value = "64")]
+    #[arg(long, value_parser = super::count, default_value = "64")]
     batch: NonZero<usize>,
     /// A grid of pictures (.png) or an array (count, C, H, W) (.npy)
     #[arg(long)]
@@ -84,7 +84,14 @@ impl Sample {
         if picture {
             png::check_picture(&self.out, grid.channels)?;
         }
-        let request = self.request(&Plan { recipe: opened.recipe.unwrap_or_default(), model: config })?;
+        if let Some((decay, applied)) = opened.average()
+            && let Some(what) = lag(decay, applied)
+        {
+            let model = opened.file.with_file_name(MODEL);
+            eprintln!("warning: {what}; --checkpoint {} draws from the weights themselves", model.display());
+        }
+        let recipe = opened.state.map(|state| state.config).unwrap_or_default();
+        let request = self.request(&Plan { recipe, model: config })?;
         let count = request.labels.len();
         let bar = drawing_bar(count);
         let weights = opened.params.network();

@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 mod held_out;
+mod lag;
 mod metrics;
 mod plan;
 pub mod progress;
@@ -12,6 +13,7 @@ mod stop;
 mod trainer;
 
 pub use held_out::HeldOut;
+pub use lag::lag;
 pub use plan::Plan;
 pub use recipe::Recipe;
 pub use run::Run;

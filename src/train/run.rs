@@ -10,7 +10,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-const CONFIG: &str = "config.resolved.toml";
+pub(super) const CONFIG: &str = "config.resolved.toml";
 const RECORD: &str = "run.json";
 const LOCK: &str = ".lock";
 const SAMPLES: &str = "samples";

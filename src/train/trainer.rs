@@ -1,4 +1,5 @@
 use super::checkpoint::{State, restore};
+use super::lag::{lag, remedy};
 use super::metrics::{Line, Metrics};
 use super::progress::{Event, Outcome, Progress};
 use super::run::Run;
@@ -278,6 +279,7 @@ impl Trainer {
         }
         let path = self.run.sample_path(step);
         if !path.exists() {
+            self.say_lag(progress);
             let request = self.run.plan.samples();
             let (device, sit, weights) = self.step.sampled();
             let bar = progress.drawing(step, request.labels.len());
@@ -293,6 +295,17 @@ impl Trainer {
             }
         }
         self.left.samples = Some(path);
+    }
+
+    /// Says, before the first samples of a start, what they show while their average lags.
+    fn say_lag(&self, progress: &mut Progress) {
+        let (train, step) = (&self.run.plan.recipe.train, self.state.step);
+        if self.left.samples.is_none()
+            && let Some(&decay) = train.ema.first()
+            && let Some(what) = lag(decay, self.state.applied)
+        {
+            progress.warn(&format!("step {step}: {what}; {}", remedy(decay, train.steps)));
+        }
     }
 
     /// Saves where the run stands. A failure is final at the third in a row, or when there is no later try.

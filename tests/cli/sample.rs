@@ -37,10 +37,67 @@ fn samples_of_a_run_do_not_depend_on_the_batch_and_bad_requests_are_refused() {
     }
     let one = draw("one.png", &["--count", "1"]);
     assert!(stdout(&one).contains("one.png: 1 image, 3 evaluations each, from "), "{}", stdout(&one));
+}
+
+#[test]
+fn a_checkpoint_that_is_not_there_is_answered_with_those_that_are() {
+    let scratch = Scratch::new();
+    let run = scratch.path("run");
+    assert_eq!(code(&train(&scratch, &run, &["--set", "checkpoint.every=4"]).output().unwrap()), 0);
+    let refused = |exit: i32, flag: &str, name: &str, expected: &str| {
+        let mut command = engine(&["sample", "--out"]);
+        let refused = command.arg(scratch.path("c.npy")).arg(flag).arg(scratch.path(name)).output().unwrap();
+        assert_eq!(code(&refused), exit, "{name}: {}", stderr(&refused));
+        assert!(stderr(&refused).ends_with(&format!("{name}: {expected}\n")), "{name}: {}", stderr(&refused));
+    };
+    let step = |step: &str| format!("run/checkpoints/step_{step}");
+    let of = |names: &str| format!("there is no such checkpoint; {names} is there");
+    refused(4, "--checkpoint", &step("00000003"), &of("step_00000004"));
+    refused(4, "--checkpoint", &step("5/ema.safetensors"), &of("step_00000004 or step_00000008"));
+    refused(4, "--checkpoint", &step("00000009"), &of("step_00000008 or step_00000010"));
+    refused(4, "--checkpoint", &step("00000999"), &of("step_00000010"));
+    refused(4, "--checkpoint", "run/checkpoints/last", &of("step_00000010"));
+    let nothing = "no such run, checkpoint or file; check the path";
+    refused(3, "--checkpoint", &step("00000004/other.safetensors"), nothing);
+    refused(3, "--run", "nowhere", nothing);
+    refused(4, "--run", "run/checkpoints", "holds the checkpoints of a run; give one of them, or the run");
+    refused(4, "--run", "", "is neither a checkpoint nor a run; give a run directory of `engine train`");
     fs::remove_dir_all(run.join("checkpoints")).unwrap();
-    let refused = draw("c.npy", &[]);
-    assert_eq!(code(&refused), 4, "{}", stderr(&refused));
-    assert!(stderr(&refused).contains("is neither a checkpoint nor a run that has one"), "{}", stderr(&refused));
+    refused(4, "--run", "run", "is a run that has no checkpoint yet; its first comes at step 4, wait for it");
+}
+
+#[test]
+fn an_average_that_is_still_the_initial_weights_is_said_to_be() {
+    let scratch = Scratch::new();
+    let run = scratch.path("run");
+    let slow = ["--set", "train.ema=[0.9999]", "--set", "sample.every=5", "--set", "sample.steps=1"];
+    let trained = train(&scratch, &run, &slow).output().unwrap();
+    let text = stdout(&trained);
+    let said = "samples come from the moving average train.ema = 0.9999, of which 100 % is the initial weights after";
+    let once = format!(
+        "warning: step 5: {said} 5 steps: expect noise; a run of 10 steps wants --set 'train.ema=[0]', in another --out"
+    );
+    assert_eq!(text.lines().filter(|line| line.contains("initial weights")).collect::<Vec<_>>(), [once], "{text}");
+    let draw = |from: &Path| {
+        let drawn = engine(&["sample", "--count", "1", "--steps", "1", "--checkpoint"])
+            .arg(from)
+            .arg("--out")
+            .arg(scratch.path("c.npy"))
+            .output()
+            .unwrap();
+        assert_eq!(code(&drawn), 0, "{}", stderr(&drawn));
+        stderr(&drawn)
+    };
+    let model = run.join("checkpoints/step_00000010/model.safetensors");
+    let expected = format!(
+        "warning: {said} 10 steps: expect noise; --checkpoint {} draws from the weights themselves\n",
+        model.display()
+    );
+    assert_eq!((draw(&run), draw(&model)), (expected, String::new()));
+    let quick = train(&scratch, &scratch.path("quick"), &["--set", "train.ema=[0.1]", "--set", "sample.every=5"])
+        .output()
+        .unwrap();
+    assert!(!stdout(&quick).contains("initial weights"), "{}", stdout(&quick));
 }
 
 #[test]

@@ -8,6 +8,8 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+/// Where a run has its checkpoints.
+pub(super) const FOLDER: &str = "checkpoints";
 const START: &str = "step_";
 /// What a folder is called until it is whole, and again when it is about to go.
 const STRAY: &str = ".stray-";
@@ -21,7 +23,7 @@ pub struct Checkpoints {
 impl Checkpoints {
     /// The checkpoints of the run directory `run`.
     pub fn of(run: &Path) -> Checkpoints {
-        Checkpoints { folder: run.join("checkpoints") }
+        Checkpoints { folder: run.join(FOLDER) }
     }
 
     /// The newest checkpoint whose every byte is as it was written, or `None` if there never was one.
@@ -92,10 +94,16 @@ impl Checkpoints {
 
     /// The steps of all checkpoints, ascending.
     fn steps(&self) -> Result<Vec<u64>> {
-        let mut steps: Vec<u64> =
-            self.names()?.iter().filter_map(|name| name.strip_prefix(START)?.parse().ok()).collect();
+        let mut steps: Vec<u64> = self.names()?.iter().filter_map(|name| step_of(name)).collect();
         steps.sort_unstable();
         Ok(steps)
+    }
+
+    /// The last step up to `step` that has a checkpoint, and the first after it.
+    pub(super) fn around(&self, step: u64) -> Result<Vec<u64>> {
+        let steps = self.steps()?;
+        let after = steps.partition_point(|&other| other <= step);
+        Ok(steps[after.saturating_sub(1)..steps.len().min(after + 1)].to_vec())
     }
 
     fn names(&self) -> Result<Vec<String>> {
@@ -108,7 +116,7 @@ impl Checkpoints {
     }
 
     fn path(&self, step: u64) -> PathBuf {
-        self.folder.join(format!("{START}{step:08}"))
+        self.folder.join(name_of(step))
     }
 
     fn stray(&self, step: u64) -> PathBuf {
@@ -130,6 +138,16 @@ impl Checkpoints {
             _ => Ok(()),
         }
     }
+}
+
+/// What the checkpoint of `step` is called.
+pub(super) fn name_of(step: u64) -> String {
+    format!("{START}{step:08}")
+}
+
+/// The step of a checkpoint of this name.
+pub(super) fn step_of(name: &str) -> Option<u64> {
+    name.strip_prefix(START)?.parse().ok()
 }
 
 fn write(folder: &Path, state: &State, step: &Step) -> Result<()> {

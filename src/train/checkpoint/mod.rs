@@ -81,7 +81,8 @@ pub struct State {
     pub config: Recipe,
 }
 
-const MODEL: &str = "model.safetensors";
+/// The file of the trained weights.
+pub const MODEL: &str = "model.safetensors";
 const EMA: &str = "ema.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";

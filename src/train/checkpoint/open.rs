@@ -1,12 +1,13 @@
-use super::folder::{read_state, sampled, verified_state};
+use super::folder::{FOLDER, name_of, read_state, sampled, step_of, verified_state};
 use super::manifest::Manifest;
-use super::{Checkpoints, MANIFEST, MODEL, MODEL_KEY, Model, STATE, State, tensors};
+use super::{Checkpoints, MANIFEST, MODEL, MODEL_KEY, Model, STATE, State, bad, ema_name, tensors};
 use crate::base::{Error, Result};
 use crate::data::tensors::TensorFile;
 use crate::device::Device;
 use crate::nn::ParamStore;
 use crate::nn::sit::Sit;
 use crate::train::Recipe;
+use crate::train::run::CONFIG;
 use std::path::{Path, PathBuf};
 
 /// Which weights of a checkpoint.
@@ -23,10 +24,20 @@ pub struct Opened {
     pub model: Model,
     pub sit: Sit,
     pub params: ParamStore,
-    /// The recipe of its run; `None` where the file lies outside of a checkpoint.
-    pub recipe: Option<Recipe>,
+    /// Where its run stood; `None` where the file lies outside of a checkpoint.
+    pub state: Option<State>,
     /// The file that the weights came from.
     pub file: PathBuf,
+}
+
+impl Opened {
+    /// The decay of the moving average that the weights are, and its updates; `None` where they are no average of a run.
+    pub fn average(&self) -> Option<(f64, u64)> {
+        let (state, name) = (self.state.as_ref()?, self.file.file_name()?);
+        let mut decays = state.config.train.ema.iter().enumerate();
+        let (_, &decay) = decays.find(|&(i, &decay)| name == &*ema_name(i, decay as f32))?;
+        Some((decay, state.applied))
+    }
 }
 
 /// Opens the model at `path`: a run directory, one of its checkpoints, or a file of tensors under SiT's names.
@@ -72,7 +83,7 @@ pub fn open(
     let list = params.list.clone();
     tensors::read(&tensors, &list, list.iter().count(), "", &mut params.weights)?;
     params.round(device);
-    Ok(Opened { model, sit, params, recipe: state.map(|state| state.config), file })
+    Ok(Opened { model, sit, params, state, file })
 }
 
 /// The file of the weights, and the state of the checkpoint that it belongs to.
@@ -81,6 +92,9 @@ fn file_of(path: &Path, weights: Weights, warn: impl FnMut(String)) -> Result<(P
         Weights::Trained => folder.join(MODEL),
         Weights::Sampled => sampled(folder),
     };
+    if matches!(path.try_exists(), Ok(false)) {
+        return Err(missing(path));
+    }
     if !path.is_dir() {
         Manifest::verify_file(path)?;
         let folder = path.parent().filter(|folder| folder.join(MANIFEST).exists());
@@ -93,9 +107,37 @@ fn file_of(path: &Path, weights: Weights, warn: impl FnMut(String)) -> Result<(P
     }
     match Checkpoints::of(path).newest(warn)? {
         Some((folder, state)) => Ok((choose(&folder), Some(state))),
-        None => {
-            let what = "is neither a checkpoint nor a run that has one; give a run directory of `engine train`";
-            Err(Error::Checkpoint(format!("{}: {what}", path.display())))
+        None if path.join(CONFIG).exists() => {
+            let recipe = Recipe::open(&path.join(CONFIG), &[])?;
+            let first = recipe.checkpoint.every.min(recipe.train.steps);
+            Err(bad(
+                path,
+                format_args!("is a run that has no checkpoint yet; its first comes at step {first}, wait for it"),
+            ))
+        }
+        None if path.file_name().is_some_and(|name| name == FOLDER) => {
+            Err(bad(path, "holds the checkpoints of a run; give one of them, or the run"))
+        }
+        None => Err(bad(path, "is neither a checkpoint nor a run; give a run directory of `engine train`")),
+    }
+}
+
+/// Nothing is at `path`: of a step of a run that says which there are around it.
+fn missing(path: &Path) -> Error {
+    let no_file = Error::file(path, "no such run, checkpoint or file; check the path");
+    let Some(folder) = path.ancestors().skip(1).find(|folder| folder.file_name().is_some_and(|name| name == FOLDER))
+    else {
+        return no_file;
+    };
+    let Some(checkpoints) = folder.parent().map(Checkpoints::of) else { return no_file };
+    let wanted = path.strip_prefix(folder).ok().and_then(|rest| step_of(rest.iter().next()?.to_str()?));
+    let around = checkpoints.around(wanted.unwrap_or(u64::MAX));
+    match around.as_deref() {
+        Ok([]) | Err(_) => no_file,
+        Ok(steps) if steps.iter().any(|&step| wanted == Some(step)) => no_file,
+        Ok(steps) => {
+            let names: Vec<String> = steps.iter().map(|&step| name_of(step)).collect();
+            bad(path, format_args!("there is no such checkpoint; {} is there", names.join(" or ")))
         }
     }
 }
