@@ -1,8 +1,8 @@
 //! Contiguous device memory with a shape and an element type, and one owner; and slabs that are cut into tensors.
 
 use crate::base::{DType, Element, Result, Shape};
-use crate::device::cuda::{Argument, Cuda};
-use crate::device::{Buffer, Device, Reading};
+use crate::device::cuda::Argument;
+use crate::device::{Arena, Buffer, Device, Reading};
 use std::fmt;
 
 /// A tensor is contiguous and has one owner: it is not `Clone`, never strided, shared or lazy. `&Tensor` is a kernel's
@@ -20,10 +20,12 @@ impl Tensor {
     /// If the device's memory does not hold it. What is thrown is the [`Error`](crate::base::Error), which the edge catches:
     /// no operation of a step returns a `Result`.
     pub fn new(device: &Device, label: &'static str, shape: impl Into<Shape>, dtype: DType) -> Tensor {
-        let shape = shape.into();
-        let buffer =
-            device.alloc(label, shape.len() * dtype.size()).unwrap_or_else(|error| std::panic::panic_any(error));
-        Tensor { buffer, shape, dtype }
+        Tensor::within(device.arena(), label, shape.into(), dtype)
+    }
+
+    fn within(arena: &Arena, label: &'static str, shape: Shape, dtype: DType) -> Tensor {
+        let buffer = arena.alloc(label, shape.len() * dtype.size());
+        Tensor { buffer: buffer.unwrap_or_else(|error| std::panic::panic_any(error)), shape, dtype }
     }
 
     /// A tensor with the elements of `values`.
@@ -38,11 +40,9 @@ impl Tensor {
         tensor
     }
 
-    /// Memory that a kernel of a card writes and another reads.
-    pub fn workspace(card: &Cuda, shape: impl Into<Shape>, dtype: DType) -> Tensor {
-        let shape = shape.into();
-        let buffer = card.alloc("workspace", shape.len() * dtype.size());
-        Tensor { buffer: buffer.unwrap_or_else(|error| std::panic::panic_any(error)), shape, dtype }
+    /// Memory of a processor or a card that one part of an operation writes and another reads.
+    pub fn workspace(owner: &impl AsRef<Arena>, shape: impl Into<Shape>, dtype: DType) -> Tensor {
+        Tensor::within(owner.as_ref(), "workspace", shape.into(), dtype)
     }
 
     /// A second tensor with the same elements.

@@ -9,8 +9,9 @@
 use super::column_sums;
 use super::math::{silu, silu_derivative};
 use super::matmul::{Bias, Matrix, product};
-use crate::base::Accumulate;
-use crate::device::{Chunks, Cpu};
+use crate::base::{Accumulate, DType};
+use crate::device::{Chunks, Cpu, Isa};
+use crate::tensor::Tensor;
 
 /// Features of a time: cosines, then sines.
 pub const FEATURES: usize = 256;
@@ -48,8 +49,7 @@ pub fn forward(
     time_features(t, saved.features);
     let linear = |x: &[f32], w, b, out: &mut [f32]| linear(cpu, x, w, b, out, batch);
     linear(saved.features, p.w0, p.b0, saved.hidden);
-    saved.active.copy_from_slice(saved.hidden);
-    each(cpu, saved.active, silu_all);
+    each(cpu, saved.active, saved.hidden, silu_into);
     linear(saved.active, p.w2, p.b2, saved.sum);
     if let Some(table) = p.table {
         for (c, &label) in saved.sum.chunks_exact_mut(width).zip(y) {
@@ -58,8 +58,7 @@ pub fn forward(
             }
         }
     }
-    saved.active.copy_from_slice(saved.sum);
-    each(cpu, saved.active, silu_all);
+    each(cpu, saved.active, saved.sum, silu_into);
     linear(saved.active, p.modulation_w, p.modulation_b, modulation);
 }
 
@@ -76,8 +75,10 @@ pub fn backward(
     let width = p.b0.len();
     let batch = saved.sum.len() / width;
     weight_gradients(cpu, dmodulation, saved.active, &mut d.modulation_w, &mut d.modulation_b, batch);
-    let mut dc = input_gradient(cpu, dmodulation, p.modulation_w, batch);
-    silu_backward(cpu.isa(), &mut dc, saved.sum);
+    let [mut dc, mut dh, mut active] = [(); 3].map(|()| Tensor::workspace(cpu, [batch, width], DType::F32));
+    let [dc, dh, active] = [&mut dc, &mut dh, &mut active].map(|workspace| workspace.f32_mut());
+    input_gradient(cpu, dmodulation, p.modulation_w, dc, batch);
+    each(cpu, dc, saved.sum, silu_backward);
     if let Some(dtable) = dtable {
         for (dc, &label) in dc.chunks_exact(width).zip(y) {
             for (d, &dc) in dtable[label as usize * width..][..width].iter_mut().zip(dc) {
@@ -85,12 +86,11 @@ pub fn backward(
             }
         }
     }
-    let mut active = saved.hidden.to_vec();
-    each(cpu, &mut active, silu_all);
-    weight_gradients(cpu, &dc, &active, &mut d.w2, &mut d.b2, batch);
-    let mut dh = input_gradient(cpu, &dc, p.w2, batch);
-    silu_backward(cpu.isa(), &mut dh, saved.hidden);
-    weight_gradients(cpu, &dh, saved.features, &mut d.w0, &mut d.b0, batch);
+    each(cpu, active, saved.hidden, silu_into);
+    weight_gradients(cpu, dc, active, &mut d.w2, &mut d.b2, batch);
+    input_gradient(cpu, dc, p.w2, dh, batch);
+    each(cpu, dh, saved.hidden, silu_backward);
+    weight_gradients(cpu, dh, saved.features, &mut d.w0, &mut d.b0, batch);
 }
 
 /// `[cos(t w_i), sin(t w_i)]` for each time, in f64 and rounded once.
@@ -111,12 +111,9 @@ fn linear(cpu: &Cpu, x: &[f32], w: &[f32], b: &[f32], out: &mut [f32], rows: usi
     product(cpu, Matrix::new(x, rows, inner), Matrix::new(w, b.len(), inner).transposed(), out, Bias(b));
 }
 
-fn input_gradient(cpu: &Cpu, dy: &[f32], w: &[f32], rows: usize) -> Vec<f32> {
-    let outer = dy.len() / rows;
-    let inner = w.len() / outer;
-    let mut dx = vec![0.0; rows * inner];
-    product(cpu, Matrix::new(dy, rows, outer), Matrix::new(w, outer, inner), &mut dx, Accumulate::Set);
-    dx
+fn input_gradient(cpu: &Cpu, dy: &[f32], w: &[f32], dx: &mut [f32], rows: usize) {
+    let (outer, inner) = (dy.len() / rows, dx.len() / rows);
+    product(cpu, Matrix::new(dy, rows, outer), Matrix::new(w, outer, inner), dx, Accumulate::Set);
 }
 
 fn weight_gradients(
@@ -132,14 +129,16 @@ fn weight_gradients(
     column_sums(cpu, dy, rows, outer, db.0, db.1);
 }
 
-fn each(cpu: &Cpu, x: &mut [f32], f: impl Fn(crate::device::Isa, &mut [f32]) + Sync) {
-    cpu.threads.each(Chunks::new(x, 4096), 1, |_, x| f(cpu.isa(), x));
+/// `f` on equal blocks of `out` and `x`.
+fn each(cpu: &Cpu, out: &mut [f32], x: &[f32], f: impl Fn(Isa, &mut [f32], &[f32]) + Sync) {
+    const BLOCK: usize = 4096;
+    cpu.threads.each(Chunks::new(out, BLOCK), 1, |i, out| f(cpu.isa(), out, &x[i * BLOCK..][..out.len()]));
 }
 
 vectorised! {
-    fn silu_all(x: &mut [f32]) {
-        for x in x {
-            *x = silu(*x);
+    fn silu_into(out: &mut [f32], x: &[f32]) {
+        for (out, &x) in out.iter_mut().zip(x) {
+            *out = silu(x);
         }
     }
 

@@ -8,8 +8,9 @@
 //! branch and writes d branch over dy and ds over ds'.
 
 use super::sums::sum_of;
-use crate::base::Accumulate;
+use crate::base::{Accumulate, DType};
 use crate::device::{Chunks, Cpu};
+use crate::tensor::Tensor;
 
 /// The constant of DiT's norms.
 const EPSILON: f32 = 1e-6;
@@ -118,16 +119,17 @@ pub fn backward(
 ) {
     let images = stream.len() / (tokens * width);
     let blocks = tokens.div_ceil(ROWS);
-    let mut sums = vec![0.0f32; images * blocks * 3 * width];
+    let mut sums = Tensor::workspace(cpu, [images * blocks, 3 * width], DType::F32);
     let parts = (
         Chunks::grouped(dnormed, tokens * width, ROWS * width),
         Chunks::grouped(dstream, tokens * width, ROWS * width),
-        Chunks::new(&mut sums, 3 * width),
+        Chunks::new(sums.f32_mut(), 3 * width),
     );
     cpu.threads.each(parts, 1, |i, (dy, ds, sums)| {
         let image = i / blocks;
         let first = image * tokens + i % blocks * ROWS;
         let scale = modulation.chunk(image, modulation.scale, width);
+        sums.fill(0.0);
         let (norm_sums, dgate) = sums.split_at_mut(2 * width);
         for (j, (dy, ds)) in dy.chunks_exact_mut(width).zip(ds.chunks_exact_mut(width)).enumerate() {
             let row = first + j;
@@ -139,6 +141,7 @@ pub fn backward(
             }
         }
     });
+    let sums = sums.f32();
     let chunks = [Some(modulation.shift), Some(modulation.scale), branch.map(|branch| branch.gate)];
     cpu.threads.each(Chunks::new(dmodulation, modulation.chunks * width), 1, |image, dmodulation| {
         for sums in sums[image * blocks * 3 * width..][..blocks * 3 * width].chunks_exact(3 * width) {

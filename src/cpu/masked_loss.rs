@@ -9,7 +9,10 @@
 //! `u` and the mask `m` (1 = supervised) are images (B, C, H, W). With nothing supervised, loss and gradient are zero.
 
 use crate::base::PatchGrid;
-use crate::device::{Chunks, Cpu};
+use crate::device::{Chunks, Cpu, Parts};
+
+/// Most blocks of tokens whose sums are added in order; their number depends on the tokens alone.
+const BLOCKS: usize = 256;
 
 /// Writes the gradient over `v` and returns the loss.
 ///
@@ -28,21 +31,28 @@ pub fn masked_loss(
     let scale = if count > 0.0 { 1.0 / count } else { 0.0 };
     let outputs = v.len() / (target.len() / grid.image() * tokens * grid.area());
     let width = grid.area() * outputs;
-    let mut sums = vec![0.0f32; v.len() / width];
-    cpu.threads.each((Chunks::new(v, width), Chunks::new(&mut sums, 1)), 16, |row, (v, sum)| {
-        let image = row / tokens * grid.image();
-        let patch = kept.map_or(row % tokens, |kept| kept[row] as usize);
-        for (pixel, v) in v.chunks_exact_mut(outputs).enumerate() {
-            let (trained, rest) = v.split_at_mut(grid.channels);
-            for (channel, v) in trained.iter_mut().enumerate() {
-                let at = image + grid.element(patch, pixel, channel);
-                let m = mask.map_or(scale, |mask| mask[at] * scale);
-                let e = *v - target[at];
-                sum[0] += m * e * e;
-                *v = 2.0 * m * e;
+    let rows = (v.len() / width).div_ceil(BLOCKS).max(16);
+    let mut sums = [0.0f64; BLOCKS];
+    let blocks = Chunks::new(v, rows * width);
+    let sums = &mut sums[..blocks.count()];
+    cpu.threads.each((blocks, Chunks::new(sums, 1)), 1, |block, (v, total)| {
+        for (row, v) in (block * rows..).zip(v.chunks_exact_mut(width)) {
+            let image = row / tokens * grid.image();
+            let patch = kept.map_or(row % tokens, |kept| kept[row] as usize);
+            let mut sum = 0.0f32;
+            for (pixel, v) in v.chunks_exact_mut(outputs).enumerate() {
+                let (trained, rest) = v.split_at_mut(grid.channels);
+                for (channel, v) in trained.iter_mut().enumerate() {
+                    let at = image + grid.element(patch, pixel, channel);
+                    let m = mask.map_or(scale, |mask| mask[at] * scale);
+                    let e = *v - target[at];
+                    sum += m * e * e;
+                    *v = 2.0 * m * e;
+                }
+                rest.fill(0.0);
             }
-            rest.fill(0.0);
+            total[0] += f64::from(sum);
         }
     });
-    sums.iter().map(|&sum| f64::from(sum)).sum::<f64>() as f32
+    sums.iter().sum::<f64>() as f32
 }

@@ -9,6 +9,7 @@
 //! Sample `i` of the batch draws from the streams of its place in the global batch, so the draws do not depend on how a
 //! batch is split.
 
+use super::scratch::with_scratch;
 use crate::base::rng::{Draw, Purpose, Stream, uniform};
 use crate::base::{Path, Times};
 use crate::device::{Chunks, Cpu};
@@ -77,17 +78,17 @@ pub fn drop_labels(draw: Draw, rate: f32, null: u32, labels: &mut [u32]) {
 pub fn keep_tokens(cpu: &Cpu, draw: Draw, patches: usize, tokens: usize, kept: &mut [u32]) {
     cpu.threads.each(Chunks::new(kept, tokens), 1, |sample, kept| {
         let stream = draw.stream(sample, Purpose::TokenMask);
-        let mut keys: Vec<u64> = (0..patches.div_ceil(4))
-            .flat_map(|block| stream.words(block as u32))
-            .zip(0..patches as u64)
-            .map(|(word, patch)| u64::from(word) << 32 | patch)
-            .collect();
-        if tokens < patches {
-            keys.select_nth_unstable(tokens);
-        }
-        for (kept, key) in kept.iter_mut().zip(keys) {
-            *kept = key as u32;
-        }
+        with_scratch([patches, patches], |memory| {
+            let [words, order] = memory.map(bytemuck::cast_slice_mut::<f32, u32>);
+            for (block, words) in words.chunks_mut(4).enumerate() {
+                words.copy_from_slice(&stream.words(block as u32)[..words.len()]);
+            }
+            order.iter_mut().zip(0..).for_each(|(place, patch)| *place = patch);
+            if tokens < patches {
+                order.select_nth_unstable_by_key(tokens, |&patch| (words[patch as usize], patch));
+            }
+            kept.copy_from_slice(&order[..tokens]);
+        });
         kept.sort_unstable();
     });
 }

@@ -12,15 +12,19 @@
 use crate::base::AdamW;
 use crate::device::{Chunks, Cpu, Group};
 
-/// Elements of one task; fixed, so that the sums of the norm do not depend on the threads.
+/// Elements of one task.
 const BLOCK: usize = 16 * 1024;
+
+/// Blocks of the norm, whatever the number of threads: their sums are added in order.
+const SUMS: usize = 256;
 
 /// The Euclidean norm of `gradient`, summed in f64.
 pub fn norm(cpu: &Cpu, gradient: &[f32]) -> f64 {
-    let mut sums = vec![0.0; gradient.len().div_ceil(BLOCK)];
+    let mut sums = [0.0; SUMS];
+    let block = gradient.len().div_ceil(SUMS).max(1);
     cpu.threads.each(Chunks::new(&mut sums, 1), 1, |i, sum| {
-        let block = &gradient[i * BLOCK..gradient.len().min((i + 1) * BLOCK)];
-        sum[0] = sum_of_squares(cpu.isa(), block);
+        let [start, end] = [i, i + 1].map(|i| gradient.len().min(i * block));
+        sum[0] = sum_of_squares(cpu.isa(), &gradient[start..end]);
     });
     sums.iter().sum::<f64>().sqrt()
 }
@@ -61,14 +65,14 @@ pub fn adamw(cpu: &Cpu, hyper: AdamW, rate: f32, applied: u32, clip: f32, state:
         second: (1.0 / second.sqrt()) as f32,
         decay: rate * hyper.weight_decay,
     };
-    let (averages, decays): (Vec<_>, Vec<_>) =
-        state.averages.into_iter().map(|(average, decay)| (Chunks::new(average, BLOCK), decay)).unzip();
+    let decays: Vec<f32> = state.averages.iter().map(|&(_, decay)| decay).collect();
+    let averages: Group<_> = state.averages.into_iter().map(|(average, _)| Chunks::new(average, BLOCK)).collect();
     let parts = (Chunks::new(state.weights, BLOCK), Chunks::new(state.m, BLOCK), Chunks::new(state.v, BLOCK));
-    cpu.threads.each((parts, Group(averages)), 1, |i, ((w, m, v), averages)| {
+    cpu.threads.each((parts, averages), 1, |i, ((w, m, v), averages)| {
         let g = &state.gradient[i * BLOCK..][..w.len()];
         moments(cpu.isa(), scales, g, m, v);
         weights(cpu.isa(), scales, w, m, v);
-        for (average, &decay) in averages.into_iter().zip(&decays) {
+        for (average, &decay) in averages.zip(&decays) {
             follow(cpu.isa(), average, w, decay);
         }
     });

@@ -74,7 +74,8 @@ impl Arena {
         Arc::get_mut(&mut self.slab).expect("poison is set before the first allocation").poison = true;
     }
 
-    pub(super) fn alloc(&self, label: &'static str, bytes: usize) -> Result<Buffer> {
+    /// `bytes` of uninitialised memory, accounted under `label`.
+    pub fn alloc(&self, label: &'static str, bytes: usize) -> Result<Buffer> {
         let slab = &self.slab;
         let size = slab.size(bytes);
         let mut book = slab.book();

@@ -42,3 +42,9 @@ impl Cpu {
         self
     }
 }
+
+impl AsRef<Arena> for Cpu {
+    fn as_ref(&self) -> &Arena {
+        &self.arena
+    }
+}

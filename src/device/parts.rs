@@ -1,6 +1,7 @@
 //! Mutable slices that the tasks of one kernel take apart, each part owned by one task.
 
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// A mutable slice seen as consecutive chunks, for the tasks of a kernel to take apart.
 pub struct Chunks<'a, T> {
@@ -171,11 +172,18 @@ macro_rules! tuple_of_parts {
         }
     };
 }
-/// Any number of parts that advance together.
-pub struct Group<P>(pub Vec<P>);
 
-impl<P: Parts> Parts for Group<P> {
-    type Item = Vec<P::Item>;
+/// Any number of parts that advance together.
+pub struct Group<P>(Arc<[P]>);
+
+impl<P: Parts> FromIterator<P> for Group<P> {
+    fn from_iter<I: IntoIterator<Item = P>>(parts: I) -> Group<P> {
+        Group(parts.into_iter().collect())
+    }
+}
+
+impl<P: Parts + Send> Parts for Group<P> {
+    type Item = Members<P>;
 
     fn count(&self) -> usize {
         let count = self.0.first().map_or(usize::MAX, Parts::count);
@@ -183,9 +191,27 @@ impl<P: Parts> Parts for Group<P> {
         count
     }
 
-    unsafe fn take(&self, i: usize) -> Self::Item {
-        // SAFETY: the caller's promise holds for every member, since all have the same count.
-        self.0.iter().map(|parts| unsafe { parts.take(i) }).collect()
+    unsafe fn take(&self, i: usize) -> Members<P> {
+        Members { group: self.0.clone(), member: 0, i }
+    }
+}
+
+/// Part `i` of each member of a [`Group`], in their order.
+pub struct Members<P> {
+    group: Arc<[P]>,
+    member: usize,
+    i: usize,
+}
+
+impl<P: Parts> Iterator for Members<P> {
+    type Item = P::Item;
+
+    fn next(&mut self) -> Option<P::Item> {
+        let parts = self.group.get(self.member)?;
+        self.member += 1;
+        // SAFETY: `i` of the group was taken once, and with it that of every member, since all have the same count; here
+        // each member is passed once.
+        Some(unsafe { parts.take(self.i) })
     }
 }
 

@@ -81,7 +81,7 @@ fn by_leaf(
     let count = range.len();
     let own: Vec<f64> = queries.iter().map(|query| query.logit(query.z.iter().map(|z| z * z).sum())).collect();
     let mut logits: Vec<Vec<f64>> = queries.iter().map(|_| vec![0.0; count]).collect();
-    let parts = Group(logits.iter_mut().map(|logits| Chunks::new(logits, LEAF)).collect());
+    let parts: Group<_> = logits.iter_mut().map(|logits| Chunks::new(logits, LEAF)).collect();
     cpu.threads.each(parts, 1, |leaf, logits| {
         let first = range.start + leaf * LEAF;
         let leaf = first..range.end.min(first + LEAF);

@@ -9,8 +9,8 @@ pub use driver::{Argument, Card, Download, Driver, Function, Graph, Grid, Image,
 pub use embedded::{MODULES, TOOLKIT, module};
 pub use nvidia::Nvidia;
 
+use super::Arena;
 use super::memory::or_throw;
-use super::{Arena, Buffer};
 use crate::base::{DType, Error, Result};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -68,11 +68,6 @@ impl Cuda {
         self.driver.card()
     }
 
-    /// `bytes` of uninitialised memory, accounted under `label`.
-    pub fn alloc(&self, label: &'static str, bytes: usize) -> Result<Buffer> {
-        self.arena.alloc(label, bytes)
-    }
-
     /// Launches a kernel. Its first launch is waited for, so that one which fails while it runs has its name as well.
     ///
     /// # Panics
@@ -108,6 +103,12 @@ impl Cuda {
     /// Waits until everything asked for has happened.
     pub fn synchronize(&self) -> Result<()> {
         self.driver.synchronize()
+    }
+}
+
+impl AsRef<Arena> for Cuda {
+    fn as_ref(&self) -> &Arena {
+        &self.arena
     }
 }
 
