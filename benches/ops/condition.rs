@@ -1,6 +1,6 @@
 use crate::tape::param;
 use crate::{BOTH, Bench, Size, random};
-use engine::ops::condition::{Conditioning, backward, forward};
+use engine::ops::condition::{Conditioning, costs};
 use engine::tensor::Tensor;
 
 pub fn bench(bench: &mut Bench, size: Size) {
@@ -8,7 +8,7 @@ pub fn bench(bench: &mut Bench, size: Size) {
     let (d, rows, columns) = (model.width, model.classes + 1, model.chunks() * model.width);
     let [square, wide] = [param(&[d, d]), param(&[columns, d])];
     let inputs = [param(&[d, 256]), param(&[d]), square, param(&[d]), wide, param(&[columns]), param(&[rows, d])];
-    let costs = [forward(batch, d, columns), backward(batch, d, columns, rows)];
+    let costs = costs(batch, d, columns, rows);
     bench.tape("condition", size, BOTH, &inputs, costs, |device| {
         let t = random(device, 200, &[batch]);
         let labels: Vec<u32> = (0..batch as u32).map(|i| 37 * i % rows as u32).collect();

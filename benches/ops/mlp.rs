@@ -1,13 +1,12 @@
 use crate::tape::{node, param};
 use crate::{BOTH, Bench, Size};
-use engine::ops::mlp::{Mlp, backward, forward};
+use engine::ops::mlp::{Mlp, costs};
 
 pub fn bench(bench: &mut Bench, size: Size) {
     let (rows, d) = (size.rows(), size.model().width);
     let hidden = 4 * d;
     let inputs = [node(&[rows, d]), param(&[hidden, d]), param(&[hidden]), param(&[d, hidden]), param(&[d])];
-    let costs = [forward(rows, d, hidden), backward(rows, d, hidden)];
-    bench.tape("mlp", size, BOTH, &inputs, costs, |_| {
+    bench.tape("mlp", size, BOTH, &inputs, costs(rows, d, hidden), |_| {
         |tape, v| vec![tape.mlp(v[0], Mlp { w1: v[1], b1: v[2], w2: v[3], b2: v[4] })]
     });
 }

@@ -2,6 +2,7 @@
 
 mod accumulate;
 mod adamw;
+pub mod condition;
 mod cost;
 mod dtype;
 mod error;

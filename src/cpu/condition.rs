@@ -9,32 +9,10 @@
 use super::column_sums;
 use super::math::{silu, silu_derivative};
 use super::matmul::{Bias, Matrix, product};
+use crate::base::condition::{FEATURES, Params, Saved};
 use crate::base::{Accumulate, DType};
 use crate::device::{Chunks, Cpu, Isa};
 use crate::tensor::Tensor;
-
-/// Features of a time: cosines, then sines.
-pub const FEATURES: usize = 256;
-
-/// What forward keeps for backward: f (B, 256), h (B, D), c (B, D), silu(c) (B, D).
-pub struct Saved<T> {
-    pub features: T,
-    pub hidden: T,
-    pub sum: T,
-    pub active: T,
-}
-
-/// The parameters, or their gradients.
-pub struct Params<T> {
-    pub w0: T,
-    pub b0: T,
-    pub w2: T,
-    pub b2: T,
-    /// (classes + 1, D), the last row for no label; `None` for a model without labels.
-    pub table: Option<T>,
-    pub modulation_w: T,
-    pub modulation_b: T,
-}
 
 /// Writes the modulation of a batch of times `t` and labels `y`.
 pub fn forward(

@@ -3,7 +3,7 @@
 use super::linear::{self, input_gradient, weight_gradient};
 use super::{THREADS, count, stride};
 use crate::base::Accumulate;
-use crate::cpu::condition::{FEATURES, Params, Saved};
+use crate::base::condition::{FEATURES, Params, Saved};
 use crate::device::cuda::{Cuda, Grid, Typed};
 use crate::kernels;
 use crate::tensor::Tensor;

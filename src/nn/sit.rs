@@ -4,9 +4,10 @@
 //! Names, shapes and initial values of the parameters are the published ones.
 
 use super::params::{Init, ParamList, Piece};
+use crate::base::condition::FEATURES;
 use crate::base::{Cost, PatchGrid};
 use crate::ops;
-use crate::ops::condition::{Conditioning, FEATURES};
+use crate::ops::condition::Conditioning;
 use crate::ops::gated_norm::Modulated;
 use crate::ops::mlp::Mlp;
 use crate::ops::patch_embed::PatchEmbed;
@@ -117,23 +118,21 @@ impl SitConfig {
     pub fn costs(&self, batch: usize, tokens: usize) -> Vec<[Cost; 2]> {
         use ops::{attention, condition, gated_norm, linear, mlp, patch_embed};
         let (rows, d, grid) = (batch * tokens, self.width, self.grid);
-        let linear = |inner, width| [linear::forward(rows, inner, width), linear::backward(rows, inner, width)];
-        let gated_norm = || [gated_norm::forward(rows, d), gated_norm::backward(rows, d)];
         let block = [
-            linear(d, 3 * d),
-            [attention::forward(batch, tokens, d), attention::backward(batch, tokens, d)],
-            linear(d, d),
-            gated_norm(),
-            [mlp::forward(rows, d, MLP_RATIO * d), mlp::backward(rows, d, MLP_RATIO * d)],
-            gated_norm(),
+            linear::costs(rows, d, 3 * d),
+            attention::costs(batch, tokens, d),
+            linear::costs(rows, d, d),
+            gated_norm::costs(rows, d),
+            mlp::costs(rows, d, MLP_RATIO * d),
+            gated_norm::costs(rows, d),
         ];
         let inner = grid.channels * grid.area();
         let (columns, table) = (self.chunks() * d, if self.classes > 0 { self.classes + 1 } else { 0 });
         let ends = [
-            [condition::forward(batch, d, columns), condition::backward(batch, d, columns, table)],
-            [patch_embed::forward(batch, tokens, inner, d), patch_embed::backward(rows, inner, d)],
-            [gated_norm::norm_forward(rows, d), gated_norm::norm_backward(rows, d)],
-            linear(d, grid.area() * self.out_channels()),
+            condition::costs(batch, d, columns, table),
+            patch_embed::costs(batch, tokens, inner, d),
+            gated_norm::norm_costs(rows, d),
+            linear::costs(rows, d, grid.area() * self.out_channels()),
         ];
         ends.into_iter().chain((0..self.depth).flat_map(|_| block)).collect()
     }

@@ -55,14 +55,10 @@ impl Backward for Attention {
     }
 }
 
-/// `batch` images of `tokens` tokens of width `width`: reads q, k, v and writes o; two products.
-pub fn forward(batch: usize, tokens: usize, width: usize) -> Cost {
+/// Of `batch` images of `tokens` tokens of width `width`, forward and backward. Forward reads q, k, v, writes o and has two
+/// products; backward reads q, k, v, o, do, writes dq, dk, dv and has five.
+pub fn costs(batch: usize, tokens: usize, width: usize) -> [Cost; 2] {
     let stream = batch * tokens * width;
-    Cost::new(4 * stream, 4 * tokens * stream)
-}
-
-/// Five products where forward has two; reads q, k, v, o, do and writes dq, dk, dv.
-pub fn backward(batch: usize, tokens: usize, width: usize) -> Cost {
-    let stream = batch * tokens * width;
-    Cost::new(8 * stream, 10 * tokens * stream)
+    let product = 2 * tokens * stream;
+    [Cost::new(4 * stream, 2 * product), Cost::new(8 * stream, 5 * product)]
 }

@@ -1,46 +1,15 @@
 //! Time and label to the modulation of every layer: t (B), y (B), modulation (B, chunks D).
 
 use crate::base::Cost;
+use crate::base::condition::{FEATURES, Params, Saved};
 use crate::cpu;
-pub use crate::cpu::condition::FEATURES;
-use crate::cpu::condition::{Params, Saved};
 use crate::cuda;
 use crate::device::Device;
 use crate::tape::{Backward, Output, Tape, Var};
 use crate::tensor::Tensor;
 
 /// The parameters of the conditioning.
-#[derive(Clone, Copy, Debug)]
-pub struct Conditioning {
-    /// (D, 256)
-    pub w0: Var,
-    /// (D)
-    pub b0: Var,
-    /// (D, D)
-    pub w2: Var,
-    /// (D)
-    pub b2: Var,
-    /// (classes + 1, D), the last row for no label; `None` for a model without labels
-    pub table: Option<Var>,
-    /// (chunks D, D), the adaLN rows of every layer
-    pub modulation_w: Var,
-    /// (chunks D)
-    pub modulation_b: Var,
-}
-
-impl Conditioning {
-    fn params<T>(self, mut of: impl FnMut(Var) -> T) -> Params<T> {
-        Params {
-            w0: of(self.w0),
-            b0: of(self.b0),
-            w2: of(self.w2),
-            b2: of(self.b2),
-            table: self.table.map(&mut of),
-            modulation_w: of(self.modulation_w),
-            modulation_b: of(self.modulation_b),
-        }
-    }
-}
+pub type Conditioning = Params<Var>;
 
 struct Undo {
     conditioning: Conditioning,
@@ -52,7 +21,7 @@ struct Undo {
 impl Tape<'_> {
     /// The modulation of times `t` (B) f32 and labels `y` (B) u32; labels are not read where there is no table.
     pub fn condition(&mut self, t: &Tensor, y: &Tensor, conditioning: Conditioning) -> Var {
-        let p = conditioning.params(|var| self.value(var));
+        let p = conditioning.map(|var| self.value(var));
         let (batch, width) = (t.len(), p.b0.len());
         assert_eq!(batch, y.len(), "condition: {batch} times, {} labels", y.len());
         assert_eq!(p.w0.shape().extents(), [width, FEATURES], "condition: W0 is {:?}", p.w0.shape());
@@ -65,7 +34,7 @@ impl Tape<'_> {
         let mut modulation = self.output([batch, p.modulation_b.len()]);
         match self.device() {
             Device::Cpu(cpu) => {
-                let p = conditioning.params(|var| self.value(var).f32());
+                let p = conditioning.map(|var| self.value(var).f32());
                 let mut saved = Saved {
                     features: saved.features.f32_mut(),
                     hidden: saved.hidden.f32_mut(),
@@ -87,10 +56,10 @@ impl Backward for Undo {
         let Undo { conditioning, labels, mut saved } = *self;
         let dmodulation = Output::only_grad(outputs);
         let mut table = conditioning.table.map(|table| tape.open_zeroed(table));
-        let mut grads = Conditioning { table: None, ..conditioning }.params(|var| tape.open(var));
+        let mut grads = Conditioning { table: None, ..conditioning }.map(|var| tape.open(var));
         match tape.device() {
             Device::Cpu(cpu) => {
-                let p = conditioning.params(|var| tape.value(var).f32());
+                let p = conditioning.map(|var| tape.value(var).f32());
                 let saved = Saved {
                     features: saved.features.f32(),
                     hidden: saved.hidden.f32(),
@@ -110,7 +79,7 @@ impl Backward for Undo {
                 cpu::condition::backward(cpu, labels.u32(), &p, &saved, dmodulation.f32(), &mut d, dtable);
             }
             Device::Cuda(card) => {
-                let p = conditioning.params(|var| tape.value(var));
+                let p = conditioning.map(|var| tape.value(var));
                 cuda::condition::backward(card, &labels, &p, &mut saved, &dmodulation, &mut grads, table.as_mut());
             }
         }
@@ -130,19 +99,14 @@ impl Backward for Undo {
     }
 }
 
-/// `batch` times to `columns` columns of modulation, at width `width`: reads every weight once.
-pub fn forward(batch: usize, width: usize, columns: usize) -> Cost {
-    let weights = weights(width, columns);
-    Cost::new(weights + batch * (width + columns), 2 * batch * weights)
-}
-
-/// The gradients of all parameters, the table's `rows` rows included: times have no gradient, so W0 is not read.
-pub fn backward(batch: usize, width: usize, columns: usize, rows: usize) -> Cost {
-    let (weights, first) = (weights(width, columns), width * FEATURES);
-    Cost::new(2 * weights - first + batch * columns + rows * width, 2 * batch * (2 * weights - first))
-}
-
-/// Elements of W0, W2 and Wm.
-fn weights(width: usize, columns: usize) -> usize {
-    width * (FEATURES + width + columns)
+/// Of `batch` times to `columns` columns of modulation, at width `width`, forward and backward. Forward reads every weight
+/// once; backward writes the gradients of all parameters, the table's `rows` rows included, and reads all weights but W0,
+/// since times have no gradient.
+pub fn costs(batch: usize, width: usize, columns: usize, rows: usize) -> [Cost; 2] {
+    let first = width * FEATURES;
+    let weights = first + width * (width + columns);
+    [
+        Cost::new(weights + batch * (width + columns), 2 * batch * weights),
+        Cost::new(2 * weights - first + batch * columns + rows * width, 2 * batch * (2 * weights - first)),
+    ]
 }

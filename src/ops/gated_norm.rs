@@ -176,22 +176,16 @@ impl Backward for GatedNorm {
     }
 }
 
-/// `rows` rows: stream and branch read, both outputs written.
-pub fn forward(rows: usize, width: usize) -> Cost {
-    Cost::new(4 * rows * width, 10 * rows * width)
+/// Of `rows` rows, forward and backward. Forward reads stream and branch and writes both outputs; backward reads both
+/// gradients, stream and branch and writes the gradients of stream and branch.
+pub fn costs(rows: usize, width: usize) -> [Cost; 2] {
+    let stream = rows * width;
+    [Cost::new(4 * stream, 10 * stream), Cost::new(6 * stream, 20 * stream)]
 }
 
-/// Both gradients, stream and branch read; the gradients of stream and branch written.
-pub fn backward(rows: usize, width: usize) -> Cost {
-    Cost::new(6 * rows * width, 20 * rows * width)
-}
-
-/// The norm without a branch: the stream read, its norm written.
-pub fn norm_forward(rows: usize, width: usize) -> Cost {
-    Cost::new(2 * rows * width, 8 * rows * width)
-}
-
-/// Gradient and stream read; the gradient of the stream, which has another reader, read and written.
-pub fn norm_backward(rows: usize, width: usize) -> Cost {
-    Cost::new(4 * rows * width, 17 * rows * width)
+/// The same without a branch. Forward reads the stream and writes its norm; backward reads gradient and stream, and reads and
+/// writes the gradient of the stream, which has another reader.
+pub fn norm_costs(rows: usize, width: usize) -> [Cost; 2] {
+    let stream = rows * width;
+    [Cost::new(2 * stream, 8 * stream), Cost::new(4 * stream, 17 * stream)]
 }

@@ -59,12 +59,12 @@ impl Backward for Linear {
     }
 }
 
-/// `rows` rows of `inner` elements to rows of `width`.
-pub fn forward(rows: usize, inner: usize, width: usize) -> Cost {
-    Cost::new(rows * (inner + width) + width * inner, 2 * rows * inner * width)
-}
-
-/// The gradients of input, weight and bias; the gradient of the output is read once for all three.
-pub fn backward(rows: usize, inner: usize, width: usize) -> Cost {
-    Cost::new(rows * (2 * inner + width) + 2 * width * inner, 4 * rows * inner * width)
+/// Of `rows` rows of `inner` elements to rows of `width`, forward and backward: three products; the gradient of y is read
+/// once for those of x, W and b.
+pub fn costs(rows: usize, inner: usize, width: usize) -> [Cost; 2] {
+    let product = 2 * rows * inner * width;
+    [
+        Cost::new(rows * (inner + width) + width * inner, product),
+        Cost::new(rows * (2 * inner + width) + 2 * width * inner, 2 * product),
+    ]
 }

@@ -106,12 +106,12 @@ impl Backward for Undo {
     }
 }
 
-/// `rows` rows of width `width` through `hidden`: reads x and the weights, writes the argument of GELU and y.
-pub fn forward(rows: usize, width: usize, hidden: usize) -> Cost {
-    Cost::new(rows * (2 * width + hidden) + 2 * width * hidden, 4 * rows * width * hidden)
-}
-
-/// Reads dy, x, the argument of GELU and the weights; writes the gradients of x and of the weights.
-pub fn backward(rows: usize, width: usize, hidden: usize) -> Cost {
-    Cost::new(rows * (3 * width + hidden) + 4 * width * hidden, 8 * rows * width * hidden)
+/// Of `rows` rows of width `width` through `hidden`, forward and backward. Forward reads x and the weights and writes the
+/// argument of GELU and y; backward reads dy, x, the argument and the weights and writes the gradients of x and the weights.
+pub fn costs(rows: usize, width: usize, hidden: usize) -> [Cost; 2] {
+    let product = 2 * rows * width * hidden;
+    [
+        Cost::new(rows * (2 * width + hidden) + 2 * width * hidden, 2 * product),
+        Cost::new(rows * (3 * width + hidden) + 4 * width * hidden, 4 * product),
+    ]
 }

@@ -80,14 +80,14 @@ impl Backward for Undo {
     }
 }
 
-/// `tokens` tokens of each of `batch` images, of `inner` elements, to width `width`: reads z, the weight and the positions,
-/// writes the patches and x.
-pub fn forward(batch: usize, tokens: usize, inner: usize, width: usize) -> Cost {
+/// Of `tokens` tokens of each of `batch` images, of `inner` elements, to width `width`, forward and backward. Forward reads
+/// z, the weight and the positions and writes the patches and x; backward reads the patches and dx and writes the gradients
+/// of weight and bias.
+pub fn costs(batch: usize, tokens: usize, inner: usize, width: usize) -> [Cost; 2] {
     let rows = batch * tokens;
-    Cost::new(rows * (2 * inner + width) + width * (inner + tokens), 2 * rows * inner * width)
-}
-
-/// The gradients of weight and bias, from those of x and the patches.
-pub fn backward(rows: usize, inner: usize, width: usize) -> Cost {
-    Cost::new(rows * (inner + width) + width * inner, 2 * rows * inner * width)
+    let product = 2 * rows * inner * width;
+    [
+        Cost::new(rows * (2 * inner + width) + width * (inner + tokens), product),
+        Cost::new(rows * (inner + width) + width * inner, product),
+    ]
 }
