@@ -143,24 +143,6 @@ pub fn ln(x: f32) -> f32 {
     (exponent as f32).mul_add(LN_2, s.mul_add(2.0, tail))
 }
 
-/// exp(x) for |x| <= 87, within two units in the last place.
-///
-/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`, exp(r) by its Taylor polynomial, whose next term is below 2^-27.
-#[inline]
-pub fn exp(x: f32) -> f32 {
-    /// ln 2 to 16 bits, so that its products with whole numbers are exact, and the rest of it.
-    const LN_2_HIGH: f32 = 0.693_145_75;
-    const LN_2_LOW: f32 = 1.428_606_8e-6;
-    let x = x.clamp(-87.0, 87.0);
-    let n = (x * std::f32::consts::LOG2_E).round_ties_even();
-    let r = n.mul_add(-LN_2_LOW, n.mul_add(-LN_2_HIGH, x));
-    let mut series = 1.0f32 / 5040.0;
-    for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        series = series.mul_add(r, coefficient);
-    }
-    series * f32::from_bits(((n as i32 + 127) as u32) << 23)
-}
-
 /// `(sin 2 pi v, cos 2 pi v)` for the angle `v` of `word / 2^32` turns.
 ///
 /// The three upper bits choose the octant; the rest, folded into `[0, 1/8]` turn, goes through Taylor polynomials whose
@@ -222,16 +204,6 @@ mod tests {
             let ulp = f64::from((exact.abs() as f32).max(f32::MIN_POSITIVE).next_up()) - exact.abs();
             let error = (f64::from(ln(x)) - exact).abs();
             assert!(error <= 2.0 * ulp.max(exact.abs() * f64::from(f32::EPSILON)), "ln({x}) is off by {error}");
-        }
-    }
-
-    #[test]
-    fn the_exponential_is_within_two_units_in_the_last_place() {
-        for i in 0..=1_000_000 {
-            let x = (i as f32 - 500_000.0) * 1.7e-4;
-            let exact = f64::from(x).exp();
-            let error = (f64::from(exp(x)) - exact).abs();
-            assert!(error <= 2.0 * exact * f64::from(f32::EPSILON), "exp({x}) is off by {error}");
         }
     }
 

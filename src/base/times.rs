@@ -1,4 +1,5 @@
-use super::rng::{Stream, exp, uniform};
+use super::exp::exp;
+use super::rng::{Stream, uniform};
 
 /// How training draws the time of a sample.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -9,11 +9,10 @@
 //! backward computes P from it again, so no (N, N) matrix outlives its task. One task is one head of one image; it works
 //! through blocks of queries whose scores fit the second-level cache.
 
-use super::math::exp;
 use super::matmul::{Matrix, product_in_task};
 use super::scratch::with_scratch;
 use super::sums::{max_of, sum_of};
-use crate::base::Accumulate;
+use crate::base::{Accumulate, exp};
 use crate::device::{Chunks, Columns, Cpu, Panel, Triples};
 
 /// Scores that one block of queries may have.
