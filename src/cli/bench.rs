@@ -36,13 +36,13 @@ struct BenchStep {
     #[arg(long, default_value = "sit-s-2")]
     preset: String,
     /// Images of a step
-    #[arg(long, value_parser = super::count, default_value = "8")]
+    #[arg(long, allow_negative_numbers = true, value_parser = super::count, default_value = "8")]
     batch: NonZero<usize>,
     /// Height and width of an image
-    #[arg(long, value_parser = super::count, default_value = "32")]
+    #[arg(long, allow_negative_numbers = true, value_parser = super::count, default_value = "32")]
     side: NonZero<usize>,
     /// Channels of an image
-    #[arg(long, value_parser = super::count, default_value = "4")]
+    #[arg(long, allow_negative_numbers = true, value_parser = super::count, default_value = "4")]
     channels: NonZero<usize>,
     /// Classes of the model
     #[arg(long, default_value_t = 1000)]
@@ -51,7 +51,7 @@ struct BenchStep {
     #[arg(long, default_value_t = 0.0)]
     drop: f64,
     /// Steps that are timed, after two that are not
-    #[arg(long, value_parser = super::count, default_value = "10")]
+    #[arg(long, allow_negative_numbers = true, value_parser = super::count, default_value = "10")]
     steps: NonZero<usize>,
     /// Print one JSON object
     #[arg(long)]

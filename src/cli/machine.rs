@@ -13,7 +13,7 @@ pub struct Machine {
     #[arg(long, default_value = "auto")]
     device: Choice,
     /// Threads of the processor [default: all cores]; any number gives the same bits
-    #[arg(long, value_parser = super::count, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_parser = super::count, value_name = "N")]
     threads: Option<NonZero<usize>>,
 }
 

@@ -21,6 +21,7 @@ use std::num::NonZero;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -76,6 +77,11 @@ fn ends_with_its_reader(verb: &Verb) -> Result<()> {
     let always = Arc::new(AtomicBool::new(true));
     let registered = flag::register_conditional_default(SIGPIPE, always);
     registered.map(drop).map_err(|error| Error::Device(format!("signal {SIGPIPE}: it cannot be handled: {error}")))
+}
+
+/// A whole number from 0 on, for flags.
+fn whole<T: FromStr>(text: &str) -> std::result::Result<T, &'static str> {
+    text.parse().ok().filter(|_| !text.starts_with('-')).ok_or("give a whole number from 0 on")
 }
 
 /// A whole number from 1 on, for flags.

@@ -46,13 +46,15 @@ pub struct Predict {
 /// What a file that was not written by this program does not say itself.
 #[derive(Args)]
 struct Given {
-    /// Size of the model in a bare file
+    /// Size of the model in a bare file, which needs no recipe: sit-xl-2 for SiT-XL/2. DiT-XL/2 is the same network with the same
+    /// names, but predicts noise at whole times, which is not converted here
     #[arg(long)]
     preset: Option<String>,
     /// Classes of the model in a bare file
     #[arg(long, default_value_t = 0, requires = "preset")]
     classes: usize,
-    /// The bare file's final layer has a second half of channels for a learned sigma
+    /// The bare file's final layer has a second half of channels for a learned sigma, as the published SiT and DiT do; the
+    /// prediction is the first half
     #[arg(long, requires = "preset")]
     learn_sigma: bool,
     /// The end of time at which the bare file's model has the data: 1 for SiT's published weights

@@ -28,31 +28,31 @@ pub struct Sample {
     #[arg(long)]
     checkpoint: Option<PathBuf>,
     /// How many images to draw [default: sample.count]
-    #[arg(long, value_parser = super::count)]
+    #[arg(long, allow_negative_numbers = true, value_parser = super::count)]
     count: Option<NonZero<usize>>,
     /// The class of every image; without it image i has class i modulo the number of classes
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = super::whole::<u32>)]
     class: Option<u32>,
     /// Solver: euler or heun [default: sample.sampler]
     #[arg(long)]
     sampler: Option<Sampler>,
     /// Solver steps from t = 1 (noise) to t = 0 (data) [default: sample.steps]
-    #[arg(long, value_parser = super::count)]
+    #[arg(long, allow_negative_numbers = true, value_parser = super::count)]
     steps: Option<NonZero<usize>>,
     /// Weight of classifier-free guidance; 1 is the conditional model [default: sample.guidance]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     guidance: Option<f32>,
     /// Guide only the first channels; 0 guides all [default: sample.channels]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = super::whole::<usize>)]
     guidance_channels: Option<usize>,
     /// Guide only between two times [default: sample.interval]
-    #[arg(long, num_args = 2, value_names = ["LOW", "HIGH"])]
+    #[arg(long, num_args = 2, allow_negative_numbers = true, value_names = ["LOW", "HIGH"])]
     guidance_interval: Option<Vec<f64>>,
     /// Image i is a function of the seed and i [default: train.seed]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true, value_parser = super::whole::<u64>)]
     seed: Option<u64>,
     /// Images computed at once: speed and memory, not the images
-    #[arg(long, value_parser = super::count, default_value = "64")]
+    #[arg(long, allow_negative_numbers = true, value_parser = super::count, default_value = "64")]
     batch: NonZero<usize>,
     /// A grid of pictures (.png) or an array (count, C, H, W) (.npy)
     #[arg(long)]
@@ -72,6 +72,9 @@ impl Sample {
             _ => return Err(Error::Usage(format!("--out {}: name a .png or a .npy file", self.out.display()))),
         };
         check_out("--out", &self.out)?;
+        if let Some(run) = self.run.as_ref().filter(|run| run.exists() && !run.is_dir()) {
+            return Err(Error::Usage(format!("--run {}: is no directory; give a run, or --checkpoint", run.display())));
+        }
         let device = self.machine.open(self.precision)?;
         let path = self.run.as_ref().or(self.checkpoint.as_ref()).expect("clap asks for one of the two");
         let warn = |text: String| eprintln!("warning: {text}");
@@ -84,14 +87,14 @@ impl Sample {
         if picture {
             png::check_picture(&self.out, grid.channels)?;
         }
+        let recipe = opened.state.as_ref().map(|state| state.config.clone()).unwrap_or_default();
+        let request = self.request(&Plan { recipe, model: config })?;
         if let Some((decay, applied)) = opened.average()
             && let Some(what) = lag(decay, applied)
         {
             let model = opened.file.with_file_name(MODEL);
             eprintln!("warning: {what}; --checkpoint {} draws from the weights themselves", model.display());
         }
-        let recipe = opened.state.map(|state| state.config).unwrap_or_default();
-        let request = self.request(&Plan { recipe, model: config })?;
         let count = request.labels.len();
         let bar = drawing_bar(count);
         let weights = opened.params.network();

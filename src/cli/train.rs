@@ -17,7 +17,7 @@ pub struct Train {
     /// What to do, as TOML; without it and without --preset, the recipe of a first run
     #[arg(value_name = "RECIPE.toml")]
     recipe: Option<PathBuf>,
-    /// Size of the network: sit-{xs,s,b,l,xl}-{2,4,8}
+    /// Size of the network: sit-{xs,s,b,l,xl}-{2,4,8}; sit-xl-2 is that of SiT-XL/2 and of DiT-XL/2
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// Store to train on, as made by `engine data ingest` [default: images that the program holds]
@@ -27,15 +27,15 @@ pub struct Train {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Steps of the whole run
-    #[arg(long, value_name = "N", value_parser = integer())]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::whole::<i64>)]
     steps: Option<i64>,
     /// What matrix products read
     #[arg(long, value_enum)]
     precision: Option<Precision>,
     /// Where every random number comes from
-    #[arg(long, value_name = "N", value_parser = integer())]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::whole::<i64>)]
     seed: Option<i64>,
-    /// Set a key of the recipe, for example train.batch_size=32
+    /// Set a key of the recipe, for example train.batch_size=32; may be repeated, the last one of a key counts
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     #[command(flatten)]
@@ -43,11 +43,6 @@ pub struct Train {
     /// Print an object per line instead of text
     #[arg(long)]
     json: bool,
-}
-
-/// TOML's integers.
-fn integer() -> clap::builder::RangedI64ValueParser<i64> {
-    clap::value_parser!(i64).range(0..)
 }
 
 impl Train {

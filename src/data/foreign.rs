@@ -17,14 +17,27 @@ const KINDS: [(&[u8], &str, &str); 4] = [
     (b"\xff\xd8\xff", "one JPEG picture", STACK),
 ];
 
+/// First bytes of what `engine data ingest` reads.
+const RAW: [(&[u8], &str); 3] =
+    [(b"\x93NUMPY", "an .npy array"), (b"\0\0\x08", "an IDX file"), (b"\x1f\x8b", "a gzipped file")];
+
+/// What `source` may be if it is no store: something to make one of.
+pub(super) fn raw(source: &Source) -> Option<&'static str> {
+    RAW.iter().find(|(magic, _)| starts_with(source, magic)).map(|row| row.1)
+}
+
+fn starts_with(source: &Source, magic: &[u8]) -> bool {
+    let mut start = vec![0; magic.len()];
+    source.read(0, &mut start).is_ok() && start == magic
+}
+
 /// Refuses a file of a kind that is known and not read.
 pub(super) fn refuse(source: &Source) -> Result<()> {
     if source.is_empty() {
         return Err(source.error(format_args!("is empty; {READ}: make it again")));
     }
     for (magic, what, advice) in KINDS {
-        let mut start = vec![0; magic.len()];
-        if source.read(0, &mut start).is_ok() && start == magic {
+        if starts_with(source, magic) {
             return Err(source.error(format_args!("is {what}; {READ}: {advice}")));
         }
     }

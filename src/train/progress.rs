@@ -313,10 +313,11 @@ impl fmt::Display for Event<'_> {
             Event::Begin { run, model, parameters, data, trained_on, held_out, device, step, steps } => {
                 let millions = *parameters as f64 / 1e6;
                 writeln!(f, "{}: {model}, {millions:.2} million parameters", run.display())?;
-                writeln!(f, "{trained_on} rows to train on, {held_out} held out: {data}")?;
+                write!(f, "{trained_on} rows to train on, {held_out} held out: {data}")?;
                 match step {
-                    0 => write!(f, "{steps} steps on {device}"),
-                    _ => write!(f, "from step {step} to {steps} on {device}"),
+                    0 => write!(f, "\n{steps} steps on {device}"),
+                    _ if step < steps => write!(f, "\nfrom step {step} to {steps} on {device}"),
+                    _ => Ok(()),
                 }
             }
             Event::Step(speed) => write!(f, "step {}/{}  {speed}", speed.step, speed.steps),

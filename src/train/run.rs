@@ -41,6 +41,12 @@ impl Run {
     /// A directory that another process holds, or that holds another recipe or other data, is refused as it is. `warn` is
     /// told of damaged checkpoints.
     pub fn open(folder: &Path, mut plan: Plan, data: &Info, warn: impl FnMut(String)) -> Result<Run> {
+        if folder.exists() && !folder.is_dir() {
+            return Err(Error::Usage(format!(
+                "{}: is a file, a run is a folder; give another --out",
+                folder.display()
+            )));
+        }
         atomic::create_folder(folder).map_err(|error| unusable(folder, error))?;
         let lock = lock(folder)?;
         for folder in [folder, &folder.join(SAMPLES)] {

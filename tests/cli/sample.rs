@@ -21,6 +21,8 @@ fn samples_of_a_run_do_not_depend_on_the_batch_and_bad_requests_are_refused() {
     assert!(values("a.npy").starts_with(&values("b.npy")) && values("b.npy").len() == 3 * 64 * 4);
     for (name, more, exit, expected) in [
         ("c.npy", ["--class", "2"], 2, "--class 2: the model has 2 classes; give 0 to 1"),
+        ("c.npy", ["--class", "cat"], 2, "invalid value 'cat' for '--class <CLASS>': give a whole number from 0 on"),
+        ("c.npy", ["--seed", "-3"], 2, "invalid value '-3' for '--seed <SEED>': give a whole number from 0 on"),
         ("c.npy", ["--guidance", "nan"], 2, "--guidance NaN: give a finite weight"),
         ("c.npy", ["--guidance-channels", "2"], 2, "--guidance-channels 2: the model has 1"),
         ("c.npy", ["--sampler", "rk4"], 2, "rk4"),
@@ -60,6 +62,7 @@ fn a_checkpoint_that_is_not_there_is_answered_with_those_that_are() {
     let nothing = "no such run, checkpoint or file; check the path";
     refused(3, "--checkpoint", &step("00000004/other.safetensors"), nothing);
     refused(3, "--run", "nowhere", nothing);
+    refused(2, "--run", "tiny.store", "is no directory; give a run, or --checkpoint");
     refused(4, "--run", "run/checkpoints", "holds the checkpoints of a run; give one of them, or the run");
     refused(4, "--run", "", "is neither a checkpoint nor a run; give a run directory of `engine train`");
     fs::remove_dir_all(run.join("checkpoints")).unwrap();

@@ -39,6 +39,8 @@ fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
         (vec!["--steps", "many"], 2, "invalid value 'many' for '--steps <N>'"),
         (vec!["--steps", "0"], 2, "error: train.steps = 0: is out of range; give 1 to 4294967295"),
         (vec!["--precision", "f16"], 2, "[possible values: auto, f32, bf16]"),
+        (vec!["--steps", "1e5"], 2, "invalid value '1e5' for '--steps <N>': give a whole number from 0 on"),
+        (vec!["--seed", "-1"], 2, "invalid value '-1' for '--seed <N>': give a whole number from 0 on"),
         (vec!["--threads", "0"], 2, "invalid value '0' for '--threads <N>': give a whole number from 1 on"),
         // Without kernels, without a driver or without so many cards: always one sentence.
         (vec!["--device", "cuda:99"], 6, "give --device cpu"),
@@ -85,6 +87,9 @@ fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
         assert!(message.contains(expected), "{arguments:?}: {message}");
         assert!(!out.exists(), "{arguments:?} touched the run directory");
     }
+    let file = train(&scratch, &scratch.store(), &[]).output().unwrap();
+    let expected = "tiny.store: is a file, a run is a folder; give another --out\n";
+    assert!(code(&file) == 2 && stderr(&file).ends_with(expected), "{}", stderr(&file));
     let binary = engine(&["train"]).arg(scratch.store()).output().unwrap();
     let expected = "tiny.store: is no recipe, which is text; a store goes after --data";
     assert!(code(&binary) == 2 && stderr(&binary).contains(expected), "{}", stderr(&binary));

@@ -11,8 +11,8 @@
 
 mod parts;
 
-use crate::base::Result;
-use crate::data::npy::is_npy;
+use crate::base::{Error, Result};
+use crate::data::foreign;
 use crate::data::source::Source;
 use crate::data::tensors::{Entry, FileDType, TensorFile};
 use parts::{check_mark, class_names, classes_of, column, rows_of, stored_digest, words};
@@ -65,12 +65,15 @@ impl Store {
 
     /// Opens a store that may lie in memory. Checks sizes and classes; [`verify`](Store::verify) checks every byte.
     pub fn from_source(source: Source) -> Result<Store> {
-        if is_npy(&source) {
-            let (from, out) = (source.name().display(), source.name().with_extension("store"));
-            let command = format_args!("engine data ingest --from {from} --out {}", out.display());
-            return Err(source.error(format_args!("is an .npy; make a store of it first: {command}")));
-        }
-        let file = TensorFile::from_source(source)?;
+        let (raw, name) = (foreign::raw(&source), source.name().to_owned());
+        let file = TensorFile::from_source(source).map_err(|error| match raw {
+            None => error,
+            Some(what) => {
+                let (from, out) = (name.display(), name.with_extension("store"));
+                let command = format_args!("engine data ingest --from {from} --out {}", out.display());
+                Error::file(&name, format_args!("is {what}; make a store of it first: {command}"))
+            }
+        })?;
         check_mark(&file)?;
         let (rows, count, shape) = rows_of(&file)?;
         column(&file, "index", count as usize)?;
@@ -238,10 +241,17 @@ mod tests {
     }
 
     #[test]
-    fn an_array_in_the_place_of_a_store_is_told_how_to_become_one() {
-        let array = Source::memory("x.npy", &b"\x93NUMPY\x01\x00"[..]);
-        let expected = "x.npy: is an .npy; make a store of it first: engine data ingest --from x.npy --out x.store";
-        assert_eq!(Store::from_source(array).unwrap_err().to_string(), expected);
+    fn raw_data_in_the_place_of_a_store_is_told_how_to_become_one() {
+        for (name, bytes, what) in [
+            ("x.npy", &b"\x93NUMPY\x01\x00 and the rest"[..], "an .npy array"),
+            ("x-images-idx3-ubyte", b"\0\0\x08\x03\0\0\0\x01 and the rest", "an IDX file"),
+            ("x.gz", b"\x1f\x8b\x08\0 and the rest", "a gzipped file"),
+        ] {
+            let out = Path::new(name).with_extension("store");
+            let command = format!("engine data ingest --from {name} --out {}", out.display());
+            let expected = format!("{name}: is {what}; make a store of it first: {command}");
+            assert_eq!(Store::from_source(Source::memory(name, bytes)).unwrap_err().to_string(), expected);
+        }
     }
 
     #[test]
