@@ -12,10 +12,12 @@
 // Traffic: forward and dx rows (inner + width) + width inner elements, dW and db the same and 4 bytes for each of theirs;
 // 2 rows inner width flops each.
 //
-// NAME_bf16_ROWSxCOLUMNS are for tensor cores and need inner and width to be multiples of 8. NAME_f32 and NAME_bf16 take
-// any extents: 256 threads, 64 x 64.
+// NAME_bf16_ROWSxCOLUMNS are for tensor cores and need inner and width to be multiples of 8; of them 128x192 is Hopper's, takes
+// tensor maps for its operands, and each of its CTAs tile after tile. NAME_f32 and NAME_bf16 take any extents: 256 threads,
+// 64 x 64.
 #include "lib/epilogue.cuh"
 #include "lib/plain.cuh"
+#include "lib/stream.cuh"
 
 struct Terms {
     uint32_t first, last;
@@ -99,6 +101,45 @@ INPUT_GRADIENT(32x128)
     }
 WEIGHT_GRADIENT(256x128)
 WEIGHT_GRADIENT(128x128)
+
+#ifdef HOPPER
+
+#define STREAM extern "C" __global__ void __launch_bounds__(Stream128x192::THREADS, 1)
+
+STREAM linear_forward_bf16_128x192(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w,
+                                   const bf16* __restrict__ b, bf16* __restrict__ y, uint32_t rows, uint32_t inner,
+                                   uint32_t width) {
+    stream_product<Contiguous::Sum, Contiguous::Sum>(
+        x, w, rows, width, 0, inner, Nobody(),
+        [&](const StreamSums& sums, Place tile) { store_bias(sums, tile, b, y, rows, width); });
+}
+
+STREAM linear_input_gradient_bf16_128x192(const __grid_constant__ CUtensorMap dy, const __grid_constant__ CUtensorMap w,
+                                          bf16* __restrict__ dx, float* __restrict__ parts, uint32_t rows, uint32_t inner,
+                                          uint32_t width, uint32_t add) {
+    Terms terms = part_of(width, Stream128x192::DEPTH);
+    stream_product<Contiguous::Sum, Contiguous::Output>(
+        dy, w, rows, inner, terms.first, terms.last, Nobody(), [&](const StreamSums& sums, Place tile) {
+            if (gridDim.y == 1)
+                store(sums, tile, dx, rows, inner, add);
+            else
+                store(sums, tile, parts + size_t(blockIdx.y) * rows * inner, rows, inner, false);
+        });
+}
+
+STREAM linear_weight_gradient_bf16_128x192(const __grid_constant__ CUtensorMap dy, const __grid_constant__ CUtensorMap x,
+                                           float* __restrict__ dw, float* __restrict__ bias_parts, uint32_t rows,
+                                           uint32_t inner, uint32_t width, uint32_t add) {
+    Terms terms = part_of(rows, Stream128x192::DEPTH);
+    uint32_t across = (inner + Stream128x192::COLUMNS - 1) / Stream128x192::COLUMNS;
+    RowWatch bias{bias_parts + size_t(blockIdx.y) * across * width, across, width};
+    stream_product<Contiguous::Output, Contiguous::Output>(
+        dy, x, width, inner, terms.first, terms.last, bias, [&](const StreamSums& sums, Place tile) {
+            store(sums, tile, dw + size_t(blockIdx.y) * width * inner, width, inner, add);
+        });
+}
+
+#endif
 
 template <class T>
 DEVICE void plain_forward(const T* x, const T* w, const T* b, T* y, uint32_t rows, uint32_t inner, uint32_t width) {

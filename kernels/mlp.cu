@@ -12,20 +12,16 @@
 // reads both once, where with p stored and gelu(p) made again from it a write would be added.
 // Traffic: forward and backward each rows (inner + 2 width) + width inner elements; 2 rows inner width flops.
 //
-// NAME_bf16_ROWSxCOLUMNS are for tensor cores and need inner and width to be multiples of 8. NAME_f32 and NAME_bf16 take
-// any extents: 256 threads, 64 x 64.
+// NAME_bf16_ROWSxCOLUMNS are for tensor cores and need inner and width to be multiples of 8; of them 128x192 is Hopper's, as in
+// linear. NAME_f32 and NAME_bf16 take any extents: 256 threads, 64 x 64.
 #include "lib/epilogue.cuh"
 #include "lib/math.cuh"
 #include "lib/plain.cuh"
+#include "lib/stream.cuh"
 
 template <class TILE>
-DEVICE void forward(const bf16* x, const bf16* w, const bf16* b, bf16* active, bf16* slope, uint32_t rows, uint32_t inner,
-                    uint32_t width) {
-    Place tile = place<TILE>(blockIdx.x, rows, width);
-    Sums<TILE> sums;
-    NoRowSums none;
-    product<TILE, Contiguous::Sum, Contiguous::Sum>(sums, none, x, w, tile.row * TILE::ROWS, tile.column * TILE::COLUMNS,
-                                                    rows, width, inner, 0, inner);
+DEVICE void store_gelu(const Sums<TILE>& sums, Place tile, const bf16* b, bf16* active, bf16* slope, uint32_t rows,
+                       uint32_t width) {
     Corner<TILE> corner(tile);
     Bias<TILE> bias(b, corner, width);
     for_each_row(corner, rows, width, [&](int i, int half, int j, size_t at, bool inside) {
@@ -42,13 +38,7 @@ DEVICE void forward(const bf16* x, const bf16* w, const bf16* b, bf16* active, b
 }
 
 template <class TILE>
-DEVICE void backward(const bf16* dy, const bf16* w, const bf16* slope, bf16* dp, uint32_t rows, uint32_t inner,
-                     uint32_t width) {
-    Place tile = place<TILE>(blockIdx.x, rows, width);
-    Sums<TILE> sums;
-    NoRowSums none;
-    product<TILE, Contiguous::Sum, Contiguous::Output>(sums, none, dy, w, tile.row * TILE::ROWS,
-                                                       tile.column * TILE::COLUMNS, rows, width, inner, 0, inner);
+DEVICE void store_scaled(const Sums<TILE>& sums, Place tile, const bf16* slope, bf16* dp, uint32_t rows, uint32_t width) {
     Corner<TILE> corner(tile);
     for_each_row(corner, rows, width, [&](int i, int half, int j, size_t at, bool inside) {
         uint32_t slopes[4];
@@ -61,6 +51,28 @@ DEVICE void backward(const bf16* dy, const bf16* w, const bf16* slope, bf16* dp,
         }
         store_row(dp + at, slopes, inside);
     });
+}
+
+template <class TILE>
+DEVICE void forward(const bf16* x, const bf16* w, const bf16* b, bf16* active, bf16* slope, uint32_t rows, uint32_t inner,
+                    uint32_t width) {
+    Place tile = place<TILE>(blockIdx.x, rows, width);
+    Sums<TILE> sums;
+    NoRowSums none;
+    product<TILE, Contiguous::Sum, Contiguous::Sum>(sums, none, x, w, tile.row * TILE::ROWS, tile.column * TILE::COLUMNS,
+                                                    rows, width, inner, 0, inner);
+    store_gelu(sums, tile, b, active, slope, rows, width);
+}
+
+template <class TILE>
+DEVICE void backward(const bf16* dy, const bf16* w, const bf16* slope, bf16* dp, uint32_t rows, uint32_t inner,
+                     uint32_t width) {
+    Place tile = place<TILE>(blockIdx.x, rows, width);
+    Sums<TILE> sums;
+    NoRowSums none;
+    product<TILE, Contiguous::Sum, Contiguous::Output>(sums, none, dy, w, tile.row * TILE::ROWS,
+                                                       tile.column * TILE::COLUMNS, rows, width, inner, 0, inner);
+    store_scaled(sums, tile, slope, dp, rows, width);
 }
 
 #define KERNEL(TILE) extern "C" __global__ void __launch_bounds__(Tile##TILE::THREADS, Tile##TILE::CTAS)
@@ -79,6 +91,28 @@ DEVICE void backward(const bf16* dy, const bf16* w, const bf16* slope, bf16* dp,
 TENSOR(256x128)
 TENSOR(128x128)
 TENSOR(32x128)
+
+#ifdef HOPPER
+
+#define STREAM extern "C" __global__ void __launch_bounds__(Stream128x192::THREADS, 1)
+
+STREAM mlp_forward_bf16_128x192(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w,
+                                const bf16* __restrict__ b, bf16* __restrict__ active, bf16* __restrict__ slope,
+                                uint32_t rows, uint32_t inner, uint32_t width) {
+    stream_product<Contiguous::Sum, Contiguous::Sum>(
+        x, w, rows, width, 0, inner, Nobody(),
+        [&](const StreamSums& sums, Place tile) { store_gelu(sums, tile, b, active, slope, rows, width); });
+}
+
+STREAM mlp_backward_bf16_128x192(const __grid_constant__ CUtensorMap dy, const __grid_constant__ CUtensorMap w,
+                                 const bf16* __restrict__ slope, bf16* __restrict__ dp, uint32_t rows, uint32_t inner,
+                                 uint32_t width) {
+    stream_product<Contiguous::Sum, Contiguous::Output>(
+        dy, w, rows, width, 0, inner, Nobody(),
+        [&](const StreamSums& sums, Place tile) { store_scaled(sums, tile, slope, dp, rows, width); });
+}
+
+#endif
 
 template <class T>
 DEVICE void plain_forward(const T* x, const T* w, const T* b, T* active, T* slope, uint32_t rows, uint32_t inner,

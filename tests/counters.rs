@@ -22,8 +22,8 @@ struct Bench {
 
 impl Bench {
     /// `None` where the engine was built without nvcc; the tests of operations say so aloud.
-    fn new() -> Option<Bench> {
-        let emulated = Arc::new(Emulated::new((8, 0), Policy::Eager).counting());
+    fn new(capability: (u32, u32)) -> Option<Bench> {
+        let emulated = Arc::new(Emulated::new(capability, Policy::Eager).counting());
         let cuda = || Device::cuda(Cuda::new(emulated.clone(), DType::BF16).unwrap());
         (!MODULES.is_empty()).then(|| Bench { device: cuda(), emulated: emulated.clone() })
     }
@@ -60,10 +60,12 @@ fn assert_counts(report: &Report, multiply_adds: usize, bytes: usize) {
 
 #[test]
 fn products_multiply_and_touch_what_they_must_and_wait_for_no_bank() {
-    let Some(bench) = Bench::new() else { return };
-    let card = bench.card();
     // Extents that tiles divide: what ragged edges add is theirs.
-    for (rows, inner, width) in [(512, 384, 512), (32, 256, 1024)] {
+    for (capability, rows, inner, width) in [((8, 0), 256, 384, 768), ((8, 0), 32, 256, 1024), ((9, 0), 256, 384, 768)]
+    {
+        let Some(bench) = Bench::new(capability) else { return };
+        let card = bench.card();
+        let streams = capability == (9, 0);
         let multiply_adds = rows * inner * width;
         let [x, w, b] = [bench.values([rows, inner]), bench.values([width, inner]), bench.values([width])];
         let [mut y, mut slope] = [(); 2].map(|()| bench.values([rows, width]));
@@ -95,17 +97,20 @@ fn products_multiply_and_touch_what_they_must_and_wait_for_no_bank() {
         linear::weight_gradient(card, &y, &x, (&mut dw, Accumulate::Set), (&mut db, Accumulate::Set));
         let launches = bench.launches();
         let (first, last) = (&launches[0], &launches[launches.len() - 1]);
-        // The bias by a product with ones: each element of dy times eight columns. Its parts are what the last launch sums.
+        // The bias by a product with ones, each element of dy times eight columns, unless a warp of its own sums it. Its parts
+        // are what the last launch sums.
+        let ones = if streams { 0 } else { 8 * rows * width };
         let parts = last.counts.unique_bytes as usize - 4 * width;
         let results = first.counts.unique_bytes as usize - 2 * rows * (inner + width) - parts;
         assert_eq!(results % (4 * width * inner), 0, "whole results are written");
-        assert_counts(first, multiply_adds + 8 * rows * width, 2 * rows * (inner + width) + parts + results);
+        assert_counts(first, multiply_adds + ones, 2 * rows * (inner + width) + parts + results);
+        assert_eq!(first.function.kernel.name.ends_with("_128x192"), streams);
     }
 }
 
 #[test]
 fn attention_multiplies_and_touches_what_it_must_and_waits_for_no_bank() {
-    let Some(bench) = Bench::new() else { return };
+    let Some(bench) = Bench::new((8, 0)) else { return };
     let card = bench.card();
     for (batch, tokens, heads, width) in
         [(1, 256, 2, 72), (1, 128, 2, 64), (2, 64, 2, 32), (1, 64, 2, 80), (1, 64, 1, 128)]

@@ -5,9 +5,9 @@
 
 DEVICE uint32_t shared_address(const void* p) { return uint32_t(__cvta_generic_to_shared(p)); }
 
-// Shared memory as large as the launch asks for.
+// Shared memory as large as the launch asks for, aligned as the swizzle of wgmma's operands wants it.
 DEVICE uint8_t* dynamic_shared() {
-    extern __shared__ __align__(128) uint8_t memory[];
+    extern __shared__ __align__(1024) uint8_t memory[];
     return memory;
 }
 

@@ -8,6 +8,11 @@
 
 using bf16 = __nv_bfloat16;
 
+// Compiled for sm_90a, which has what no other target has.
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+#define HOPPER
+#endif
+
 constexpr int WARP = 32;
 
 DEVICE float to_float(float x) { return x; }

@@ -1,24 +1,28 @@
 //! `y = x Wᵀ + b` and its gradients; the products that other operations are made of.
 
 use crate::base::{Accumulate, DType};
-use crate::device::cuda::{Argument, Cuda, Grid, Kernel, Typed};
+use crate::device::cuda::{Argument, Boxes, Cuda, Grid, Kernel, Typed};
 use crate::tensor::Tensor;
 use crate::{kernel, kernels};
+use std::ops::Range;
 
 const FORWARD: Typed = kernels!("linear", "linear_forward");
-const FORWARD_TILES: [Kernel; 3] = [
+const FORWARD_TILES: [Kernel; 4] = [
+    kernel!("linear", "linear_forward_bf16_128x192"),
     kernel!("linear", "linear_forward_bf16_256x128"),
     kernel!("linear", "linear_forward_bf16_128x128"),
     kernel!("linear", "linear_forward_bf16_32x128"),
 ];
 const INPUT_GRADIENT: Typed = kernels!("linear", "linear_input_gradient");
-const INPUT_GRADIENT_TILES: [Kernel; 3] = [
+const INPUT_GRADIENT_TILES: [Kernel; 4] = [
+    kernel!("linear", "linear_input_gradient_bf16_128x192"),
     kernel!("linear", "linear_input_gradient_bf16_256x128"),
     kernel!("linear", "linear_input_gradient_bf16_128x128"),
     kernel!("linear", "linear_input_gradient_bf16_32x128"),
 ];
 const WEIGHT_GRADIENT: Typed = kernels!("linear", "linear_weight_gradient");
-const WEIGHT_GRADIENT_TILES: [Kernel; 2] = [
+const WEIGHT_GRADIENT_TILES: [Kernel; 3] = [
+    kernel!("linear", "linear_weight_gradient_bf16_128x192"),
     kernel!("linear", "linear_weight_gradient_bf16_256x128"),
     kernel!("linear", "linear_weight_gradient_bf16_128x128"),
 ];
@@ -38,15 +42,28 @@ struct Tile {
     slowness: f64,
 }
 
-/// The tiles of `kernels/lib/tile.cuh`. The small ones take more fragments, and more of level two, for each multiply-add.
-const TILES: [Tile; 3] = [
+/// The tile of `kernels/lib/stream.cuh`, for cards of capability 9.0, then those of `kernels/lib/tile.cuh`. The small ones take
+/// more fragments, and more of level two, for each multiply-add. That of the first is a prediction for an H200.
+const TILES: [Tile; 4] = [
+    Tile { rows: 128, columns: 192, threads: 384, shared: 5 * (320 * 128 + 16), resident: 1, slowness: 0.72 },
     Tile { rows: 256, columns: 128, threads: 256, shared: 4 * 384 * 64, resident: 1, slowness: 1.0 },
     Tile { rows: 128, columns: 128, threads: 128, shared: 4 * 256 * 64, resident: 2, slowness: 1.15 },
     Tile { rows: 32, columns: 128, threads: 128, shared: 5 * 160 * 64, resident: 3, slowness: 2.4 },
 ];
+/// The number of the first.
+const STREAM: usize = 0;
+/// Terms of a stage of the first, and elements of a row of its boxes.
+const STAGE: usize = 64;
 
 /// The tile of the kernels that take any extents.
 const PLAIN: Tile = Tile { rows: 64, columns: 64, threads: 256, shared: 0, resident: 1, slowness: 1.0 };
+
+/// Which index of a factor is contiguous in memory: that of the sum, or that of the output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Contiguous {
+    Sum,
+    Output,
+}
 
 /// How a product of (rows, terms) by (terms, columns) is cut into blocks.
 #[derive(Clone, Copy, Debug)]
@@ -59,10 +76,13 @@ pub(super) struct Plan {
     across: usize,
     /// Parts of the sums, each computed by blocks of its own.
     parts: usize,
+    /// Blocks of a part.
+    blocks: usize,
 }
 
 impl Plan {
-    /// The plan of a product by the first `tiles` tiles, its sums in parts where `splits`.
+    /// The plan of a product by the largest `tiles` tiles of mma.sync or, on a card of capability 9.0, that of wgmma; its sums
+    /// in parts where `splits`.
     ///
     /// `widths` are the extents that are contiguous in memory; tensor cores want multiples of eight.
     pub(super) fn new(
@@ -73,25 +93,26 @@ impl Plan {
         tiles: usize,
         splits: bool,
     ) -> Plan {
-        let tiles = if dtype == DType::BF16 && widths.iter().all(|width| width.is_multiple_of(8)) { tiles } else { 0 };
-        Plan::fastest(card.card().multiprocessors, extents, tiles, splits)
+        let first = if card.card().capability == (9, 0) { STREAM } else { STREAM + 1 };
+        let fits = dtype == DType::BF16 && widths.iter().all(|width| width.is_multiple_of(8));
+        Plan::fastest(card.card().multiprocessors, extents, if fits { first..tiles + 1 } else { 0..0 }, splits)
     }
 
     /// The fastest plan by a model of a card of as many multiprocessors: waves of blocks at the tensor cores' rate, the start
     /// and end of a block, and the traffic of parts. It depends on nothing else, so a run repeats itself.
-    fn fastest(multiprocessors: usize, [rows, columns, terms]: [usize; 3], tiles: usize, splits: bool) -> Plan {
-        let plan = |index: Option<usize>, tile: Tile, parts: usize| Plan {
-            index,
-            tile,
-            down: rows.div_ceil(tile.rows),
-            across: columns.div_ceil(tile.columns),
-            parts,
+    fn fastest(multiprocessors: usize, [rows, columns, terms]: [usize; 3], tiles: Range<usize>, splits: bool) -> Plan {
+        let plan = |index: Option<usize>, tile: Tile, parts: usize| {
+            let (down, across) = (rows.div_ceil(tile.rows), columns.div_ceil(tile.columns));
+            // A block that streams takes one tile after another.
+            let resident = (multiprocessors * tile.resident / parts).max(1);
+            let blocks = if index == Some(STREAM) { (down * across).min(resident) } else { down * across };
+            Plan { index, tile, down, across, parts, blocks }
         };
-        if tiles == 0 {
+        if tiles.is_empty() {
             return plan(None, PLAIN, 1);
         }
         let most = if splits { (terms / LEAST_TERMS).clamp(1, MOST_PARTS) } else { 1 };
-        let plans = (0..tiles).flat_map(|i| (1..=most).map(move |parts| plan(Some(i), TILES[i], parts)));
+        let plans = tiles.flat_map(|i| (1..=most).map(move |parts| plan(Some(i), TILES[i], parts)));
         let time = |plan: &Plan| plan.time(multiprocessors, rows * columns, terms);
         plans.min_by(|a, b| time(a).total_cmp(&time(b))).expect("there is a tile")
     }
@@ -99,7 +120,8 @@ impl Plan {
     /// Clocks of one multiprocessor.
     fn time(&self, multiprocessors: usize, outputs: usize, terms: usize) -> f64 {
         let Tile { rows, columns, resident, slowness, .. } = self.tile;
-        let waves = (self.down * self.across * self.parts).div_ceil(multiprocessors * resident);
+        let turns = (self.down * self.across).div_ceil(self.blocks);
+        let waves = turns * (self.blocks * self.parts).div_ceil(multiprocessors * resident);
         let block = (rows * columns * resident) as f64 / MULTIPLY_ADDS * (terms.div_ceil(self.parts) as f64 + EDGES);
         let parts = match self.parts {
             1 => 0.0,
@@ -109,7 +131,29 @@ impl Plan {
     }
 
     pub(super) fn grid(&self) -> Grid {
-        Grid::volume([self.down * self.across, self.parts, 1], self.tile.threads).shared(self.tile.shared)
+        Grid::volume([self.blocks, self.parts, 1], self.tile.threads).shared(self.tile.shared)
+    }
+
+    /// The left factor, of whose tiles the rows are the output's.
+    pub(super) fn left(&self, matrix: &Tensor, contiguous: Contiguous) -> Argument {
+        self.factor(matrix, contiguous, self.tile.rows)
+    }
+
+    /// The right factor.
+    pub(super) fn right(&self, matrix: &Tensor, contiguous: Contiguous) -> Argument {
+        self.factor(matrix, contiguous, self.tile.columns)
+    }
+
+    /// A row-major matrix as the kernel of this plan takes it: by its address, or in boxes.
+    fn factor(&self, matrix: &Tensor, contiguous: Contiguous, extent: usize) -> Argument {
+        match Argument::from(matrix) {
+            Argument::Pointer(address) if self.index == Some(STREAM) => {
+                let (rows, columns) = (matrix.shape().rows(), matrix.shape().width());
+                let down = if contiguous == Contiguous::Sum { extent } else { STAGE };
+                Argument::Boxes(Boxes { address, images: 1, rows, columns, across: STAGE, down })
+            }
+            pointer => pointer,
+        }
     }
 
     /// The kernel of this plan, of those for tiles and those for any extents.
@@ -135,7 +179,8 @@ pub fn forward(card: &Cuda, x: &Tensor, w: &Tensor, b: &Tensor, y: &mut Tensor) 
     let plan = Plan::new(card, x.dtype(), [inner, width], [rows, width, inner], 3, false);
     let kernel = plan.kernel(&FORWARD_TILES, FORWARD, x.dtype());
     let extents = [rows, inner, width].map(Argument::from);
-    card.launch(kernel, plan.grid(), &[&[x.into(), w.into(), b.into(), y.into()], &extents[..]].concat());
+    let tensors = [plan.left(x, Contiguous::Sum), plan.right(w, Contiguous::Sum), b.into(), y.into()];
+    card.launch(kernel, plan.grid(), &[&tensors[..], &extents].concat());
 }
 
 /// Writes the gradient `dx` (.., inner) from `dy` (.., width) and `w` (width, inner).
@@ -144,7 +189,8 @@ pub fn input_gradient(card: &Cuda, dy: &Tensor, w: &Tensor, dx: &mut Tensor, acc
     let plan = Plan::new(card, dy.dtype(), [inner, width], [rows, inner, width], 3, true);
     let kernel = plan.kernel(&INPUT_GRADIENT_TILES, INPUT_GRADIENT, dy.dtype());
     let mut parts = (plan.parts > 1).then(|| Tensor::workspace(card, [plan.parts, rows * inner], DType::F32));
-    let tensors = [dy.into(), w.into(), (&mut *dx).into(), parts.as_ref().into()];
+    let factors = [plan.left(dy, Contiguous::Sum), plan.right(w, Contiguous::Output)];
+    let tensors = [factors[0], factors[1], (&mut *dx).into(), parts.as_ref().into()];
     let extents = [rows, inner, width].map(Argument::from);
     card.launch(kernel, plan.grid(), &[&tensors[..], &extents, &[add(accumulate)]].concat());
     if let Some(parts) = &mut parts {
@@ -171,7 +217,8 @@ pub fn weight_gradient(
         Some(parts) => (parts.into(), add(Accumulate::Set)),
         None => ((&mut *dw).into(), add(set_w)),
     };
-    let tensors = [dy.into(), x.into(), to, (&bias_parts).into()];
+    let factors = [plan.left(dy, Contiguous::Output), plan.right(x, Contiguous::Output)];
+    let tensors = [factors[0], factors[1], to, (&bias_parts).into()];
     let extents = [rows, inner, width].map(Argument::from);
     card.launch(kernel, plan.grid(), &[&tensors[..], &extents, &[first]].concat());
     if let Some(parts) = &parts {
@@ -200,30 +247,43 @@ fn add(accumulate: Accumulate) -> Argument {
 mod tests {
     use super::*;
 
-    /// Number of the tile and parts on an H200.
-    fn plan(extents: [usize; 3], tiles: usize, splits: bool) -> (usize, usize) {
+    /// The tile's rows and columns and the parts, on a card of as many multiprocessors as an H200.
+    fn plan(extents: [usize; 3], tiles: Range<usize>, splits: bool) -> ([usize; 2], usize) {
         let plan = Plan::fastest(132, extents, tiles, splits);
-        (plan.index.expect("a tile"), plan.parts)
+        ([plan.tile.rows, plan.tile.columns], plan.parts)
     }
 
     #[test]
     fn products_of_many_rows_take_large_tiles_whole() {
         for [width, inner] in [[3456, 1152], [1152, 1152], [4608, 1152], [1152, 4608]] {
-            assert_eq!(plan([65536, width, inner], 3, true), (0, 1), "{inner} to {width}");
+            assert_eq!(plan([65536, width, inner], 1..4, true), ([256, 128], 1), "{inner} to {width}");
+            assert_eq!(plan([65536, width, inner], 0..4, true), ([128, 192], 1), "{inner} to {width}");
         }
     }
 
     #[test]
     fn products_of_few_rows_take_small_tiles() {
-        assert_eq!(plan([8, 193_536, 1152], 3, false).0, 2);
-        assert_eq!(plan([256, 193_536, 1152], 3, false).0, 0);
+        for tiles in [1..4, 0..4] {
+            assert_eq!(plan([8, 193_536, 1152], tiles, false).0, [32, 128]);
+        }
+        assert_eq!(plan([256, 193_536, 1152], 1..4, false).0, [256, 128]);
     }
 
     #[test]
     fn sums_are_parted_where_tiles_are_few() {
-        // The gradients of a projection's weight, and of the conditioning by that of all modulations.
-        assert!(plan([1152, 1152, 65536], 2, true).1 > 1);
-        assert!(plan([8, 1152, 193_536], 3, true).1 > 1);
-        assert_eq!(plan([193_536, 1152, 256], 2, true).1, 1);
+        for first in [0, 1] {
+            // The gradients of a projection's weight, and of the conditioning by that of all modulations.
+            assert!(plan([1152, 1152, 65536], first..3, true).1 > 1);
+            assert!(plan([8, 1152, 193_536], first..4, true).1 > 1);
+            assert_eq!(plan([193_536, 1152, 256], first..3, true).1, 1);
+        }
+    }
+
+    #[test]
+    fn a_block_that_streams_takes_its_share_of_the_tiles() {
+        let plan = Plan::fastest(132, [65536, 1152, 1152], 0..1, false);
+        assert_eq!((plan.down * plan.across, plan.blocks), (512 * 6, 132));
+        let plan = Plan::fastest(132, [1152, 1152, 65536], 0..1, true);
+        assert_eq!(plan.blocks, (132 / plan.parts).min(9 * 6));
     }
 }

@@ -1,16 +1,18 @@
-use super::linear::Plan;
+use super::linear::{Contiguous, Plan};
 use crate::device::cuda::{Argument, Cuda, Kernel, Typed};
 use crate::tensor::Tensor;
 use crate::{kernel, kernels};
 
 const FORWARD: Typed = kernels!("mlp", "mlp_forward");
-const FORWARD_TILES: [Kernel; 3] = [
+const FORWARD_TILES: [Kernel; 4] = [
+    kernel!("mlp", "mlp_forward_bf16_128x192"),
     kernel!("mlp", "mlp_forward_bf16_256x128"),
     kernel!("mlp", "mlp_forward_bf16_128x128"),
     kernel!("mlp", "mlp_forward_bf16_32x128"),
 ];
 const BACKWARD: Typed = kernels!("mlp", "mlp_backward");
-const BACKWARD_TILES: [Kernel; 3] = [
+const BACKWARD_TILES: [Kernel; 4] = [
+    kernel!("mlp", "mlp_backward_bf16_128x192"),
     kernel!("mlp", "mlp_backward_bf16_256x128"),
     kernel!("mlp", "mlp_backward_bf16_128x128"),
     kernel!("mlp", "mlp_backward_bf16_32x128"),
@@ -20,7 +22,8 @@ const BACKWARD_TILES: [Kernel; 3] = [
 pub fn forward(card: &Cuda, x: &Tensor, w1: &Tensor, b1: &Tensor, active: &mut Tensor, slope: &mut Tensor) {
     let (rows, inner, width) = (x.shape().rows(), x.shape().width(), b1.len());
     let plan = Plan::new(card, x.dtype(), [inner, width], [rows, width, inner], 3, false);
-    let tensors = [x.into(), w1.into(), b1.into(), active.into(), slope.into()];
+    let factors = [plan.left(x, Contiguous::Sum), plan.right(w1, Contiguous::Sum)];
+    let tensors = [factors[0], factors[1], b1.into(), active.into(), slope.into()];
     let extents = [rows, inner, width].map(Argument::from);
     let kernel = plan.kernel(&FORWARD_TILES, FORWARD, x.dtype());
     card.launch(kernel, plan.grid(), &[&tensors[..], &extents].concat());
@@ -30,7 +33,8 @@ pub fn forward(card: &Cuda, x: &Tensor, w1: &Tensor, b1: &Tensor, active: &mut T
 pub fn backward(card: &Cuda, dy: &Tensor, w2: &Tensor, slope: &Tensor, dp: &mut Tensor) {
     let (rows, inner, width) = (dy.shape().rows(), dy.shape().width(), slope.shape().width());
     let plan = Plan::new(card, dy.dtype(), [inner, width], [rows, width, inner], 3, false);
-    let tensors = [dy.into(), w2.into(), slope.into(), dp.into()];
+    let factors = [plan.left(dy, Contiguous::Sum), plan.right(w2, Contiguous::Output)];
+    let tensors = [factors[0], factors[1], slope.into(), dp.into()];
     let extents = [rows, inner, width].map(Argument::from);
     let kernel = plan.kernel(&BACKWARD_TILES, BACKWARD, dy.dtype());
     card.launch(kernel, plan.grid(), &[&tensors[..], &extents].concat());

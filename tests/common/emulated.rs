@@ -1,6 +1,6 @@
 //! A CUDA card that is emulated: the very PTX that ships, run by `tools/emulator` under every check.
 
-use emulator::{Checks, Config, Launch, Policy};
+use emulator::{Checks, Config, Launch, Policy, Swizzle, TensorMap, TensorType};
 use engine::base::{Error, Result};
 use engine::device::cuda::{Argument, Card, Download, Driver, Function, Graph, Grid, Loaded, Module};
 use std::sync::Mutex;
@@ -129,6 +129,17 @@ impl emulator::Argument for Value {
             Argument::Pointer(value) | Argument::U64(value) => value.to_le_bytes().to_vec(),
             Argument::U32(value) => value.to_le_bytes().to_vec(),
             Argument::F32(value) => value.to_le_bytes().to_vec(),
+            Argument::Boxes(boxes) => {
+                let swizzle = match boxes.across {
+                    64 => Swizzle::B128,
+                    32 => Swizzle::B64,
+                    16 => Swizzle::B32,
+                    _ => Swizzle::None,
+                };
+                let (extents, strides, tile) = (boxes.extents(), boxes.strides(), boxes.tile());
+                let map = TensorMap::tiled(TensorType::Bf16, boxes.address, &extents, &strides, &tile, swizzle);
+                map.expect("it is what a driver takes").encode().to_vec()
+            }
         }
     }
 }

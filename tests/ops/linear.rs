@@ -21,8 +21,10 @@ pub fn linear<F: Float>(x: &[F], w: &[F], b: &[F], rows: usize) -> Vec<F> {
 #[test]
 fn linear_matches_its_oracle() {
     let small = [(1, 1, 1, 1), (2, 3, 5, 7), (2, 16, 96, 40), (3, 37, 113, 203)];
-    // On a card: each tile of tensor cores with ragged edges, then sums in parts by columns and by rows.
-    let tiles = [(1, 300, 16, 264), (1, 128, 8, 600), (2, 50, 24, 264), (1, 16, 8, 600), (1, 520, 8, 16)];
+    // On a card: each tile of tensor cores with ragged edges, sums in parts by columns and by rows, and tiles that follow each
+    // other through a ring that is shorter than their sums.
+    let tiles =
+        [(1, 300, 16, 264), (1, 128, 8, 600), (2, 50, 24, 264), (1, 16, 8, 600), (1, 520, 8, 16), (1, 72, 1736, 8)];
     for (batch, tokens, inner, width) in small.into_iter().chain(tiles) {
         let inputs = vec![Input::node(&[batch, tokens, inner]), Input::param(&[width, inner]), Input::param(&[width])];
         check_products(&Spec { rows: batch * tokens }, inputs, |tape, v| vec![tape.linear(v[0], v[1], v[2])]);

@@ -164,6 +164,44 @@ pub enum Argument {
     U32(u32),
     U64(u64),
     F32(f32),
+    Boxes(Boxes),
+}
+
+/// A bf16 array in memory as the copy engine of a card of capability 9.0 sees it: its extents, and the box that one copy moves.
+///
+/// A kernel takes it as a `CUtensorMap`. In shared memory the rows of a box follow each other, and 16-byte chunks are
+/// exchanged among eight of them where they are wider than that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Boxes {
+    pub address: u64,
+    pub images: usize,
+    pub rows: usize,
+    /// A multiple of 8.
+    pub columns: usize,
+    /// Columns of a box: 8, 16, 32 or 64.
+    pub across: usize,
+    /// Rows of a box, up to 256.
+    pub down: usize,
+}
+
+impl Boxes {
+    /// Bytes of the map that a kernel takes.
+    pub const BYTES: usize = 128;
+
+    /// The array's extents, innermost first.
+    pub fn extents(&self) -> [u64; 3] {
+        [self.columns, self.rows, self.images].map(|extent| extent as u64)
+    }
+
+    /// Bytes from a row to the next, and from an image.
+    pub fn strides(&self) -> [u64; 2] {
+        [2 * self.columns, 2 * self.columns * self.rows].map(|bytes| bytes as u64)
+    }
+
+    /// The box's extents, innermost first.
+    pub fn tile(&self) -> [u32; 3] {
+        [self.across as u32, self.down as u32, 1]
+    }
 }
 
 impl Argument {

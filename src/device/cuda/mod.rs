@@ -5,7 +5,7 @@ mod embedded;
 mod nvidia;
 mod staging;
 
-pub use driver::{Argument, Card, Download, Driver, Function, Graph, Grid, Image, Loaded, Module, Packed};
+pub use driver::{Argument, Boxes, Card, Download, Driver, Function, Graph, Grid, Image, Loaded, Module, Packed};
 pub use embedded::{MODULES, TOOLKIT, module};
 pub use nvidia::Nvidia;
 

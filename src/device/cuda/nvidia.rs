@@ -1,4 +1,4 @@
-use super::driver::{Argument, Card, Download, Driver, Function, Graph, Grid, Loaded, Module};
+use super::driver::{Argument, Boxes, Card, Download, Driver, Function, Graph, Grid, Loaded, Module};
 use super::staging::Staging;
 use crate::base::{Error, Result};
 use cudarc::driver::result::{self, DriverError};
@@ -9,8 +9,9 @@ use std::sync::{Mutex, MutexGuard};
 /// The CUDA version that the embedded machine code needs of a driver, as the driver counts: 13.0.
 const NEEDED: u32 = 13_000;
 
-/// Most arguments of a kernel.
+/// Most arguments of a kernel, and most of them that are boxes.
 const ARGUMENTS: usize = 32;
+const BOXES: usize = 4;
 
 /// The driver of a card of this machine, opened at run time.
 pub struct Nvidia {
@@ -226,18 +227,26 @@ impl Driver for Nvidia {
         let mut books = self.enter()?;
         let kernel = &mut books.kernels[function.0];
         let mut values = [0u64; ARGUMENTS];
+        let mut maps = [sys::CUtensorMap { opaque: [0; 16] }; BOXES];
+        let mut unused = maps.iter_mut();
         let mut pointers = [std::ptr::null_mut::<c_void>(); ARGUMENTS];
         assert_eq!(arguments.len(), kernel.parameters.len(), "a kernel gets as many arguments as it has parameters");
         for (i, argument) in arguments.iter().enumerate() {
             let size;
+            pointers[i] = (&raw mut values[i]).cast();
             // A value starts at the first byte of its word: the processor is little-endian.
-            (values[i], size) = match *argument {
-                Argument::Pointer(value) | Argument::U64(value) => (value, 8),
-                Argument::U32(value) => (value.into(), 4),
+            (values[i], size) = match argument {
+                Argument::Pointer(value) | Argument::U64(value) => (*value, 8),
+                Argument::U32(value) => ((*value).into(), 4),
                 Argument::F32(value) => (value.to_bits().into(), 4),
+                Argument::Boxes(boxes) => {
+                    let map = unused.next().expect("few arguments are boxes");
+                    encode(boxes, map)?;
+                    pointers[i] = (&raw mut *map).cast();
+                    (0, Boxes::BYTES)
+                }
             };
             assert_eq!(size, kernel.parameters[i], "argument {i} has as many bytes as its parameter");
-            pointers[i] = (&raw mut values[i]).cast();
         }
         if grid.shared > kernel.shared {
             let most = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
@@ -317,6 +326,37 @@ impl Drop for Nvidia {
             let _ = sys::cuDevicePrimaryCtxRelease_v2(self.device).result();
         }
     }
+}
+
+/// Writes the map of an array, which a launch copies with its other arguments.
+fn encode(boxes: &Boxes, map: &mut sys::CUtensorMap) -> Result<()> {
+    use sys::CUtensorMapSwizzle_enum as Swizzle;
+    let swizzle = match boxes.across {
+        64 => Swizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+        32 => Swizzle::CU_TENSOR_MAP_SWIZZLE_64B,
+        16 => Swizzle::CU_TENSOR_MAP_SWIZZLE_32B,
+        8 => Swizzle::CU_TENSOR_MAP_SWIZZLE_NONE,
+        other => panic!("boxes are 8, 16, 32 or 64 columns wide, not {other}"),
+    };
+    let (extents, strides, tile) = (boxes.extents(), boxes.strides(), boxes.tile());
+    // SAFETY: the arrays have as many elements as a map of three dimensions has extents, strides and steps.
+    let encoded = unsafe {
+        sys::cuTensorMapEncodeTiled(
+            map,
+            sys::CUtensorMapDataType_enum::CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+            3,
+            boxes.address as *mut c_void,
+            extents.as_ptr(),
+            strides.as_ptr(),
+            tile.as_ptr(),
+            [1; 3].as_ptr(),
+            sys::CUtensorMapInterleave_enum::CU_TENSOR_MAP_INTERLEAVE_NONE,
+            swizzle,
+            sys::CUtensorMapL2promotion_enum::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+            sys::CUtensorMapFloatOOBfill_enum::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
+        )
+    };
+    encoded.result().map_err(device)
 }
 
 fn text(error: DriverError) -> String {
