@@ -8,6 +8,8 @@
 //! length of what the slices leave out bounds how far a logit can be off. What is kept is computed from the values
 //! themselves, in f64, by [`squared_distances`] and [`means`]. Where most rows would be kept, [`logits`] and [`weighted_sums`] take all of them.
 
+mod ahead;
+mod aligned;
 mod decode;
 mod dense;
 mod digits;
@@ -17,6 +19,7 @@ mod float;
 mod pixels;
 mod products;
 mod select;
+mod spare;
 mod weights;
 
 pub use dense::{logits, logits_error, means_error, rest, weighted_sums};
@@ -30,7 +33,9 @@ use crate::data::Store;
 use crate::data::tensors::FileDType;
 use crate::device::{Chunks, Cpu, Device, Isa};
 use crate::tensor::Tensor;
+use ahead::Ahead;
 use decode::decode;
+use spare::Spare;
 use std::ops::Range;
 
 /// Rows whose weights are summed together, in order, before anything else: the same bits for any batch and threads.
@@ -49,6 +54,7 @@ pub struct Rows<'a> {
     facts: Vec<Facts>,
     /// The largest length of a row.
     radius: f64,
+    spare: Spare,
 }
 
 /// What is known of a row.
@@ -101,7 +107,7 @@ impl<'a> Rows<'a> {
             return Err(Error::Data(format!("row {i}: the square of its length is no number of f64; scale the data")));
         }
         let radius = facts.iter().fold(0.0, |radius: f64, facts| radius.max(facts.length));
-        Ok(Rows { bytes, dtype, width, slices, center, facts, radius })
+        Ok(Rows { bytes, dtype, width, slices, center, facts, radius, spare: Spare::default() })
     }
 
     pub fn count(&self) -> usize {
@@ -121,6 +127,18 @@ impl<'a> Rows<'a> {
     fn slices(&self, rows: Range<usize>) -> &[u8] {
         let slices = self.slices.as_ref().map_or(self.bytes, |slices| slices.slice());
         &slices[rows.start * self.width..rows.end * self.width]
+    }
+
+    /// Takes back the memory of logits that are no longer needed.
+    pub fn keep(&self, weights: Weights) {
+        self.spare.keep_logits(weights);
+    }
+
+    /// Some columns of `count` rows from `row` on, none of which need exist.
+    fn ahead(&self, row: usize, count: usize, columns: Range<usize>) -> Ahead {
+        let size = self.dtype.size() as usize;
+        let start = (row * self.width + columns.start) * size;
+        Ahead::new(self.bytes, start, columns.len() * size, self.width * size, count)
     }
 
     /// The values of some columns of a row.

@@ -94,6 +94,11 @@ impl<'a> Rows<'a> {
         score::refine(&self.cpu, &self.host, range, queries, rests, weights)
     }
 
+    /// Takes back the memory of logits that are no longer needed.
+    pub fn keep(&self, weights: Weights) {
+        self.host.keep(weights);
+    }
+
     /// Turns logits into weights, each within four units of 2^-53 of the exponential.
     pub fn weigh(&self, logits: Vec<Vec<f64>>) -> Vec<Weights> {
         score::weigh(&self.cpu, logits)

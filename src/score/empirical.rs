@@ -94,7 +94,9 @@ impl<'a> EmpiricalScore<'a> {
         for (i, (queries, times)) in all.chunks(batch).zip(queries.t.chunks(batch)).enumerate() {
             let found = self.find(range.clone(), queries, request);
             let first = request.first + (i * batch) as u32;
-            self.finish(found, range.len(), queries, times, request, first, &mut scores);
+            self.finish(&found, range.len(), queries, times, request, first, &mut scores);
+            let dense = found.into_iter().filter(|found| found.rest.is_some());
+            dense.for_each(|found| self.rows.keep(found.posterior.weights));
         }
         Ok(scores)
     }
@@ -249,7 +251,7 @@ impl<'a> EmpiricalScore<'a> {
     /// Turns what was found into answers.
     fn finish(
         &self,
-        found: Vec<Found>,
+        found: &[Found],
         count: usize,
         queries: &[Query<'_>],
         times: &[f64],
@@ -292,7 +294,7 @@ impl<'a> EmpiricalScore<'a> {
             scores.nearest_distance.extend(pairs.iter().map(|pair| pair.0));
         }
         if request.r_star {
-            let shells: Vec<Vec<u32>> = found.into_iter().map(|found| found.shell).collect();
+            let shells: Vec<Vec<u32>> = found.iter().map(|found| found.shell.clone()).collect();
             for (query, squared) in queries.iter().zip(self.rows.squared_distances(queries, &shells)) {
                 let ratios = squared.iter().map(|squared| squared.sqrt() / (query.sigma * width.sqrt()));
                 let closest = ratios.min_by(|a, b| (a - 1.0).abs().total_cmp(&(b - 1.0).abs()));

@@ -4,8 +4,9 @@
 //! Other rows are multiplied in f32. Weights are multiplied in f32. Every chain of f32 sums is short and ends in f64, so
 //! that the bounds of the errors are small.
 
+use super::aligned::Aligned;
 use super::digits::{Digits, bounds};
-use super::float::{blend, packed, products_f32};
+use super::float::{COLUMNS, blend, packed, products_f32};
 #[cfg(target_arch = "x86_64")]
 use super::pixels;
 use super::{LEAF, Query, Rows, products};
@@ -19,8 +20,6 @@ const DIGITS: usize = 3;
 pub(super) const CHAIN: usize = 512;
 /// Half a unit of f32.
 const HALF: f64 = f32::EPSILON as f64 / 2.0;
-/// Columns that one task blends: with the weights of a leaf they stay in the second cache.
-const STRIP: usize = 768;
 /// Queries whose weights lie side by side.
 pub(super) const GROUP: usize = 8;
 
@@ -30,73 +29,81 @@ pub fn logits(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, queries: &[Query<
         return logits_of_pixels(cpu, rows, range, queries);
     }
     let z = packed(queries, rows.width);
-    by_leaf(
-        cpu,
-        rows,
-        range,
-        queries,
-        queries.len(),
-        |leaf, sums| {
-            products_f32(cpu.isa(), rows, leaf, &z, queries.len(), sums);
-        },
-        |query, sums, _| sums[query].map(|sum| queries[query].kappa() * sum),
-    )
+    let units: Vec<Unit> = queries.iter().map(|query| Unit { worth: query.kappa(), shift: 0.0 }).collect();
+    by_leaf(cpu, rows, range, queries, &units, |leaf, sums| {
+        products_f32(cpu.isa(), rows, leaf, &z, queries.len(), sums);
+    })
 }
 
 fn logits_of_pixels(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, queries: &[Query<'_>]) -> Vec<Vec<f64>> {
-    let digits: Vec<Digits> = queries.iter().map(|&query| Digits::new(query, DIGITS)).collect();
-    let all = digits.iter().flat_map(|digits| &digits.digits).copied().collect::<Vec<i8>>();
-    by_leaf(
-        cpu,
-        rows,
-        range,
-        queries,
-        DIGITS * queries.len(),
-        |leaf, sums| {
-            products(cpu.isa(), rows.slices(leaf), &all, rows.width, sums);
-        },
-        |query, sums, scale| {
-            let (kappa, digits) = (queries[query].kappa(), &digits[query]);
-            let mut out = [0.0; LEAF];
-            for (k, sums) in sums[DIGITS * query..][..DIGITS].iter().enumerate() {
-                let shift = rows.center * digits.sums[k];
-                let step = kappa * scale * digits.steps[k];
-                out.iter_mut().zip(sums).for_each(|(out, sum)| *out += step * (sum - shift));
-            }
-            out
-        },
-    )
+    let scale = rows.facts[range.start].scale;
+    let mut all = Aligned::<i8>::zeros(queries.len() * DIGITS * rows.width);
+    let mut units = Vec::with_capacity(queries.len() * DIGITS);
+    for (&query, all) in queries.iter().zip(all.chunks_mut(DIGITS * rows.width)) {
+        let digits = Digits::new(query, DIGITS);
+        all.copy_from_slice(&digits.digits);
+        units.extend(
+            digits
+                .steps
+                .iter()
+                .zip(&digits.sums)
+                .map(|(step, sum)| Unit { worth: query.kappa() * scale * step, shift: rows.center * sum }),
+        );
+    }
+    by_leaf(cpu, rows, range, queries, &units, |leaf, sums| {
+        products(cpu.isa(), rows.slices(leaf), &all, rows.width, sums);
+    })
 }
 
-/// Logits from `kappa <z, x>`, which `terms` makes of what `multiply` leaves in `sums` arrays for each leaf.
+/// What a sum of products adds to a logit: `worth (sum - shift)`.
+#[derive(Clone, Copy)]
+struct Unit {
+    worth: f64,
+    shift: f64,
+}
+
+/// Logits from what `multiply` leaves in the sums of each leaf, as many for each query, one of `units` each.
 fn by_leaf(
     cpu: &Cpu,
     rows: &Rows<'_>,
     range: Range<usize>,
     queries: &[Query<'_>],
-    sums: usize,
+    units: &[Unit],
     multiply: impl Fn(Range<usize>, &mut [f64]) + Sync,
-    terms: impl Fn(usize, &[[f64; LEAF]], f64) -> [f64; LEAF] + Sync,
 ) -> Vec<Vec<f64>> {
-    let count = range.len();
     let own: Vec<f64> = queries.iter().map(|query| query.logit(query.z.iter().map(|z| z * z).sum())).collect();
-    let mut logits: Vec<Vec<f64>> = queries.iter().map(|_| vec![0.0; count]).collect();
+    let each = units.len() / queries.len();
+    let mut logits = rows.spare.logits(queries.len(), range.len());
     let parts: Group<_> = logits.iter_mut().map(|logits| Chunks::new(logits, LEAF)).collect();
     cpu.threads.each(parts, 1, |leaf, logits| {
         let first = range.start + leaf * LEAF;
         let leaf = first..range.end.min(first + LEAF);
-        let mut products = vec![0.0; sums * LEAF];
-        multiply(leaf.clone(), &mut products);
-        let facts = &rows.facts[leaf];
-        for (q, (query, logits)) in queries.iter().zip(logits).enumerate() {
-            let half = 0.5 * query.kappa() * query.alpha;
-            let terms = terms(q, products.as_chunks().0, facts[0].scale);
-            for ((logit, facts), term) in logits.iter_mut().zip(facts).zip(terms) {
-                *logit = term - half * facts.square + own[q];
-            }
+        let mut sums = Aligned::<f64>::zeros(units.len() * LEAF);
+        multiply(leaf.clone(), &mut sums);
+        let mut squares = [0.0; LEAF];
+        squares.iter_mut().zip(&rows.facts[leaf]).for_each(|(square, facts)| *square = facts.square);
+        let parts = logits.into_iter().zip(queries).zip(&own);
+        for (((logits, query), &own), (units, sums)) in parts.zip(units.chunks(each).zip(sums.chunks(each * LEAF))) {
+            let constants = [0.5 * query.kappa() * query.alpha, own];
+            join(cpu.isa(), units, sums.as_chunks().0, &squares, constants, logits);
         }
     });
     logits
+}
+
+vectorised! {
+    fn join(units: &[Unit], sums: &[[f64; LEAF]], squares: &[f64; LEAF], constants: [f64; 2], logits: &mut [f64]) {
+        let [half, own] = constants;
+        let mut out = [0.0; LEAF];
+        for (unit, sums) in units.iter().zip(sums) {
+            for (out, sum) in out.iter_mut().zip(sums) {
+                *out += unit.worth * (sum - unit.shift);
+            }
+        }
+        for ((logit, out), square) in logits.iter_mut().zip(&out).zip(squares) {
+            *logit = out - half * square + own;
+        }
+    }
 }
 
 /// What [`logits`] leave out of z: the logit of row x lacks `kappa <rest, x>`, up to rounding.
@@ -134,11 +141,10 @@ pub fn weighted_sums(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, weights: &
     if rows.dtype == FileDType::U8 && pixels::supported(cpu.isa()) {
         return pixels::weighted_sums(cpu, rows, range, weights);
     }
-    let (width, count) = (rows.width, range.len());
-    let asked = weights.len();
+    let (width, asked) = (rows.width, weights.len());
     let groups = asked.div_ceil(GROUP);
     // (leaf, group, row of the leaf, query of the group)
-    let mut packed = vec![0.0f32; count.div_ceil(LEAF) * groups * LEAF * GROUP];
+    let mut packed = rows.spare.weights(range.len().div_ceil(LEAF) * groups * LEAF * GROUP);
     cpu.threads.each(Chunks::new(&mut packed, groups * LEAF * GROUP), 1, |leaf, packed| {
         for (q, weights) in weights.iter().enumerate() {
             let weights = &weights[leaf * LEAF..];
@@ -146,18 +152,19 @@ pub fn weighted_sums(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, weights: &
             packed.zip(&weights[..LEAF.min(weights.len())]).for_each(|(packed, &weight)| *packed = weight as f32);
         }
     });
-    let strip = STRIP.min(width.div_ceil(cpu.threads.count()).next_multiple_of(16));
+    let strip = width.div_ceil(cpu.threads.count()).next_multiple_of(COLUMNS);
     let mut strips: Vec<Vec<f64>> = (0..width.div_ceil(strip)).map(|_| vec![]).collect();
-    cpu.threads.each(Chunks::new(&mut strips, 1), 1, |strip_number, sums| {
-        let first = strip_number * strip;
-        let columns = first..width.min(first + strip);
+    cpu.threads.each(Chunks::new(&mut strips, 1), 1, |number, sums| {
+        let columns = number * strip..width.min((number + 1) * strip);
         sums[0] = blend(cpu.isa(), rows, range.clone(), columns, &packed, groups);
     });
+    rows.spare.keep_weights(packed);
     let mut out = vec![0.0; asked * width];
     for (q, out) in out.chunks_exact_mut(width).enumerate() {
         for (out, sums) in out.chunks_mut(strip).zip(&strips) {
-            let stride = sums.len() / (groups * GROUP);
-            out.copy_from_slice(&sums[q * stride..][..out.len()]);
+            for (out, sums) in out.chunks_mut(COLUMNS).zip(sums.chunks_exact(groups * GROUP * COLUMNS)) {
+                out.copy_from_slice(&sums[q * COLUMNS..][..out.len()]);
+            }
         }
     }
     out

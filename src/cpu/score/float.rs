@@ -1,5 +1,7 @@
 //! The f32 products of the dense regime.
 
+use super::ahead::Ahead;
+use super::aligned::Aligned;
 use super::dense::{CHAIN, GROUP};
 use super::{LEAF, Query, Rows};
 use crate::device::Isa;
@@ -7,16 +9,20 @@ use std::ops::Range;
 
 /// Rows of a tile of inner products, and columns of a tile of weighted sums: 24 vectors of sums each.
 const ROWS: usize = 8;
-const COLUMNS: usize = 48;
+pub(super) const COLUMNS: usize = 48;
+/// Rows that go through all chains before the next, while those are fetched: half of the second cache holds both.
+const BLOCK: usize = 32;
+/// Columns of weighted sums whose rows are decoded at once: whole cache lines of each.
+const STRIP: usize = 8 * COLUMNS;
 
 /// The points in f32, (chain, query, column of the chain), the columns padded to a multiple of 16: what one pass over the
 /// rows of a leaf reads lies together.
-pub fn packed(queries: &[Query<'_>], width: usize) -> Vec<f32> {
-    let mut z = vec![];
-    for start in (0..width).step_by(CHAIN) {
-        for query in queries {
-            z.extend(query.z[start..width.min(start + CHAIN)].iter().map(|&z| z as f32));
-            z.resize(z.len().next_multiple_of(16), 0.0);
+pub fn packed(queries: &[Query<'_>], width: usize) -> Aligned<f32> {
+    let mut z = Aligned::zeros(queries.len() * width.next_multiple_of(16));
+    for (start, z) in (0..width).step_by(CHAIN).zip(z.chunks_mut(queries.len() * CHAIN)) {
+        let length = z.len() / queries.len();
+        for (query, z) in queries.iter().zip(z.chunks_exact_mut(length)) {
+            z.iter_mut().zip(&query.z[start..width.min(start + CHAIN)]).for_each(|(single, &z)| *single = z as f32);
         }
     }
     z
@@ -25,30 +31,41 @@ pub fn packed(queries: &[Query<'_>], width: usize) -> Vec<f32> {
 /// `out[q, r] = <z_q, x_r>` for the rows of a leaf, `z` from [`packed`], `out` (queries, [`LEAF`]).
 pub fn products_f32(isa: Isa, rows: &Rows<'_>, leaf: Range<usize>, z: &[f32], asked: usize, out: &mut [f64]) {
     out.fill(0.0);
-    let mut x = vec![0.0f32; ROWS * CHAIN];
-    for (start, z) in (0..rows.width).step_by(CHAIN).zip(z.chunks(asked * CHAIN)) {
-        let columns = start..rows.width.min(start + CHAIN);
-        let length = z.len() / asked;
-        for first in (0..leaf.len()).step_by(ROWS) {
-            let there = ROWS.min(leaf.len() - first);
-            for r in 0..there {
-                let x = &mut x[r * length..][..length];
-                rows.values(isa, leaf.start + first + r, columns.clone(), &mut x[..columns.len()]);
-                x[columns.len()..].fill(0.0);
-            }
-            let x = &x[..ROWS * length];
-            let query = |q: usize| &z[q * length..][..length];
-            for q in (0..asked).step_by(3) {
-                let mut sums = [[0.0; ROWS]; 3];
-                match asked - q {
-                    1 => [sums[0]] = tile(isa, [query(q)], x),
-                    2 => [sums[0], sums[1]] = tile(isa, [query(q), query(q + 1)], x),
-                    _ => sums = tile(isa, [query(q), query(q + 1), query(q + 2)], x),
+    let mut x = Aligned::<f32>::zeros(ROWS * CHAIN);
+    for start in (0..leaf.len()).step_by(BLOCK) {
+        let block = leaf.start + start..leaf.end.min(leaf.start + start + BLOCK);
+        for (column, z) in (0..rows.width).step_by(CHAIN).zip(z.chunks(asked * CHAIN)) {
+            let columns = column..rows.width.min(column + CHAIN);
+            for first in block.clone().step_by(ROWS) {
+                let there = ROWS.min(block.end - first);
+                let length = z.len() / asked;
+                for (r, x) in x.chunks_exact_mut(length).take(there).enumerate() {
+                    rows.values(isa, first + r, columns.clone(), &mut x[..columns.len()]);
+                    x[columns.len()..].fill(0.0);
                 }
-                for (sums, out) in sums.iter().zip(out[q * LEAF..].chunks_mut(LEAF)) {
-                    out[first..first + there].iter_mut().zip(sums).for_each(|(out, &sum)| *out += f64::from(sum));
-                }
+                let ahead = rows.ahead(first + BLOCK, ROWS, columns.clone());
+                add_products(isa, &x[..ROWS * length], z, there, ahead, &mut out[first - leaf.start..]);
             }
+        }
+    }
+}
+
+/// Adds the products of up to [`ROWS`] rows with all queries, both of one length.
+fn add_products(isa: Isa, x: &[f32], z: &[f32], there: usize, mut ahead: Ahead, out: &mut [f64]) {
+    let length = x.len() / ROWS;
+    let asked = z.len() / length;
+    let query = |q: usize| &z[q * length..][..length];
+    let lines = ahead.per(asked.div_ceil(3));
+    for q in (0..asked).step_by(3) {
+        ahead.ask(lines);
+        let mut sums = [[0.0; ROWS]; 3];
+        match asked - q {
+            1 => [sums[0]] = tile(isa, [query(q)], x),
+            2 => [sums[0], sums[1]] = tile(isa, [query(q), query(q + 1)], x),
+            _ => sums = tile(isa, [query(q), query(q + 1), query(q + 2)], x),
+        }
+        for (sums, out) in sums.iter().zip(out[q * LEAF..].chunks_mut(LEAF)) {
+            out[..there].iter_mut().zip(sums).for_each(|(out, &sum)| *out += f64::from(sum));
         }
     }
 }
@@ -85,7 +102,7 @@ vectorised! {
     }
 }
 
-/// The weighted sums of some columns, (groups of queries x [`GROUP`], columns padded to a multiple of 48).
+/// The weighted sums of some columns, (tile of columns, groups of queries x [`GROUP`], [`COLUMNS`]).
 ///
 /// `weights` (leaf, group, row of the leaf, query of the group).
 pub fn blend(
@@ -96,46 +113,56 @@ pub fn blend(
     weights: &[f32],
     groups: usize,
 ) -> Vec<f64> {
-    let width = columns.len().next_multiple_of(COLUMNS);
-    let mut sums = vec![0.0; groups * GROUP * width];
-    let mut x = vec![0.0f32; LEAF * width];
+    let tile = groups * GROUP * COLUMNS;
+    let mut sums = vec![0.0; columns.len().div_ceil(COLUMNS) * tile];
+    let mut values = Aligned::<f32>::zeros(STRIP);
+    // (tile of columns, row, column)
+    let mut x = Aligned::<f32>::zeros(LEAF * STRIP);
     for (leaf, weights) in weights.chunks_exact(groups * LEAF * GROUP).enumerate() {
         let first = range.start + leaf * LEAF;
         let there = LEAF.min(range.end - first);
-        for (r, x) in x.chunks_exact_mut(width).take(there).enumerate() {
-            rows.values(isa, first + r, columns.clone(), &mut x[..columns.len()]);
-        }
-        for start in (0..width).step_by(COLUMNS) {
-            for (weights, sums) in weights.chunks_exact(LEAF * GROUP).zip(sums.chunks_exact_mut(GROUP * width)) {
-                add_tile(isa, &x[start..], width, &weights[..there * GROUP], &mut sums[start..]);
+        for (start, sums) in columns.clone().step_by(STRIP).zip(sums.chunks_mut(STRIP / COLUMNS * tile)) {
+            let strip = start..columns.end.min(start + STRIP);
+            for r in 0..there {
+                rows.values(isa, first + r, strip.clone(), &mut values[..strip.len()]);
+                for (values, x) in values.as_chunks::<COLUMNS>().0.iter().zip(x.chunks_exact_mut(LEAF * COLUMNS)) {
+                    x.as_chunks_mut::<COLUMNS>().0[r] = *values;
+                }
+            }
+            let mut ahead = rows.ahead(first + LEAF, LEAF, strip);
+            let lines = ahead.per(sums.len() / (GROUP * COLUMNS));
+            for (x, sums) in x.chunks_exact(LEAF * COLUMNS).zip(sums.chunks_exact_mut(tile)) {
+                for (weights, sums) in weights.chunks_exact(LEAF * GROUP).zip(sums.as_chunks_mut().0) {
+                    ahead.ask(lines);
+                    add_tile(isa, x, &weights[..there * GROUP], sums);
+                }
             }
         }
     }
     sums
 }
 
-/// Adds the weighted sums of 48 columns for the queries of a group; rows of `x` and `sums` lie `stride` apart.
-fn add_tile(isa: Isa, x: &[f32], stride: usize, weights: &[f32], sums: &mut [f64]) {
+/// Adds the weighted sums of 48 columns for the queries of a group.
+fn add_tile(isa: Isa, x: &[f32], weights: &[f32], sums: &mut [f64; GROUP * COLUMNS]) {
     #[cfg(target_arch = "x86_64")]
     if isa >= Isa::Avx512 {
         // SAFETY: an `Isa` is never above what the processor was found to have.
-        unsafe { x86::add_tile(x, stride, weights, sums) };
+        unsafe { x86::add_tile(x, weights, sums) };
         return;
     }
-    add_plain(isa, x, stride, weights, sums);
+    add_plain(isa, x, weights, sums);
 }
 
 vectorised! {
-    fn add_plain(x: &[f32], stride: usize, weights: &[f32], sums: &mut [f64]) {
-        for q in 0..GROUP {
+    fn add_plain(x: &[f32], weights: &[f32], sums: &mut [f64; GROUP * COLUMNS]) {
+        for (q, sums) in sums.as_chunks_mut::<COLUMNS>().0.iter_mut().enumerate() {
             let mut chain = [0.0f32; COLUMNS];
-            for (row, weights) in x.chunks(stride).zip(weights.chunks_exact(GROUP)) {
-                let row: &[f32; COLUMNS] = row[..COLUMNS].try_into().expect("a tile of columns");
+            for (row, weights) in x.as_chunks::<COLUMNS>().0.iter().zip(weights.as_chunks::<GROUP>().0) {
                 for (chain, x) in chain.iter_mut().zip(row) {
                     *chain += weights[q] * x;
                 }
             }
-            for (sum, chain) in sums[q * stride..].iter_mut().zip(chain) {
+            for (sum, chain) in sums.iter_mut().zip(chain) {
                 *sum += f64::from(chain);
             }
         }
@@ -188,33 +215,26 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-    pub fn add_tile(x: &[f32], stride: usize, weights: &[f32], sums: &mut [f64]) {
-        let rows = weights.len() / GROUP;
-        assert!(x.len() >= (rows - 1) * stride + COLUMNS && sums.len() >= (GROUP - 1) * stride + COLUMNS);
+    pub fn add_tile(x: &[f32], weights: &[f32], sums: &mut [f64; GROUP * COLUMNS]) {
         let mut chains = [[_mm512_setzero_ps(); COLUMNS / 16]; GROUP];
-        for r in 0..rows {
-            // SAFETY: the row's columns and the group's weights lie within the slices.
-            unsafe {
-                let x: [__m512; COLUMNS / 16] =
-                    std::array::from_fn(|v| _mm512_loadu_ps(x.as_ptr().add(r * stride + 16 * v)));
-                for (q, chain) in chains.iter_mut().enumerate() {
-                    let weight = _mm512_set1_ps(*weights.get_unchecked(r * GROUP + q));
-                    for (chain, x) in chain.iter_mut().zip(x) {
-                        *chain = _mm512_fmadd_ps(weight, x, *chain);
-                    }
+        for (row, weights) in x.as_chunks::<COLUMNS>().0.iter().zip(weights.as_chunks::<GROUP>().0) {
+            // SAFETY: 48 columns.
+            let x: [__m512; COLUMNS / 16] =
+                std::array::from_fn(|v| unsafe { _mm512_loadu_ps(row.as_ptr().add(16 * v)) });
+            for (chain, &weight) in chains.iter_mut().zip(weights) {
+                for (chain, x) in chain.iter_mut().zip(x) {
+                    *chain = _mm512_fmadd_ps(_mm512_set1_ps(weight), x, *chain);
                 }
             }
         }
-        for (q, chain) in chains.iter().enumerate() {
-            for (v, &chain) in chain.iter().enumerate() {
-                // SAFETY: the sums of the tile lie within the slice.
-                unsafe {
-                    let halves = [_mm512_castps512_ps256(chain), _mm512_extractf32x8_ps::<1>(chain)];
-                    for (half, &chain) in halves.iter().enumerate() {
-                        let sum = sums.as_mut_ptr().add(q * stride + 16 * v + 8 * half);
-                        _mm512_storeu_pd(sum, _mm512_add_pd(_mm512_loadu_pd(sum), _mm512_cvtps_pd(chain)));
-                    }
-                }
+        for (eight, half) in sums.as_chunks_mut::<8>().0.iter_mut().zip(0..) {
+            let chain = chains.as_flattened()[half / 2];
+            let eight_more =
+                if half % 2 == 0 { _mm512_castps512_ps256(chain) } else { _mm512_extractf32x8_ps::<1>(chain) };
+            // SAFETY: eight doubles.
+            unsafe {
+                let sum = _mm512_add_pd(_mm512_loadu_pd(eight.as_ptr()), _mm512_cvtps_pd(eight_more));
+                _mm512_storeu_pd(eight.as_mut_ptr(), sum);
             }
         }
     }

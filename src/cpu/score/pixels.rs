@@ -3,6 +3,7 @@
 //! A weight is three digits of eight bits, relative to the largest weight of its leaf for the query. Sums over a leaf are
 //! exact; then the leaf's sums are scaled and added in f64. Four rows at a time, the bytes of a column lie in one word.
 
+use super::aligned::Aligned;
 use super::{LEAF, Rows};
 use crate::device::{Chunks, Cpu, Isa};
 use std::arch::x86_64::*;
@@ -19,8 +20,8 @@ const QUADS: usize = LEAF / QUAD;
 const TILE: usize = QUADS * QUERIES * DIGITS * QUAD;
 /// The largest weight of a leaf as a whole number.
 const LARGEST: f64 = 127.0 * 65536.0;
-/// Columns that one task sums.
-const STRIP: usize = 768;
+/// Columns of a leaf that are interleaved at once: they stay in the second cache while all queries pass.
+const STRIP: usize = 12 * COLUMNS;
 
 /// Whether the processor has the instructions.
 pub fn supported(isa: Isa) -> bool {
@@ -32,7 +33,7 @@ pub fn weighted_sums(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, weights: &
     assert!(supported(cpu.isa()), "{} multiplies no bytes", cpu.isa());
     let (width, asked, leaves) = (rows.width, weights.len(), range.len().div_ceil(LEAF));
     let tiles = asked.div_ceil(QUERIES);
-    let mut digits = vec![0i8; leaves * tiles * TILE];
+    let mut digits = rows.spare.digits(leaves * tiles * TILE);
     // For each leaf and query what the last digit is worth, and the sum of the whole numbers.
     let mut steps = vec![[0.0; 2]; leaves * tiles * QUERIES];
     let parts = (Chunks::new(&mut digits, tiles * TILE), Chunks::new(&mut steps, tiles * QUERIES));
@@ -44,21 +45,22 @@ pub fn weighted_sums(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, weights: &
             *step = unsafe { split(weights, &mut digits[q / QUERIES * TILE..][..TILE], place) };
         }
     });
-    let strip = STRIP.min(width.div_ceil(cpu.threads.count()).next_multiple_of(COLUMNS));
+    let strip = width.div_ceil(cpu.threads.count()).next_multiple_of(COLUMNS);
     let mut strips: Vec<Vec<f64>> = (0..width.div_ceil(strip)).map(|_| vec![]).collect();
     cpu.threads.each(Chunks::new(&mut strips, 1), 1, |number, sums| {
         let columns = number * strip..width.min((number + 1) * strip);
         // SAFETY: the instructions are there.
         sums[0] = unsafe { sum_strip(rows, range.clone(), columns, &digits, &steps, tiles) };
     });
+    rows.spare.keep_digits(digits);
     let mut out = vec![0.0; asked * width];
     for (q, out) in out.chunks_exact_mut(width).enumerate() {
         let total: f64 = (0..leaves).map(|leaf| steps[leaf * tiles * QUERIES + q]).map(|[step, sum]| step * sum).sum();
         for (out, sums) in out.chunks_mut(strip).zip(&strips) {
-            let padded = sums.len() / (tiles * QUERIES);
-            for (j, out) in out.iter_mut().enumerate() {
-                let scale = rows.facts[range.start].scale;
-                *out = scale * (sums[q * padded + place_of(j)] - rows.center * total);
+            let scale = rows.facts[range.start].scale;
+            for (out, sums) in out.chunks_mut(COLUMNS).zip(sums.chunks_exact(tiles * QUERIES * COLUMNS)) {
+                let sum = |column| sums[q * COLUMNS + place_of(column)];
+                out.iter_mut().enumerate().for_each(|(j, out)| *out = scale * (sum(j) - rows.center * total));
             }
         }
     }
@@ -67,8 +69,7 @@ pub fn weighted_sums(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, weights: &
 
 /// Where the tile leaves the sum of a column: its vector i holds the columns 16 l + 4 i + j, in the order of l and j.
 fn place_of(column: usize) -> usize {
-    let (group, column) = (column / COLUMNS * COLUMNS, column % COLUMNS);
-    group + column / 4 % 4 * 16 + column / 16 * 4 + column % 4
+    column / 4 % 4 * 16 + column / 16 * 4 + column % 4
 }
 
 /// Writes the digits of the weights of a leaf; returns what a unit is worth, and the sum of the units.
@@ -82,19 +83,17 @@ fn split(weights: &[f64], digits: &mut [i8], place: usize) -> [f64; 2] {
     let units = LARGEST / largest;
     numbers.iter_mut().zip(weights).for_each(|(number, weight)| *number = (weight * units).round_ties_even() as i32);
     let sum: i64 = numbers.iter().map(|&number| i64::from(number)).sum();
-    for (row, &number) in numbers[..weights.len()].iter().enumerate() {
-        let mut number = number;
-        let start = row / QUAD * QUERIES * DIGITS * QUAD + place + row % QUAD;
-        for digit in (0..DIGITS).rev() {
-            let low = number as i8;
-            digits[start + digit * QUAD] = low;
-            number = (number - i32::from(low)) >> 8;
+    for digit in (0..DIGITS).rev() {
+        let low = numbers.map(|number| number as i8);
+        numbers.iter_mut().zip(low).for_each(|(number, low)| *number = (*number - i32::from(low)) >> 8);
+        for (quad, low) in low.as_chunks::<QUAD>().0.iter().enumerate() {
+            digits[quad * QUERIES * DIGITS * QUAD + place + digit * QUAD..][..QUAD].copy_from_slice(low);
         }
     }
     [largest / LARGEST, sum as f64]
 }
 
-/// The sums of some columns in units of the digits, (queries, padded columns), columns as [`place_of`] says.
+/// The sums of some columns in units of the digits, (group of columns, query, column), columns as [`place_of`] says.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma")]
 fn sum_strip(
     rows: &Rows<'_>,
@@ -104,18 +103,23 @@ fn sum_strip(
     steps: &[[f64; 2]],
     tiles: usize,
 ) -> Vec<f64> {
-    let padded = columns.len().next_multiple_of(COLUMNS);
-    let mut sums = vec![0.0; tiles * QUERIES * padded];
+    let group = tiles * QUERIES * COLUMNS;
+    let mut sums = vec![0.0; columns.len().div_ceil(COLUMNS) * group];
     // (group of columns, quad, vector, byte)
-    let mut words = vec![0u8; LEAF * padded];
+    let mut words = Aligned::<u8>::zeros(LEAF * STRIP);
     for (leaf, (digits, steps)) in digits.chunks(tiles * TILE).zip(steps.chunks(tiles * QUERIES)).enumerate() {
-        let first = range.start + leaf * LEAF;
-        let bytes = rows.slices(first..range.end.min(first + LEAF));
-        interleave(bytes, rows.width, columns.clone(), &mut words);
-        for (group, words) in words.chunks_exact(LEAF * COLUMNS).enumerate() {
-            for (tile, digits) in digits.chunks_exact(TILE).enumerate() {
-                let steps = &steps[tile * QUERIES..][..QUERIES];
-                add_tile(words, digits, steps, &mut sums[tile * QUERIES * padded + group * COLUMNS..], padded);
+        let leaf = range.start + leaf * LEAF..range.end.min(range.start + (leaf + 1) * LEAF);
+        for (start, sums) in columns.clone().step_by(STRIP).zip(sums.chunks_mut(STRIP / COLUMNS * group)) {
+            let strip = start..columns.end.min(start + STRIP);
+            interleave(rows.slices(leaf.clone()), rows.width, strip.clone(), &mut words);
+            let mut ahead = rows.ahead(leaf.end, LEAF, strip);
+            let lines = ahead.per(sums.len() / (QUERIES * COLUMNS));
+            for (words, sums) in words.chunks_exact(LEAF * COLUMNS).zip(sums.chunks_exact_mut(group)) {
+                let tiles = digits.chunks_exact(TILE).zip(steps.as_chunks().0).zip(sums.as_chunks_mut().0);
+                for ((digits, steps), sums) in tiles {
+                    ahead.ask(lines);
+                    add_tile(words, digits, steps, sums);
+                }
             }
         }
     }
@@ -126,8 +130,7 @@ fn sum_strip(
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn interleave(bytes: &[u8], width: usize, columns: Range<usize>, words: &mut [u8]) {
     let rows = bytes.len() / width;
-    for (group, words) in words.chunks_exact_mut(LEAF * COLUMNS).enumerate() {
-        let start = columns.start + group * COLUMNS;
+    for (start, words) in columns.clone().step_by(COLUMNS).zip(words.chunks_exact_mut(LEAF * COLUMNS)) {
         let there = COLUMNS.min(columns.end - start);
         let mask = if there == COLUMNS { !0 } else { (1u64 << there) - 1 };
         for (quad, words) in words.chunks_exact_mut(QUAD * COLUMNS).enumerate() {
@@ -155,10 +158,10 @@ fn interleave(bytes: &[u8], width: usize, columns: Range<usize>, words: &mut [u8
     }
 }
 
-/// Adds the sums of 64 columns over a leaf for two queries, whose sums lie `stride` apart.
+/// Adds the sums of 64 columns over a leaf for two queries.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma")]
-fn add_tile(words: &[u8], digits: &[i8], steps: &[[f64; 2]], sums: &mut [f64], stride: usize) {
-    assert!(words.len() == LEAF * COLUMNS && digits.len() == TILE && sums.len() >= stride + COLUMNS);
+fn add_tile(words: &[u8], digits: &[i8], steps: &[[f64; 2]; QUERIES], sums: &mut [f64; QUERIES * COLUMNS]) {
+    assert!(words.len() == LEAF * COLUMNS && digits.len() == TILE);
     let mut whole = [[_mm512_setzero_si512(); 4]; QUERIES * DIGITS];
     for (words, digits) in words.chunks_exact(QUAD * COLUMNS).zip(digits.chunks_exact(QUERIES * DIGITS * QUAD)) {
         // SAFETY: four vectors of 64 bytes.
@@ -181,7 +184,7 @@ fn add_tile(words: &[u8], digits: &[i8], steps: &[[f64; 2]], sums: &mut [f64], s
                 let total = _mm512_fmadd_pd(upper, base, lower);
                 // SAFETY: the sums of the tile lie within the slice.
                 unsafe {
-                    let sum = sums.as_mut_ptr().add(q * stride + 16 * v + 8 * half);
+                    let sum = sums.as_mut_ptr().add(q * COLUMNS + 16 * v + 8 * half);
                     _mm512_storeu_pd(sum, _mm512_fmadd_pd(step, total, _mm512_loadu_pd(sum)));
                 }
             }

@@ -1,6 +1,8 @@
 //! Exact inner products of rows of unsigned bytes with queries of signed bytes.
 
 use super::LEAF;
+use super::ahead::Ahead;
+use super::aligned::Aligned;
 use crate::device::Isa;
 
 /// Columns of one pass: a sum of as many products of 255 by 127 fits into 32 bits.
@@ -47,12 +49,14 @@ vectorised! {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::LEAF;
+    use super::{Ahead, Aligned, LEAF};
     use std::arch::x86_64::*;
 
     /// Rows of a tile: with three queries 24 sums, beyond latency times ports, three vectors of queries and one of a row
     /// fit into 32 registers. The rows of a tile stay in the first cache while all queries pass.
     const ROWS: usize = 8;
+    /// Queries for which the copy of a tile is little work.
+    const MANY: usize = 16;
 
     /// Adds the products of `columns` columns; the slices begin at the first of them and their rows lie `width` apart.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
@@ -65,11 +69,21 @@ mod x86 {
         out: &mut [f64],
     ) {
         assert!(rows.len() >= (count - 1) * width + columns && queries.len() >= (asked - 1) * width + columns);
+        // Where many queries pass, a tile is first brought to whole cache lines.
+        let stride = columns.next_multiple_of(64);
+        let mut copies = Aligned::<u8>::zeros(if asked >= MANY { ROWS * stride } else { 0 });
         for first in (0..count).step_by(ROWS) {
             let there = ROWS.min(count - first);
             // A short tile computes its last row again.
-            let x = std::array::from_fn(|r| &rows[(first + r.min(there - 1)) * width..][..columns]);
+            let mut x = std::array::from_fn(|r| &rows[(first + r.min(there - 1)) * width..][..columns]);
+            if asked >= MANY {
+                copies.chunks_exact_mut(stride).zip(x).for_each(|(copy, x)| copy[..columns].copy_from_slice(x));
+                x = std::array::from_fn(|r| &copies[r * stride..][..columns]);
+            }
+            let mut ahead = Ahead::new(rows, (first + ROWS) * width, columns, width, ROWS);
+            let lines = if asked >= MANY { ahead.per(asked.div_ceil(3)) } else { 0 };
             for q in (0..asked).step_by(3) {
+                ahead.ask(lines);
                 let query = |c: usize| &queries[(q + c) * width..][..columns];
                 let out = &mut out[q * LEAF + first..];
                 match asked - q {

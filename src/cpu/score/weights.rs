@@ -47,7 +47,9 @@ pub fn refine(
             .take(FEW + 1)
             .collect();
         let many = heavy.len() > FEW;
-        heavy.truncate(FEW);
+        if many {
+            heavy.truncate(SAMPLE);
+        }
         let mut common = [0.0; 2];
         let mut x = vec![0.0; rows.width];
         for i in heavy {
@@ -72,6 +74,8 @@ pub fn refine(
 /// Of the heaviest weight, and how many such weights are few.
 const HEAVY: f64 = 0.01;
 const FEW: usize = 256;
+/// Of many, rows that tell what their errors have in common.
+const SAMPLE: usize = 64;
 
 impl Weights {
     fn weigh(&mut self, isa: Isa) {
