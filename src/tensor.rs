@@ -48,8 +48,15 @@ impl Tensor {
     /// A second tensor with the same elements.
     pub fn copied(&self, device: &Device, label: &'static str) -> Tensor {
         let mut copy = Tensor::new(device, label, self.shape, self.dtype);
-        copy.buffer.copy(&self.buffer, self.len() * self.dtype.size());
+        copy.buffer.copy(0, &self.buffer, self.len() * self.dtype.size());
         copy
+    }
+
+    /// Copies the elements of `from` to element `start`, on the device.
+    pub fn copy(&mut self, start: usize, from: &Tensor) {
+        let end = start + from.len();
+        assert!(end <= self.len() && self.dtype == from.dtype, "{from:?} is copied to element {start} of {self:?}");
+        self.buffer.copy(start * self.dtype.size(), &from.buffer, from.len() * self.dtype.size());
     }
 
     pub fn shape(&self) -> &Shape {
@@ -244,7 +251,7 @@ impl Slab {
     pub fn copy(&mut self, from: &Slab) {
         for i in 0..self.count() {
             let part = from.part(i);
-            self.part_mut(i).buffer.copy(&part.buffer, part.len() * part.dtype.size());
+            self.part_mut(i).buffer.copy(0, &part.buffer, part.len() * part.dtype.size());
         }
     }
 

@@ -14,10 +14,10 @@ pub fn bench(bench: &mut Bench, size: Size) {
         }
     });
     bench.run("solver guide", size, F32, &[("", &costs)], |device| {
-        let (device, [mut v, u, _]) = (device.clone(), images(device));
+        let pair = random(device, 0, &[2 * batch, grid.image()]);
+        let (device, [_, _, mut v]) = (device.clone(), images(device));
         move |clock| {
-            // At a weight of minus one the distance of v to u stays what it is.
-            clock.lap(|| guide(&device, &mut v, &u, -1.0, grid.channels, grid));
+            clock.lap(|| guide(&device, &pair, 1.5, grid.channels, grid, &mut v));
             clock.output(v.f32());
         }
     });

@@ -13,11 +13,16 @@ pub fn advance(cpu: &Cpu, z: &[f32], v: &[f32], step: f32, out: &mut [f32]) {
     });
 }
 
-/// Classifier-free guidance: `v = u + weight (v - u)` in the first `channels` channels of each image; the others keep v.
-pub fn guide(cpu: &Cpu, v: &mut [f32], u: &[f32], weight: f32, channels: usize, grid: PatchGrid) {
+/// Classifier-free guidance: `v = u + weight (c - u)` in the first `channels` channels of each image, c in the others, with c
+/// and u the halves of `pair`.
+pub fn guide(cpu: &Cpu, pair: &[f32], weight: f32, channels: usize, grid: PatchGrid, v: &mut [f32]) {
     let guided = channels * grid.height * grid.width;
+    let (c, u) = pair.split_at(v.len());
     cpu.threads.each(Chunks::new(v, grid.image()), 1, |i, v| {
-        guide_block(cpu.isa(), &mut v[..guided], &u[i * grid.image()..][..guided], weight);
+        let at = i * grid.image();
+        let (moved, kept) = v.split_at_mut(guided);
+        guide_block(cpu.isa(), &c[at..][..guided], &u[at..][..guided], weight, moved);
+        kept.copy_from_slice(&c[at + guided..at + grid.image()]);
     });
 }
 
@@ -28,9 +33,9 @@ vectorised! {
         }
     }
 
-    fn guide_block(v: &mut [f32], u: &[f32], weight: f32) {
-        for (v, &u) in v.iter_mut().zip(u) {
-            *v = u + weight * (*v - u);
+    fn guide_block(c: &[f32], u: &[f32], weight: f32, v: &mut [f32]) {
+        for ((v, &c), &u) in v.iter_mut().zip(c).zip(u) {
+            *v = u + weight * (c - u);
         }
     }
 }

@@ -13,10 +13,10 @@ pub fn advance(card: &Cuda, z: &Tensor, v: &Tensor, step: f32, out: &mut Tensor)
     card.launch(ADVANCE, stride(card, elements), &[z.into(), v.into(), step.into(), out.into(), count(elements)]);
 }
 
-/// `v = u + weight (v - u)` in the first `channels` channels of each image.
-pub fn guide(card: &Cuda, v: &mut Tensor, u: &Tensor, weight: f32, channels: usize, grid: PatchGrid) {
-    let elements = u.len();
+/// `v = u + weight (c - u)` in the first `channels` channels of each image, with c and u the halves of `pair`.
+pub fn guide(card: &Cuda, pair: &Tensor, weight: f32, channels: usize, grid: PatchGrid, v: &mut Tensor) {
+    let elements = v.len();
     let guided = channels * grid.height * grid.width;
-    let arguments = [v.into(), u.into(), weight.into(), guided.into(), grid.image().into(), count(elements)];
+    let arguments = [pair.into(), weight.into(), guided.into(), grid.image().into(), v.into(), count(elements)];
     card.launch(GUIDE, stride(card, elements), &arguments);
 }

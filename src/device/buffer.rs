@@ -68,11 +68,11 @@ impl Buffer {
         self.region.slab.memory.fill(self.offset, 0, self.bytes);
     }
 
-    /// Copies the first `bytes` of `from`, a buffer of the same arena.
-    pub fn copy(&mut self, from: &Buffer, bytes: usize) {
+    /// Copies the first `bytes` of `from`, a buffer of the same arena, to byte `start`.
+    pub fn copy(&mut self, start: usize, from: &Buffer, bytes: usize) {
         assert!(Arc::ptr_eq(&self.region.slab, &from.region.slab), "a copy stays within one device");
         // Two owners never hold the same bytes.
-        self.region.slab.memory.copy(self.within(0, bytes), from.within(0, bytes), bytes);
+        self.region.slab.memory.copy(self.within(start, bytes), from.within(0, bytes), bytes);
     }
 
     /// Where `bytes` bytes from byte `start` on lie in the arena.

@@ -13,6 +13,7 @@ mod memory;
 mod parts;
 mod reading;
 mod recording;
+mod replay;
 mod threads;
 
 pub use arena::{Arena, Holding, Plan};
@@ -23,6 +24,7 @@ pub use map::Map;
 pub use parts::{Chunks, Columns, Group, Panel, Parts, Triples};
 pub use reading::Reading;
 pub use recording::Recording;
+pub use replay::Replay;
 pub use threads::Threads;
 
 use crate::base::{DType, Result};

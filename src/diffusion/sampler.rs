@@ -24,7 +24,9 @@ impl Sampler {
         let time = |step: usize| 1.0 - step as f64 / steps as f64;
         let device = velocity.device().clone();
         let new = || Tensor::new(&device, "sampler", *z.shape(), DType::F32);
+        // All of it from the beginning: a card that records an evaluation must find the same memory free each time.
         let (mut v, mut next) = (new(), new());
+        let mut second = (self == Sampler::Heun && steps > 1).then(|| [new(), new()]);
         let mut evaluations = 0;
         for step in 0..steps {
             if !velocity.wanted() {
@@ -34,13 +36,13 @@ impl Sampler {
             velocity.velocity(z, t, &mut v);
             advance(&device, z, &v, (t_next - t) as f32, &mut next);
             evaluations += 1;
-            if self == Sampler::Heun && step + 1 < steps {
-                let mut v_next = Tensor::new(&device, "sampler", *z.shape(), DType::F32);
-                velocity.velocity(&next, t_next, &mut v_next);
+            if let Some([v_next, half]) = &mut second
+                && step + 1 < steps
+            {
+                velocity.velocity(&next, t_next, v_next);
                 evaluations += 1;
-                let mut half = Tensor::new(&device, "sampler", *z.shape(), DType::F32);
-                advance(&device, z, &v, (0.5 * (t_next - t)) as f32, &mut half);
-                advance(&device, &half, &v_next, (0.5 * (t_next - t)) as f32, &mut next);
+                advance(&device, z, &v, (0.5 * (t_next - t)) as f32, half);
+                advance(&device, half, v_next, (0.5 * (t_next - t)) as f32, &mut next);
             }
             std::mem::swap(z, &mut next);
         }

@@ -1,5 +1,6 @@
 use super::Guidance;
-use crate::device::Device;
+use crate::base::{DType, PatchGrid};
+use crate::device::{Device, Replay};
 use crate::nn::sit::Sit;
 use crate::ops::solver::guide;
 use crate::ops::unpatchify::{images, unpatchify};
@@ -21,11 +22,15 @@ pub trait Velocity {
 
 /// The prediction (B, C, H, W) of a model at times `t` (B) under labels `y` (B).
 pub fn predict(device: &Device, sit: &Sit, weights: &Slab, z: &Tensor, t: &Tensor, y: &Tensor) -> Tensor {
+    let mut prediction = images(device, "prediction", t.len(), sit.config.grid);
+    write_prediction(device, sit, weights, z, t, y, &mut prediction);
+    prediction
+}
+
+fn write_prediction(device: &Device, sit: &Sit, weights: &Slab, z: &Tensor, t: &Tensor, y: &Tensor, v: &mut Tensor) {
     let mut tape = Tape::inference(device, weights);
     let tokens = sit.forward(&mut tape, z, t, y, None);
-    let mut prediction = images(device, "prediction", t.len(), sit.config.grid);
-    unpatchify(device, sit.config.grid, tape.value(tokens), &mut prediction);
-    prediction
+    unpatchify(device, sit.config.grid, tape.value(tokens), v);
 }
 
 /// The guided velocity of a model for one label per image.
@@ -34,18 +39,39 @@ pub struct ModelVelocity<'a> {
     sit: &'a Sit,
     weights: &'a Slab,
     guidance: Guidance,
-    labels: Tensor,
-    /// The label for none, once per image.
-    none: Tensor,
+    labels: Vec<u32>,
+    /// The model under the labels, and under the labels and none, once each has been asked for.
+    evaluations: [Option<Evaluation>; 2],
     stopped: &'a dyn Fn() -> bool,
+}
+
+/// The model on one batch in fixed memory.
+struct Evaluation {
+    z: Tensor,
+    t: Tensor,
+    y: Tensor,
+    v: Tensor,
+    replay: Replay,
+}
+
+impl Evaluation {
+    fn new(device: &Device, grid: PatchGrid, labels: &[u32]) -> Evaluation {
+        let batch = labels.len();
+        Evaluation {
+            z: images(device, "sampler", batch, grid),
+            t: Tensor::new(device, "sampler", [batch], DType::F32),
+            y: Tensor::from_slice(device, "sampler", [batch], labels),
+            v: images(device, "sampler", batch, grid),
+            replay: Replay::default(),
+        }
+    }
 }
 
 impl<'a> ModelVelocity<'a> {
     /// `labels` has one entry per image, each below the number of classes, or equal to it for none.
     pub fn new(device: &'a Device, sit: &'a Sit, weights: &'a Slab, guidance: Guidance, labels: &[u32]) -> Self {
-        let none = vec![sit.config.classes as u32; labels.len()];
-        let [labels, none] = [labels, &none].map(|y| Tensor::from_slice(device, "batch", [y.len()], y));
-        ModelVelocity { device, sit, weights, guidance, labels, none, stopped: &|| false }
+        let evaluations = [None, None];
+        ModelVelocity { device, sit, weights, guidance, labels: labels.into(), evaluations, stopped: &|| false }
     }
 
     /// Wanted until `stopped` says so.
@@ -64,13 +90,24 @@ impl Velocity for ModelVelocity<'_> {
     }
 
     fn velocity(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
-        let times = vec![t as f32; self.labels.len()];
-        let times = Tensor::from_slice(self.device, "batch", [times.len()], &times);
-        *v = predict(self.device, self.sit, self.weights, z, &times, &self.labels);
-        if self.sit.config.classes > 0 && self.guidance.acts_at(t) {
-            let u = predict(self.device, self.sit, self.weights, z, &times, &self.none);
-            let grid = self.sit.config.grid;
-            guide(self.device, v, &u, self.guidance.weight, self.guidance.channels.unwrap_or(grid.channels), grid);
+        let (device, sit, weights) = (self.device, self.sit, self.weights);
+        let config = sit.config;
+        let guided = config.classes > 0 && self.guidance.acts_at(t);
+        let evaluation = self.evaluations[usize::from(guided)].get_or_insert_with(|| {
+            let mut labels = self.labels.clone();
+            labels.resize(labels.len() * (1 + usize::from(guided)), config.classes as u32);
+            Evaluation::new(device, config.grid, &labels)
+        });
+        let Evaluation { z: seen, t: times, y, v: prediction, replay } = evaluation;
+        (0..seen.len()).step_by(z.len()).for_each(|start| seen.copy(start, z));
+        times.write(&vec![t as f32; times.len()]);
+        let asked = replay.run(device, || write_prediction(device, sit, weights, seen, times, y, prediction));
+        asked.unwrap_or_else(|error| std::panic::panic_any(error));
+        if guided {
+            let channels = self.guidance.channels.unwrap_or(config.grid.channels);
+            guide(device, prediction, self.guidance.weight, channels, config.grid, v);
+        } else {
+            v.copy(0, prediction);
         }
     }
 }

@@ -15,15 +15,16 @@ pub fn advance(device: &Device, z: &Tensor, v: &Tensor, step: f32, out: &mut Ten
     }
 }
 
-/// Classifier-free guidance: `v = u + weight (v - u)` in the first `channels` channels of images of `grid`.
-pub fn guide(device: &Device, v: &mut Tensor, u: &Tensor, weight: f32, channels: usize, grid: PatchGrid) {
+/// Classifier-free guidance of images of `grid`: `v = u + weight (c - u)` in the first `channels` channels, c in the others.
+/// `pair` (2 B, C, H, W) holds the conditional c, then the unconditional u.
+pub fn guide(device: &Device, pair: &Tensor, weight: f32, channels: usize, grid: PatchGrid, v: &mut Tensor) {
     assert!(
-        v.len() == u.len() && channels <= grid.channels,
-        "guide: v {v:?}, u {u:?}, {channels} channels of {grid:?}"
+        pair.len() == 2 * v.len() && channels <= grid.channels,
+        "guide: a pair {pair:?}, v {v:?}, {channels} channels of {grid:?}"
     );
     match device {
-        Device::Cpu(cpu) => cpu::solver::guide(cpu, v.f32_mut(), u.f32(), weight, channels, grid),
-        Device::Cuda(card) => cuda::guide(card, v, u, weight, channels, grid),
+        Device::Cpu(cpu) => cpu::solver::guide(cpu, pair.f32(), weight, channels, grid, v.f32_mut()),
+        Device::Cuda(card) => cuda::guide(card, pair, weight, channels, grid, v),
     }
 }
 

@@ -1,5 +1,5 @@
 use crate::base::{Accumulate, Cost, DType, Result, Shape};
-use crate::device::{Device, Reading, Recording};
+use crate::device::{Device, Reading, Replay};
 use crate::nn::ParamStore;
 use crate::nn::sit::{Sit, SitConfig};
 use crate::ops::masked_loss::Target;
@@ -50,10 +50,7 @@ pub struct Step {
     report: Tensor,
     /// The reports that are out.
     asked: VecDeque<Reading>,
-    /// The step as the device was asked for it, from its second time on, where the device can be asked as a whole.
-    recording: Option<Recording>,
-    /// Whether the step has run.
-    warm: bool,
+    replay: Replay,
     /// The weights that samples are drawn from, as products read them, where that is another type.
     drawn: Option<Slab>,
 }
@@ -73,8 +70,7 @@ impl Step {
             rate: Tensor::new(device, "batch", [1], DType::F32),
             report: Report::memory(device),
             asked: VecDeque::new(),
-            recording: None,
-            warm: false,
+            replay: Replay::default(),
             drawn: working(device, &params.weights)?,
             device: device.clone(),
             settings,
@@ -112,7 +108,10 @@ impl Step {
     pub fn ask(&mut self, step: u64, lr: f32, images: &[f32], labels: &[u32]) -> Result<()> {
         self.batch.fill(images, labels, step as u32, 0);
         self.rate.write(&[lr]);
-        self.compute()?;
+        let (device, mut replay) = (self.device.clone(), std::mem::take(&mut self.replay));
+        let asked = replay.run(&device, || self.perform());
+        self.replay = replay;
+        asked?;
         self.asked.push_back(self.report.begin_read());
         Ok(())
     }
@@ -120,26 +119,6 @@ impl Step {
     /// Waits for the first of the steps asked for whose report is out; `None` if there is none.
     pub fn report(&mut self) -> Option<Report> {
         self.asked.pop_front().map(Report::finish)
-    }
-
-    /// Computes the step: the first time call by call, then as one recording.
-    fn compute(&mut self) -> Result<()> {
-        if let Some(recording) = &self.recording
-            && recording.replay()?
-        {
-            return Ok(());
-        }
-        let device = self.device.clone();
-        if std::mem::replace(&mut self.warm, true) {
-            self.recording = None;
-            let recording = Recording::of(&device, || self.perform())?;
-            self.recording = recording;
-        }
-        match &self.recording {
-            Some(recording) => assert!(recording.replay()?, "a step gives back the memory that it takes"),
-            None => self.perform(),
-        }
-        Ok(())
     }
 
     /// Asks the device for every operation of the step.

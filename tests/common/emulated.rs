@@ -73,6 +73,11 @@ impl Emulated {
         self
     }
 
+    /// How often work was recorded.
+    pub fn recordings(&self) -> usize {
+        self.state.lock().unwrap().graphs.len()
+    }
+
     /// What each launch since the last call did.
     pub fn take_reports(&self) -> Vec<emulator::Report> {
         std::mem::take(self.state.lock().unwrap().reports.as_mut().expect("the card counts"))

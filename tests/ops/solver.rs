@@ -33,9 +33,10 @@ fn guidance_moves_the_first_channels_away_from_the_unconditional_prediction() {
     let (v, u) = (normals(0, n, 1.0), normals(1, n, 1.0));
     for channels in 0..=grid.channels {
         for (name, device) in devices() {
-            let [mut tv, tu] = [&v, &u].map(|x| Tensor::from_slice(&device, "test", [n], x));
-            guide(&device, &mut tv, &tu, weight, channels, grid);
-            for (i, &guided) in tv.to_vec::<f32>().iter().enumerate() {
+            let pair = Tensor::from_slice(&device, "test", [2, n], &[&v[..], &u].concat());
+            let mut out = Tensor::new(&device, "test", [n], DType::F32);
+            guide(&device, &pair, weight, channels, grid, &mut out);
+            for (i, &guided) in out.to_vec::<f32>().iter().enumerate() {
                 if i / pixels % grid.channels >= channels {
                     assert_eq!(guided, v[i], "{name}: channel {} keeps v", i / pixels % grid.channels);
                     continue;

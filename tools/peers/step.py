@@ -1,6 +1,7 @@
-"""PyTorch's side of the speed comparison: one whole training step of a SiT.
+"""PyTorch's side of the speed comparison: one whole training step of a SiT, or drawing one batch of images.
 
-A step draws t, noise and label dropout, mixes z, runs forward, loss and backward, then AdamW and the EMA. A mode is a
+A step draws t, noise and label dropout, mixes z, runs forward, loss and backward, then AdamW and the EMA. Drawing is Euler's steps
+from noise, with classifier-free guidance as one batch of pairs. A mode is a
 precision (f32, or bf16 by autocast) and eager, compiled, or compiled with every kernel tried (max-autotune); on a card also the
 backend of attention, since PyTorch's own choice is not always the fastest. Every mode lives in a process of its own, so that
 the peak of its memory is its own.
@@ -32,7 +33,10 @@ def options():
     parser.add_argument("--drop", type=float, default=0.0, help="fraction of the tokens that is not computed")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=MODES, default="cpu")
-    parser.add_argument("--steps", type=int, default=5, help="timed steps of one measurement")
+    parser.add_argument("--steps", type=int, default=5, help="timed steps, or batches drawn, of one measurement")
+    parser.add_argument("--work", choices=["train", "draw"], default="train")
+    parser.add_argument("--solver-steps", type=int, default=20, help="evaluations of the model for a drawn image")
+    parser.add_argument("--guidance", type=float, default=1.0, help="of what is drawn; 1 evaluates the model once an image")
     return parser
 
 
@@ -40,7 +44,7 @@ class Peer:
     """A process that holds one warm mode, idle until `measure` asks."""
 
     def __init__(self, mode, settings):
-        flags = [f"--{name}={getattr(settings, name)}" for name in vars(options().parse_args([]))]
+        flags = [f"--{name.replace('_', '-')}={getattr(settings, name)}" for name in vars(options().parse_args([]))]
         command = [sys.executable, __file__, "--serve", mode, *flags]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.process.stdout.readline()  # the warm-up is over
@@ -55,7 +59,8 @@ class Peer:
 
 
 def serve(mode, settings):
-    optimizer, step = training_step(settings, *mode.split("-"))
+    work = training_step if settings.work == "train" else drawing
+    optimizer, step = work(settings, *mode.split("-"))
     for _ in range(3):
         step()
     if settings.device == "cuda":
@@ -118,7 +123,8 @@ def fastest_adamw(weights):
     return min(seconds, key=seconds.get)
 
 
-def training_step(settings, precision, how, attention=None):
+def prepared(settings, attention):
+    """The model, the shape of its batch, and the backend of attention as a context."""
     import sit
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -132,6 +138,46 @@ def training_step(settings, precision, how, attention=None):
     shape = (settings.batch, settings.channels, settings.side, settings.side)
     model = sit.preset(settings.preset, channels=settings.channels, size=shape[2:], classes=settings.classes)
     model.randomise(high=0.05)  # the published zeros would make products with nothing in them
+    return model, shape, attending
+
+
+def compiled(function, how):
+    import torch
+
+    return function if how == "eager" else torch.compile(function, mode="max-autotune" if how == "autotune" else None)
+
+
+def drawing(settings, precision, how, attention=None):
+    import torch
+
+    model, shape, attending = prepared(settings, attention)
+    labels = torch.randint(settings.classes, shape[:1])
+    pairs = torch.cat([labels, torch.full_like(labels, settings.classes)])
+
+    def velocity(z, t):
+        with attending, torch.autocast(settings.device, torch.bfloat16, enabled=precision == "bf16"):
+            if settings.guidance == 1.0:
+                return model(z, t.expand(len(z)), labels).float()
+            c, u = model(torch.cat([z, z]), t.expand(2 * len(z)), pairs).float().chunk(2)
+            return u + settings.guidance * (c - u)
+
+    velocity = compiled(velocity, how)
+
+    @torch.no_grad()
+    def draw():
+        z = torch.randn(shape)
+        for t in torch.linspace(1, 0, settings.solver_steps + 1)[:-1]:
+            z = z - velocity(z, t) / settings.solver_steps
+        return z
+
+    return None, draw
+
+
+def training_step(settings, precision, how, attention=None):
+    import sit
+    import torch
+
+    model, shape, attending = prepared(settings, attention)
     weights = [p for p in model.parameters() if p.requires_grad]
     average = [p.detach().clone() for p in weights]
     optimizer = fastest_adamw(weights)
@@ -148,8 +194,7 @@ def training_step(settings, precision, how, attention=None):
         with attending, torch.autocast(settings.device, torch.bfloat16, enabled=precision == "bf16"):
             return sit.loss(model, (1 - at) * data + at * noise, t, y, noise - data, kept)[0]
 
-    if how != "eager":
-        loss = torch.compile(loss, mode="max-autotune" if how == "autotune" else None)
+    loss = compiled(loss, how)
 
     def step():
         adamw.zero_grad()

@@ -1,5 +1,6 @@
 use super::{points, times};
 use crate::base::{Error, Path as DiffusionPath, Result};
+use crate::cli::bench::median;
 use crate::cli::machine::Machine;
 use crate::data::Store;
 use crate::ops::read_rate;
@@ -47,8 +48,7 @@ impl BenchScore {
         };
         run()?;
         let mut seconds = (0..self.runs.get()).map(|_| run()).collect::<Result<Vec<f64>>>()?;
-        seconds.sort_by(f64::total_cmp);
-        let median = seconds[seconds.len() / 2];
+        let median = median(&mut seconds);
         let bytes = store.rows() as usize * store.width();
         let rate = read_rate(&device, 5);
         let floor = bytes as f64 / rate;

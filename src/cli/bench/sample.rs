@@ -1,0 +1,117 @@
+use super::super::machine::Machine;
+use super::super::preset;
+use super::{MOST, median, peak_rss};
+use crate::base::{Error, Result};
+use crate::diffusion::{Guidance, Request, Sampler, sample};
+use crate::nn::ParamStore;
+use crate::nn::sit::Sit;
+use crate::train::recipe::Precision;
+use clap::Args;
+use std::num::NonZero;
+use std::time::Instant;
+
+/// Time drawing: one batch from noise to images, by a model at its initial weights
+#[derive(Args)]
+pub(super) struct BenchSample {
+    /// Size of the model
+    #[arg(long, default_value = "sit-s-2")]
+    preset: String,
+    /// Images drawn at once; with 1 the time is the latency of an image
+    #[arg(long, allow_negative_numbers = true, value_parser = crate::cli::count, default_value = "8")]
+    batch: NonZero<usize>,
+    /// Height and width of an image
+    #[arg(long, allow_negative_numbers = true, value_parser = crate::cli::count, default_value = "32")]
+    side: NonZero<usize>,
+    /// Channels of an image
+    #[arg(long, allow_negative_numbers = true, value_parser = crate::cli::count, default_value = "4")]
+    channels: NonZero<usize>,
+    /// Classes of the model
+    #[arg(long, default_value_t = 1000)]
+    classes: usize,
+    /// Solver: euler or heun
+    #[arg(long, default_value = "euler")]
+    sampler: Sampler,
+    /// Solver steps
+    #[arg(long, allow_negative_numbers = true, value_parser = crate::cli::count, default_value = "50")]
+    steps: NonZero<usize>,
+    /// Weight of classifier-free guidance, which evaluates the model on two images for one; 1 is without
+    #[arg(long, default_value_t = 1.0)]
+    guidance: f32,
+    /// Batches that are timed, after one that is not
+    #[arg(long, allow_negative_numbers = true, value_parser = crate::cli::count, default_value = "3")]
+    runs: NonZero<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    machine: Machine,
+    /// What matrix products read
+    #[arg(long, value_enum, default_value = "auto")]
+    precision: Precision,
+}
+
+impl BenchSample {
+    pub fn run(self) -> Result<()> {
+        for (flag, value) in [("--batch", self.batch), ("--steps", self.steps), ("--runs", self.runs)] {
+            if value.get() > MOST {
+                return Err(Error::Usage(format!("{flag} {value}: is out of range; give 1 to {MOST}")));
+            }
+        }
+        let (batch, side) = (self.batch.get(), self.side.get());
+        let model = preset(&self.preset)?.config([self.channels.get(), side, side], self.classes, false);
+        model.check().map_err(Error::Usage)?;
+        let device = self.machine.open(self.precision)?;
+        let (sit, list) = Sit::new(model);
+        let params = ParamStore::new(&device, list, 0)?;
+        let request = Request {
+            labels: (0..batch).map(|i| (i % self.classes.max(1)) as u32).collect(),
+            sampler: self.sampler,
+            steps: self.steps.get(),
+            guidance: Guidance { weight: self.guidance, channels: None, interval: [0.0, 1.0] },
+            seed: 0,
+            batch,
+        };
+        let mut evaluations = 0;
+        let mut run = |_| {
+            let start = Instant::now();
+            (_, evaluations) = sample(&device, &sit, params.network(), &request, &|| false, &|_| {})?;
+            Ok(start.elapsed().as_secs_f64())
+        };
+        run(0)?;
+        let mut seconds = (0..self.runs.get()).map(run).collect::<Result<Vec<f64>>>()?;
+        let median = median(&mut seconds);
+        let precision = Precision::of(device.products());
+        let (rate, each) = ((batch * evaluations) as f64 / median, median / evaluations as f64);
+        if self.json {
+            let row = serde_json::json!({
+                "preset": self.preset,
+                "batch": batch,
+                "device": device.describe(),
+                "precision": precision,
+                "sampler": self.sampler,
+                "guidance": self.guidance,
+                "evaluations": evaluations,
+                "seconds": median,
+                "seconds_min": seconds[0],
+                "images_per_s": batch as f64 / median,
+                "evaluations_per_s": rate,
+                "seconds_per_evaluation": each,
+                "peak_rss_bytes": peak_rss(),
+                "peak_memory_bytes": device.arena().peak(),
+            });
+            println!("{row}");
+        } else {
+            println!(
+                "{} batch {batch} {precision}, {} of {} steps, guidance {}: {:.1} ms, {evaluations} evaluations of {:.2} ms, \
+                 {rate:.1} evaluations of an image a second",
+                self.preset,
+                self.sampler,
+                self.steps,
+                self.guidance,
+                median * 1e3,
+                each * 1e3,
+            );
+        }
+        Ok(())
+    }
+}
