@@ -1,22 +1,22 @@
 // The masked squared error and its gradient, in one pass over the prediction.
 //
 //   e    = v[b, n, (p q c)] - u[b, c, i P + p, j P + q]      token n keeps the patch (i, j); c < C
-//   loss = sum_b,n,p,q,c  m e^2 / count
-//   v   <- 2 m e / count                                     over v; 0 in the columns c >= C
+//   loss = sum_b,n,p,q,c  w[b] m e^2
+//   v   <- 2 w[b] m e                                        over v; 0 in the columns c >= C
 //
-// v (B, N, P P outputs) of either type, outputs >= C; u and the mask m (1 = supervised) images (B, C, H, W) f32. Reads v and
-// u once (and m), writes v. One warp per token: its sum goes to `sums`, which one block adds in double and in order.
+// v (B, N, P P outputs) of either type, outputs >= C; u and the mask m (1 = supervised) images (B, C, H, W) f32, w (B) f32. Reads
+// v and u once (and m), writes v. One warp per token: its sum goes to `sums`, which one block adds in double and in order.
 #include "lib/patch.cuh"
 #include "lib/reduce.cuh"
 
 constexpr int WARPS = 8;
 
 template <class T>
-__device__ void masked_loss(T* v, const float* u, const float* mask, const uint32_t* kept, const float* count,
+__device__ void masked_loss(T* v, const float* u, const float* mask, const uint32_t* kept, const float* weight,
                             float* sums, PatchGrid grid, uint32_t outputs, uint32_t tokens, uint32_t rows) {
     const uint32_t row = blockIdx.x * WARPS + threadIdx.x / 32, lane = threadIdx.x % 32;
     if (row >= rows) return;
-    const float scale = *count > 0.0f ? 1.0f / *count : 0.0f;
+    const float scale = weight[row / tokens];
     const uint32_t patch = kept ? kept[row] : row % tokens, width = grid.area() * outputs;
     const uint64_t image = uint64_t(row / tokens) * grid.image();
     T* token = v + uint64_t(row) * width;
@@ -37,10 +37,10 @@ __device__ void masked_loss(T* v, const float* u, const float* mask, const uint3
 }
 
 #define MASKED_LOSS(T, NAME)                                                                                            \
-    extern "C" __global__ void NAME(T* v, const float* u, const float* mask, const uint32_t* kept, const float* count,  \
+    extern "C" __global__ void NAME(T* v, const float* u, const float* mask, const uint32_t* kept, const float* weight, \
                                     float* sums, uint32_t channels, uint32_t height, uint32_t width, uint32_t patch,    \
                                     uint32_t outputs, uint32_t tokens, uint32_t rows) {                                 \
-        masked_loss(v, u, mask, kept, count, sums, {channels, height, width, patch}, outputs, tokens, rows);            \
+        masked_loss(v, u, mask, kept, weight, sums, {channels, height, width, patch}, outputs, tokens, rows);            \
     }
 
 MASKED_LOSS(float, masked_loss_f32)

@@ -6,7 +6,7 @@ mod runs;
 
 use common::{Emulated, cards, cpu, normals};
 use emulator::Policy;
-use engine::base::{DType, Error, PatchGrid, Path};
+use engine::base::{DType, Error, LossMask, Mask, PatchGrid, Path, Rate};
 use engine::device::cuda::{Cuda, MODULES};
 use engine::device::{Device, Recording};
 use engine::nn::sit::SitConfig;
@@ -56,7 +56,7 @@ fn settings(keep: Keep) -> Settings {
     Settings {
         model: SitConfig { grid, depth: 2, width: 24, heads: 3, classes: 5, learn_sigma: true },
         batch: 3,
-        tokens: 11,
+        mask: Mask { loss: LossMask::Pixel, loss_drop: Rate::constant(0.5), ..Mask::patches(0.3) },
         noise: Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.3, null_label: 5, seed: 4 },
         adamw: AdamW { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.01 },
         clip: Some(1.0),
@@ -141,7 +141,7 @@ fn a_run_on_a_card_resumes_bit_equal_and_reports_every_step_though_one_report_is
 fn two_steps(device: &Device) -> Result<(), Error> {
     let grid = PatchGrid { channels: 1, height: 4, width: 4, patch: 2 };
     let model = SitConfig { grid, depth: 1, width: 8, heads: 1, classes: 2, learn_sigma: false };
-    let settings = Settings { model, batch: 1, tokens: 3, ..settings(Keep::Everything) };
+    let settings = Settings { model, batch: 1, mask: Mask::patches(0.25), ..settings(Keep::Everything) };
     let thrown = catch_unwind(AssertUnwindSafe(|| {
         let mut step = Step::new(device, settings)?;
         (0..2).try_for_each(|number| step.run(number, 1e-3, &normals(0, 16, 1.0), &[1]).map(drop))

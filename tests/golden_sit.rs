@@ -138,8 +138,10 @@ impl Fixture {
         let v = sit.forward(&mut tape, &z, &t, &y, kept.as_ref());
         let prediction = tape.value(v).f32().to_vec();
         let elements = batch * tokens * self.config.grid.area() * self.config.grid.channels;
-        let count = Tensor::from_slice(device, "test", [1], &[elements as f32]);
-        let target = Target { values: &target, mask: None, kept: kept.as_ref(), count: &count, grid: self.config.grid };
+        let images = t.len();
+        let weight = Tensor::from_slice(device, "test", [images], &vec![1.0 / elements as f32; images]);
+        let target =
+            Target { values: &target, mask: None, kept: kept.as_ref(), weight: &weight, grid: self.config.grid };
         let loss = tape.masked_loss(v, target).f32()[0];
         tape.backward();
         (loss, prediction)

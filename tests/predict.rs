@@ -137,8 +137,9 @@ fn the_binary_predicts_what_the_library_predicts() {
     let mut grads = case.store.zeros(&case.device, "test").unwrap();
     let mut tape = Tape::training(&case.device, &case.store.weights, &mut grads, Accumulate::Set, Keep::BlockOutputs);
     let v = case.sit.forward(&mut tape, &z, &t, &y, None);
-    let (values, count) = (case.tensor(&image, &case.target), case.tensor(&[1], &[case.target.len() as f32]));
-    let target = Target { values: &values, mask: None, kept: None, count: &count, grid: case.grid };
+    let values = case.tensor(&image, &case.target);
+    let weight = case.tensor(&[image[0]], &vec![1.0 / case.target.len() as f32; image[0]]);
+    let target = Target { values: &values, mask: None, kept: None, weight: &weight, grid: case.grid };
     let loss = tape.masked_loss(v, target).f32()[0];
     tape.backward();
     assert_eq!(read(&case.path("a-out"), "loss"), [loss]);

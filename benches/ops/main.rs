@@ -15,6 +15,7 @@ mod attention;
 mod condition;
 mod gated_norm;
 mod linear;
+mod mask;
 mod masked_loss;
 mod matmul;
 mod mlp;
@@ -260,6 +261,7 @@ fn main() {
     condition::bench(&mut bench, S);
     patch_embed::bench(&mut bench, S);
     noise::bench(&mut bench, S);
+    mask::bench(&mut bench, S);
     masked_loss::bench(&mut bench, S);
     update::bench(&mut bench, S);
     solver::bench(&mut bench, S);

@@ -12,9 +12,9 @@ pub fn bench(bench: &mut Bench, size: Size) {
         data.x = random(&device, 0, &[batch, grid.channels, grid.height, grid.width]);
         data.y.write(&vec![1u32; batch]);
         data.place.write(&[2u32, 3]);
-        let mut noised = Noised::new(&device, batch, grid, grid.tokens());
+        let mut noised = Noised::new(&device, batch, grid);
         move |clock| {
-            clock.lap(|| noise(&device, settings, &data, grid, &mut noised));
+            clock.lap(|| noise(&device, settings, &data, &mut noised));
             clock.output(noised.z.f32());
             clock.output(noised.target.f32());
         }

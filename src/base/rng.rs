@@ -21,6 +21,8 @@ pub enum Purpose {
     LabelDropout = 3,
     /// Which tokens of a sample are kept.
     TokenMask = 4,
+    /// Which elements of a sample the loss counts.
+    LossMask = 5,
     /// The order of the data set in one epoch.
     Shuffle = 6,
     /// The initial weights.
@@ -33,6 +35,8 @@ pub enum Purpose {
     HeldOut = 11,
     /// Which row of a data set is drawn from a posterior.
     Posterior = 12,
+    /// Which kind of mask a step has.
+    MaskKind = 13,
 }
 
 /// The stream of one sample at one step for one purpose.

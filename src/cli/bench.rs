@@ -4,7 +4,7 @@ use super::machine::Machine;
 use super::preset;
 use super::score::BenchScore;
 use crate::base::rng::{Purpose, Stream};
-use crate::base::{Error, Path as DiffusionPath, Result};
+use crate::base::{Error, Mask, Path as DiffusionPath, Rate, Result, TokenMasks};
 use crate::ops::noise::{Noise, Times};
 use crate::ops::peak_flops;
 use crate::ops::update::AdamW;
@@ -51,9 +51,12 @@ struct BenchStep {
     /// Classes of the model
     #[arg(long, default_value_t = 1000)]
     classes: usize,
-    /// Fraction of the tokens that is dropped
-    #[arg(long, default_value_t = 0.0)]
+    /// Share of the patches that is dropped
+    #[arg(long, value_name = "RATE", default_value_t = 0.0)]
     drop: f64,
+    /// What is dropped: patch, block:SIDE of patches, or all but one crop:SIDE
+    #[arg(long, value_name = "KIND", default_value = "patch")]
+    mask: String,
     /// Steps that are timed, after three that are not
     #[arg(long, allow_negative_numbers = true, value_parser = super::count, default_value = "10")]
     steps: NonZero<usize>,
@@ -89,7 +92,8 @@ impl BenchStep {
         images.resize(values.unwrap_or_default(), 0.0);
         let device = self.machine.open(self.precision)?;
         let precision = Precision::of(device.products());
-        let cost = settings.cost();
+        let tokens = settings.tokens(0);
+        let cost = settings.cost(tokens);
         let (batch, classes) = (settings.batch, settings.model.classes);
         Stream::new(0, 0, 0, Purpose::Fixture).fill_normals(&mut images);
         let labels: Vec<u32> = (0..batch).map(|i| (i % classes.max(1)) as u32).collect();
@@ -120,6 +124,8 @@ impl BenchStep {
                 "device": device.describe(),
                 "precision": precision,
                 "drop": self.drop,
+                "mask": self.mask,
+                "tokens": tokens,
                 "seconds": median,
                 "seconds_min": seconds[0],
                 "images_per_s": batch as f64 / median,
@@ -157,11 +163,14 @@ impl BenchStep {
         if !(0.0..1.0).contains(&self.drop) {
             return Err(Error::Usage(format!("--drop {}: give a fraction from 0 to below 1", self.drop)));
         }
-        let patches = model.grid.tokens();
+        let refused = |what: String| Error::Usage(format!("--mask {}: {what}", self.mask));
+        let tokens = TokenMasks::try_from(self.mask.clone()).map_err(refused)?;
+        let [kind] = tokens.0[..] else { return Err(refused("give one kind, whose steps are alike".into())) };
+        kind.check(model.grid).map_err(refused)?;
         Ok(Settings {
             model,
             batch: self.batch.get(),
-            tokens: patches - (self.drop * patches as f64) as usize,
+            mask: Mask { tokens, drop: Rate::constant(self.drop), ..Mask::none() },
             noise: Noise {
                 path: DiffusionPath::Linear,
                 times: Times::Uniform,

@@ -131,8 +131,9 @@ impl Predict {
         let v = sit.forward(&mut tape, &inputs.z, &inputs.t, &inputs.y, None);
         let mut prediction = images(device, "prediction", inputs.t.len(), sit.config.grid);
         unpatchify(device, sit.config.grid, tape.value(v), &mut prediction);
-        let count = Tensor::from_slice(device, "batch", [1], &[target.len() as f32]);
-        let target = Target { values: &target, mask: None, kept: None, count: &count, grid: sit.config.grid };
+        let images = target.len() / sit.config.grid.image();
+        let weight = Tensor::from_slice(device, "batch", [images], &vec![1.0 / target.len() as f32; images]);
+        let target = Target { values: &target, mask: None, kept: None, weight: &weight, grid: sit.config.grid };
         let loss = tape.masked_loss(v, target);
         tape.backward();
         if let Some(path) = &self.grads {

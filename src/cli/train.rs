@@ -6,6 +6,7 @@ use crate::train::progress::{Progress, Style};
 use crate::train::recipe::{Change, FIRST_RUN, Precision};
 use crate::train::{Plan, Recipe, Run, Stop, Trainer};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// Train a model; the same command again resumes it
@@ -32,6 +33,15 @@ pub struct Train {
     /// What matrix products read
     #[arg(long, value_enum)]
     precision: Option<Precision>,
+    /// Share of the patches that a step drops: they are not computed
+    #[arg(long, value_name = "RATE")]
+    drop: Option<f64>,
+    /// What is dropped: patch, block:SIDE of patches, or all but one crop:SIDE; of several a step draws one
+    #[arg(long, value_name = "KIND[,KIND]")]
+    mask: Option<String>,
+    /// What the loss leaves out: element, pixel, patch or block:SIDE, and what share of it, for example pixel:0.95
+    #[arg(long, value_name = "KIND:RATE")]
+    loss_mask: Option<LossShare>,
     /// Where every random number comes from
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::whole::<i64>)]
     seed: Option<i64>,
@@ -43,6 +53,23 @@ pub struct Train {
     /// Print an object per line instead of text
     #[arg(long)]
     json: bool,
+}
+
+/// `--loss-mask KIND:RATE`.
+#[derive(Clone)]
+struct LossShare {
+    kind: String,
+    rate: f64,
+}
+
+impl FromStr for LossShare {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<LossShare, String> {
+        let share = text.rsplit_once(':').and_then(|(kind, rate)| Some((kind.into(), rate.parse().ok()?)));
+        let (kind, rate) = share.ok_or("give a kind and a rate, for example pixel:0.95")?;
+        Ok(LossShare { kind, rate })
+    }
 }
 
 impl Train {
@@ -81,6 +108,10 @@ impl Train {
             self.data.as_ref().map(|path| Change::flag("--data", "data.store", path.as_str())),
             self.steps.map(|steps| Change::flag("--steps", "train.steps", steps)),
             self.precision.map(|name| Change::flag("--precision", "train.precision", name.to_string())),
+            self.drop.map(|rate| Change::flag("--drop", "mask.drop", rate)),
+            self.mask.as_ref().map(|kinds| Change::flag("--mask", "mask.kind", kinds.as_str())),
+            self.loss_mask.as_ref().map(|share| Change::flag("--loss-mask", "mask.loss_kind", share.kind.as_str())),
+            self.loss_mask.as_ref().map(|share| Change::flag("--loss-mask", "mask.loss_drop", share.rate)),
             self.seed.map(|seed| Change::flag("--seed", "train.seed", seed)),
         ];
         let sets = self.set.iter().map(|set| Change::set(set));

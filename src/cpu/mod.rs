@@ -6,6 +6,7 @@ mod vectorised;
 pub mod attention;
 pub mod condition;
 pub mod gated_norm;
+pub mod mask;
 pub mod masked_loss;
 pub mod math;
 pub mod matmul;

@@ -1,15 +1,13 @@
-//! The random part of a training step: times, noise, dropped labels and kept tokens, and what follows from them.
+//! The random part of a training step: times, noise and dropped labels, and what follows from them.
 //!
 //! ```text
 //! t   ~ uniform (0, 1), or sigmoid(mean + deviation n) with n ~ N(0, 1)
 //! z   = alpha(t) x + sigma(t) eps        u = alpha'(t) x + sigma'(t) eps        eps ~ N(0, 1)
 //! y   = null class with probability p
-//! kept = the k patches with the smallest (Philox word, index), in the order of the patches
 //! ```
 //! Sample `i` of the batch draws from the streams of its place in the global batch, so the draws do not depend on how a
 //! batch is split.
 
-use super::scratch::with_scratch;
 use crate::base::rng::{Draw, Purpose, Stream, uniform};
 use crate::base::{Path, Times};
 use crate::device::{Chunks, Cpu};
@@ -72,23 +70,4 @@ pub fn drop_labels(draw: Draw, rate: f32, null: u32, labels: &mut [u32]) {
             *label = null;
         }
     }
-}
-
-/// Draws which `tokens` of the `patches` of each image stay; `kept` is (B, `tokens`), ascending within an image.
-pub fn keep_tokens(cpu: &Cpu, draw: Draw, patches: usize, tokens: usize, kept: &mut [u32]) {
-    cpu.threads.each(Chunks::new(kept, tokens), 1, |sample, kept| {
-        let stream = draw.stream(sample, Purpose::TokenMask);
-        with_scratch([patches, patches], |memory| {
-            let [words, order] = memory.map(bytemuck::cast_slice_mut::<f32, u32>);
-            for (block, words) in words.chunks_mut(4).enumerate() {
-                words.copy_from_slice(&stream.words(block as u32)[..words.len()]);
-            }
-            order.iter_mut().zip(0..).for_each(|(place, patch)| *place = patch);
-            if tokens < patches {
-                order.select_nth_unstable_by_key(tokens, |&patch| (words[patch as usize], patch));
-            }
-            kept.copy_from_slice(&order[..tokens]);
-        });
-        kept.sort_unstable();
-    });
 }

@@ -12,15 +12,15 @@ const WARPS: usize = 8;
 
 /// Writes the gradient over the prediction `v` (B, N, P P Cv), and the `loss` (1).
 ///
-/// `kept` (B, N) names the patch of each token; `None` means all patches in order. `count` (1) is the number of supervised
-/// elements among the kept patches.
+/// `kept` (B, N) names the patch of each token; `None` means all patches in order. `weight` (B) is the factor of an image's
+/// squared errors.
 pub fn masked_loss(
     card: &Cuda,
     v: &mut Tensor,
     target: &Tensor,
     mask: Option<&Tensor>,
     kept: Option<&Tensor>,
-    count: &Tensor,
+    weight: &Tensor,
     grid: PatchGrid,
     loss: &mut Tensor,
 ) {
@@ -28,7 +28,7 @@ pub fn masked_loss(
     let tokens = v.shape().extents()[1];
     let mut sums = Tensor::workspace(card, [rows], DType::F32);
     let kernel = MASKED_LOSS.of(v.dtype());
-    let tensors = [v.into(), target.into(), mask.into(), kept.into(), count.into(), (&mut sums).into()];
+    let tensors = [v.into(), target.into(), mask.into(), kept.into(), weight.into(), (&mut sums).into()];
     let extents = [outputs, tokens, rows].map(Argument::from);
     let arguments = [&tensors[..], &grid_arguments(grid), &extents].concat();
     card.launch(kernel, Grid::new(rows.div_ceil(WARPS), 32 * WARPS), &arguments);

@@ -6,10 +6,8 @@ use crate::tensor::Tensor;
 
 const NOISE: Kernel = kernel!("noise", "noise");
 const DROP_LABELS: Kernel = kernel!("noise", "drop_labels");
-const KEEP_TOKENS: Kernel = kernel!("noise", "keep_tokens");
 
-/// Writes `t` (B), `z` and `target` (B, image) from the data `x` (B, image), and the number of `supervised` elements into
-/// `count` (1); `place` (2) says which draws.
+/// Writes `t` (B), `z` and `target` (B, image) from the data `x` (B, image); `place` (2) says which draws.
 pub fn noise(
     card: &Cuda,
     (seed, place): (u64, &Tensor),
@@ -19,7 +17,6 @@ pub fn noise(
     t: &mut Tensor,
     z: &mut Tensor,
     target: &mut Tensor,
-    (count, supervised): (&mut Tensor, usize),
 ) {
     let path: u32 = match path {
         Path::Linear => 0,
@@ -30,7 +27,7 @@ pub fn noise(
     };
     let (batch, image) = (t.len(), x.len() / t.len());
     let grid = Grid::volume([image.div_ceil(4 * THREADS), batch, 1], THREADS);
-    let arguments: [Argument; 13] = [
+    let arguments: [Argument; 11] = [
         seed.into(),
         place.into(),
         path.into(),
@@ -41,8 +38,6 @@ pub fn noise(
         t.into(),
         z.into(),
         target.into(),
-        count.into(),
-        (supervised as f32).into(),
         image.into(),
     ];
     card.launch(NOISE, grid, &arguments);
@@ -53,13 +48,4 @@ pub fn drop_labels(card: &Cuda, (seed, place): (u64, &Tensor), rate: f32, null: 
     let batch = from.len();
     let arguments = [seed.into(), place.into(), rate.into(), null.into(), from.into(), y.into(), batch.into()];
     card.launch(DROP_LABELS, Grid::new(batch.div_ceil(THREADS), THREADS), &arguments);
-}
-
-/// Draws which of the `patches` of each image stay; `kept` is (B, tokens), ascending within an image.
-pub fn keep_tokens(card: &Cuda, (seed, place): (u64, &Tensor), patches: usize, kept: &mut Tensor) {
-    let (batch, tokens) = (kept.shape().rows(), kept.shape().width());
-    // A word for each patch in whole blocks of four, and a mark for each.
-    let shared = 4 * (patches.next_multiple_of(4) + patches);
-    let arguments = [seed.into(), place.into(), patches.into(), tokens.into(), kept.into()];
-    card.launch(KEEP_TOKENS, Grid::new(batch, THREADS).shared(shared), &arguments);
 }

@@ -16,8 +16,8 @@ pub struct Target<'a> {
     pub mask: Option<&'a Tensor>,
     /// (B, N) u32, the patch of each token; `None` means all in order.
     pub kept: Option<&'a Tensor>,
-    /// (1), the number of supervised elements among the kept patches
-    pub count: &'a Tensor,
+    /// (B), the factor of the squared errors of each image
+    pub weight: &'a Tensor,
     pub grid: PatchGrid,
 }
 
@@ -30,6 +30,7 @@ impl Tape<'_> {
         };
         let grid = target.grid;
         assert_eq!(target.values.len(), batch * grid.image(), "masked_loss: the target is {:?}", target.values.shape());
+        assert_eq!(target.weight.len(), batch, "masked_loss: the weights are {:?}", target.weight.shape());
         assert!(width >= grid.channels * grid.area(), "masked_loss: v is {:?}, the grid {grid:?}", gradient.shape());
         let mut loss = Tensor::new(self.device(), "loss", [1], DType::F32);
         match self.device() {
@@ -40,14 +41,14 @@ impl Tape<'_> {
                     target.values.f32(),
                     target.mask.map(|mask| mask.f32()),
                     target.kept.map(|kept| kept.u32()),
-                    target.count.f32()[0],
+                    target.weight.f32(),
                     grid,
                     tokens,
                 );
             }
             Device::Cuda(card) => {
-                let Target { values, mask, kept, count, grid } = target;
-                cuda::masked_loss(card, &mut gradient, values, mask, kept, count, grid, &mut loss);
+                let Target { values, mask, kept, weight, grid } = target;
+                cuda::masked_loss(card, &mut gradient, values, mask, kept, weight, grid, &mut loss);
             }
         }
         self.close(v, gradient);

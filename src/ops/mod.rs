@@ -7,6 +7,7 @@ pub mod attention;
 pub mod condition;
 pub mod gated_norm;
 pub mod linear;
+pub mod mask;
 pub mod masked_loss;
 pub mod mlp;
 pub mod noise;

@@ -28,6 +28,8 @@ pub struct Batch {
     pub y: Tensor,
     /// (2) u32, which draws it gets: the number of the step, and the place of its first sample in the global batch
     pub place: Tensor,
+    /// (1) u32, below which a word leaves its element out of the loss
+    pub threshold: Tensor,
 }
 
 /// What the network sees and what it is compared with, in fixed buffers.
@@ -40,10 +42,6 @@ pub struct Noised {
     pub z: Tensor,
     /// (B, C, H, W)
     pub target: Tensor,
-    /// (B, N) u32, the kept patches; `None` where all are kept
-    pub kept: Option<Tensor>,
-    /// (1), the number of supervised elements
-    pub count: Tensor,
 }
 
 impl Batch {
@@ -53,6 +51,7 @@ impl Batch {
             x: Tensor::new(device, "batch", image, DType::F32),
             y: Tensor::new(device, "batch", [batch], DType::U32),
             place: Tensor::new(device, "batch", [2], DType::U32),
+            threshold: Tensor::from_slice(device, "batch", [1], &[0u32]),
         }
     }
 
@@ -65,8 +64,8 @@ impl Batch {
 }
 
 impl Noised {
-    /// Buffers for `batch` images of which `tokens` patches are kept.
-    pub fn new(device: &Device, batch: usize, grid: PatchGrid, tokens: usize) -> Noised {
+    /// Buffers for `batch` images.
+    pub fn new(device: &Device, batch: usize, grid: PatchGrid) -> Noised {
         let image = [batch, grid.channels, grid.height, grid.width];
         let new = |shape: &[usize], dtype| Tensor::new(device, "batch", crate::base::Shape::new(shape), dtype);
         Noised {
@@ -74,17 +73,13 @@ impl Noised {
             y: new(&[batch], DType::U32),
             z: new(&image, DType::F32),
             target: new(&image, DType::F32),
-            kept: (tokens < grid.tokens()).then(|| new(&[batch, tokens], DType::U32)),
-            count: new(&[1], DType::F32),
         }
     }
 }
 
 /// Fills `noised` from `batch`.
-pub fn noise(device: &Device, noise: Noise, batch: &Batch, grid: PatchGrid, noised: &mut Noised) {
-    let Noised { t, y, z, target, kept, count } = noised;
-    let tokens = kept.as_ref().map_or(grid.tokens(), |kept| kept.shape().width());
-    let supervised = t.len() * tokens * grid.area() * grid.channels;
+pub fn noise(device: &Device, noise: Noise, batch: &Batch, noised: &mut Noised) {
+    let Noised { t, y, z, target } = noised;
     match device {
         Device::Cpu(cpu) => {
             let &[step, first] = batch.place.u32() else { panic!("noise: the place is {:?}", batch.place) };
@@ -95,19 +90,12 @@ pub fn noise(device: &Device, noise: Noise, batch: &Batch, grid: PatchGrid, nois
             let labels = y.slice_mut::<u32>();
             labels.copy_from_slice(batch.y.u32());
             cpu::noise::drop_labels(draw, noise.label_dropout, noise.null_label, labels);
-            if let Some(kept) = kept {
-                cpu::noise::keep_tokens(cpu, draw, grid.tokens(), tokens, kept.slice_mut());
-            }
-            count.f32_mut()[0] = supervised as f32;
         }
         Device::Cuda(card) => {
             let Noise { path, times, label_dropout, null_label, seed } = noise;
             let draws = (seed, &batch.place);
-            cuda::noise::noise(card, draws, path, times, &batch.x, t, z, target, (count, supervised));
+            cuda::noise::noise(card, draws, path, times, &batch.x, t, z, target);
             cuda::noise::drop_labels(card, draws, label_dropout, null_label, &batch.y, y);
-            if let Some(kept) = kept {
-                cuda::noise::keep_tokens(card, draws, grid.tokens(), kept);
-            }
         }
     }
 }

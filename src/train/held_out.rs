@@ -1,8 +1,9 @@
 use super::step::{Settings, objective};
-use crate::base::Result;
+use crate::base::{Mask, Result};
 use crate::data::Store;
 use crate::device::Device;
 use crate::nn::sit::Sit;
+use crate::ops::mask::mask;
 use crate::ops::noise::{Batch, Noise, Noised, noise};
 use crate::tape::Tape;
 use crate::tensor::Slab;
@@ -14,13 +15,13 @@ const MOST_ROWS: usize = 1024;
 /// Steps end below this one, so its draws are no training step's.
 const STEP: u32 = u32::MAX;
 
-/// The loss on rows that are never trained on, with the same draws every time: what changes is the model alone.
+/// The loss on rows that are never trained on, of whole images and with the same draws every time: what changes is the model
+/// alone, and runs with different masks can be compared.
 pub struct HeldOut {
     store: Arc<Store>,
     rows: Vec<u32>,
     noise: Noise,
     batch: usize,
-    tokens: usize,
 }
 
 impl HeldOut {
@@ -30,7 +31,7 @@ impl HeldOut {
         let count = held_out.len().min(MOST_ROWS);
         let rows: Vec<u32> = (0..count).map(|i| held_out[i * held_out.len() / count]).collect();
         let noise = Noise { label_dropout: 0.0, seed: 0, ..settings.noise };
-        (count > 0).then_some(HeldOut { store, rows, noise, batch: settings.batch, tokens: settings.tokens })
+        (count > 0).then_some(HeldOut { store, rows, noise, batch: settings.batch })
     }
 
     /// The mean loss of `sit` with `weights`, under the true labels; `None` once `stopped` says so.
@@ -46,9 +47,10 @@ impl HeldOut {
             let labels: Vec<u32> = rows.iter().map(|&row| self.store.label(row)).collect();
             let mut batch = Batch::new(device, rows.len(), grid);
             batch.fill(&images, &labels, STEP, (i * self.batch) as u32);
-            let mut noised = Noised::new(device, rows.len(), grid, self.tokens);
-            noise(device, self.noise, &batch, grid, &mut noised);
-            let mean = objective(&mut Tape::inference(device, weights), sit, &noised).to_vec::<f32>()[0];
+            let mut noised = Noised::new(device, rows.len(), grid);
+            noise(device, self.noise, &batch, &mut noised);
+            let masked = mask(device, 0, &Mask::none(), None, &batch, grid);
+            let mean = objective(&mut Tape::inference(device, weights), sit, &noised, &masked).to_vec::<f32>()[0];
             sum += f64::from(mean) * rows.len() as f64;
         }
         Ok(Some(sum / self.rows.len() as f64))

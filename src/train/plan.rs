@@ -1,6 +1,6 @@
 use super::recipe::{ModelSection, Recipe, Times, wrong};
 use super::step::Settings;
-use crate::base::{Error, Result};
+use crate::base::{Error, Mask, Rate, Result};
 use crate::data::Store;
 use crate::diffusion::{Guidance, Request};
 use crate::nn::sit::{SitConfig, SitSize};
@@ -26,6 +26,11 @@ impl Plan {
             let what = format_args!("the data has {channels} channels; give at most as many");
             return Err(wrong("sample.channels", recipe.sample.channels, what));
         }
+        let mask = &recipe.mask;
+        for kind in &mask.kind.0 {
+            kind.check(model.grid).map_err(|what| wrong("mask.kind", kind, what))?;
+        }
+        mask.loss_kind.check(model.grid).map_err(|what| wrong("mask.loss_kind", mask.loss_kind, what))?;
         recipe.check_decay()?;
         let plan = Plan { recipe, model };
         let sample = &plan.recipe.sample;
@@ -45,11 +50,17 @@ impl Plan {
     /// What every step of the run has in common.
     pub fn settings(&self) -> Settings {
         let Recipe { diffusion, mask, train, optimizer, .. } = &self.recipe;
-        let patches = self.model.grid.tokens();
+        let rate = |start, end| Rate { start, end, ramp: mask.ramp };
         Settings {
             model: self.model,
             batch: train.batch_size,
-            tokens: patches - (mask.drop * patches as f64) as usize,
+            mask: Mask {
+                tokens: mask.kind.clone(),
+                drop: rate(mask.drop, mask.drop_end),
+                loss: mask.loss_kind,
+                loss_drop: rate(mask.loss_drop, mask.loss_drop_end),
+                norm: mask.loss_norm,
+            },
             noise: Noise {
                 path: diffusion.path,
                 times: match diffusion.times {
@@ -102,7 +113,7 @@ mod tests {
 
     fn plan(sets: &[&str]) -> Result<Plan> {
         let changes: Vec<Change> = sets.iter().map(|set| Change::set(set).unwrap()).collect();
-        Plan::new(Recipe::read("r", "[model]\npreset = \"sit-xs-4\"", &changes)?, &fashion_mnist()?)
+        Plan::new(Recipe::read("r", "[model]\npreset = \"sit-xs-4\"\n[mask]\ndrop = 0.5", &changes)?, &fashion_mnist()?)
     }
 
     #[test]
@@ -110,6 +121,18 @@ mod tests {
         for (set, expected) in [
             ("model.patch=8", "[model]: a patch of 8 does not divide images of 28 x 28; give one that does"),
             ("model.heads=3", "[model]: 3 heads do not divide the width 128; give a number that does"),
+            (
+                "mask.kind=block:4",
+                "mask.kind = block:4: blocks of 4 x 4 patches do not divide a grid of 7 x 7; give a side that does",
+            ),
+            (
+                "mask.kind='patch, crop:8'",
+                "mask.kind = crop:8: a crop of 8 x 8 patches does not fit a grid of 7 x 7; give at most 7",
+            ),
+            (
+                "mask.loss_kind=block:2",
+                "mask.loss_kind = block:2: blocks of 2 x 2 patches do not divide a grid of 7 x 7; give a side that does",
+            ),
             ("sample.channels=2", "sample.channels = 2: the data has 1 channels; give at most as many"),
             (
                 "diffusion.label_dropout=0",
@@ -123,7 +146,7 @@ mod tests {
     #[test]
     fn dropped_patches_are_rounded_down() {
         for (drop, kept) in [("0.0", 49), ("0.02", 49), ("0.021", 48), ("0.5", 25), ("0.99", 1)] {
-            assert_eq!(plan(&[&format!("mask.drop={drop}")]).unwrap().settings().tokens, kept, "{drop}");
+            assert_eq!(plan(&[&format!("mask.drop={drop}")]).unwrap().settings().tokens(0), kept, "{drop}");
         }
     }
 }

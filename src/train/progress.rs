@@ -97,12 +97,16 @@ pub struct Speed {
     pub loss: Option<f64>,
     pub norm: f32,
     pub lr: f32,
+    /// Patches of an image that this step computed, of how many.
+    pub tokens: [usize; 2],
     pub images_per_s: f64,
     pub flops_per_s: f64,
     /// Of the peak of the device, where that is measured.
     pub share_of_peak: Option<f64>,
     /// `None` before the speed is known.
     pub seconds_left: Option<f64>,
+    /// What the steps since the start would have taken longer with every patch, by their operations.
+    pub seconds_saved: f64,
 }
 
 /// Where events go.
@@ -146,13 +150,13 @@ struct Meter {
     printed: Instant,
     first: u64,
     steps: u64,
-    batch: usize,
-    flops: f64,
+    settings: Settings,
     peak: Option<f64>,
     loss: f64,
     weight: f64,
-    /// Steps and seconds since the last line.
-    window: (u64, f64),
+    /// Steps, seconds and operations since the last line.
+    window: (u64, f64, f64),
+    saved: f64,
 }
 
 impl Progress {
@@ -172,12 +176,12 @@ impl Progress {
             printed: now,
             first: step,
             steps,
-            batch: settings.batch,
-            flops: settings.cost().flops as f64,
+            settings: settings.clone(),
             peak,
             loss: 0.0,
             weight: 0.0,
-            window: (0, 0.0),
+            window: (0, 0.0, 0.0),
+            saved: 0.0,
         });
         if self.style == Style::Text && io::stderr().is_terminal() && step < steps {
             let all = MultiProgress::new();
@@ -267,7 +271,10 @@ impl Meter {
         if step == self.first + UNSETTLED {
             self.settled = (step, Instant::now());
         }
-        self.window = (self.window.0 + 1, self.window.1 + seconds);
+        let flops = |tokens| self.settings.cost(tokens).flops as f64;
+        let (done, whole) = (flops(self.settings.tokens(step - 1)), flops(self.settings.model.grid.tokens()));
+        self.window = (self.window.0 + 1, self.window.1 + seconds, self.window.2 + done);
+        self.saved += seconds * (whole / done - 1.0);
         if report.applied {
             self.loss = SMOOTHING * self.loss + (1.0 - SMOOTHING) * f64::from(report.loss);
             self.weight = SMOOTHING * self.weight + (1.0 - SMOOTHING);
@@ -275,9 +282,9 @@ impl Meter {
     }
 
     fn speed(&mut self, step: u64, report: &Report, lr: f32) -> Speed {
-        let (steps, seconds) = std::mem::take(&mut self.window);
+        let (steps, seconds, flops) = std::mem::take(&mut self.window);
         self.printed = Instant::now();
-        let rate = steps as f64 / seconds;
+        let rate = flops / seconds;
         let (begun, since) = self.settled;
         let each = (begun > self.first && step > begun).then(|| since.elapsed().as_secs_f64() / (step - begun) as f64);
         Speed {
@@ -286,10 +293,12 @@ impl Meter {
             loss: (self.weight > 0.0).then(|| self.loss / self.weight),
             norm: report.norm,
             lr,
-            images_per_s: rate * self.batch as f64,
-            flops_per_s: rate * self.flops,
-            share_of_peak: self.peak.map(|peak| rate * self.flops / peak),
+            tokens: [self.settings.tokens(step - 1), self.settings.model.grid.tokens()],
+            images_per_s: (steps as usize * self.settings.batch) as f64 / seconds,
+            flops_per_s: rate,
+            share_of_peak: self.peak.map(|peak| rate / peak),
             seconds_left: each.map(|each| each * (self.steps - step) as f64),
+            seconds_saved: self.saved,
         }
     }
 }
@@ -302,6 +311,10 @@ impl fmt::Display for Speed {
         write!(f, "{:.0} img/s  {:.1} GFLOP/s", self.images_per_s, self.flops_per_s / 1e9)?;
         if let Some(share) = self.share_of_peak {
             write!(f, " ({:.0} % of peak)", 100.0 * share)?;
+        }
+        let [tokens, all] = self.tokens;
+        if self.seconds_saved > 0.0 {
+            write!(f, "  {tokens} of {all} patches, about {} saved", Clock(self.seconds_saved))?;
         }
         self.seconds_left.map_or(Ok(()), |seconds| write!(f, "  {} left", Clock(seconds)))
     }
@@ -379,6 +392,8 @@ impl fmt::Display for Short {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::fashion_mnist;
+    use crate::train::{Plan, Recipe};
 
     #[test]
     fn a_short_number_has_three_digits() {
@@ -397,12 +412,12 @@ mod tests {
             printed: now,
             first: 20,
             steps: 40,
-            batch: 1,
-            flops: 1.0,
+            settings: Plan::new(Recipe::read("r", "", &[]).unwrap(), &fashion_mnist().unwrap()).unwrap().settings(),
             peak: None,
             loss: 0.0,
             weight: 0.0,
-            window: (0, 0.0),
+            window: (0, 0.0, 0.0),
+            saved: 0.0,
         };
         let mut left = |step: u64, pause: u64| {
             std::thread::sleep(Duration::from_millis(pause));

@@ -1,14 +1,18 @@
-use crate::base::{Accumulate, Cost, DType, Result, Shape};
+use crate::base::{Accumulate, Cost, DType, Mask, Result, Shape, Squares};
 use crate::device::{Device, Reading, Replay};
 use crate::nn::ParamStore;
 use crate::nn::sit::{Sit, SitConfig};
+use crate::ops::mask::{Masked, mask};
 use crate::ops::masked_loss::Target;
 use crate::ops::noise::{Batch, Noise, Noised, noise};
 pub use crate::ops::update::Report;
 use crate::ops::update::{AdamW, Moments, Update, Weights, cast, update, working};
 use crate::tape::{Keep, Tape};
 use crate::tensor::{Slab, Tensor};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+
+/// Kinds of steps that are kept recorded: where the rate of a mask changes, old ones do not come back.
+const MOST_REPLAYS: usize = 64;
 
 /// What every step of a run has in common.
 #[derive(Clone, Debug)]
@@ -16,22 +20,32 @@ pub struct Settings {
     pub model: SitConfig,
     /// Images of a step.
     pub batch: usize,
-    /// Patches of an image that are kept.
-    pub tokens: usize,
+    /// What steps leave out.
+    pub mask: Mask,
     pub noise: Noise,
     pub adamw: AdamW,
     pub clip: Option<f32>,
     /// Decays of the moving averages.
     pub averages: Vec<f32>,
     pub keep: Keep,
-    /// Of the initial weights.
+    /// Of the initial weights and the masks.
     pub seed: u64,
 }
 
 impl Settings {
-    /// What the network of one step must move and compute, forward and backward.
-    pub fn cost(&self) -> Cost {
-        self.model.forward_cost(self.batch, self.tokens) + self.model.backward_cost(self.batch, self.tokens)
+    /// What of an image the samples of `step` keep; `None` for everything.
+    pub fn squares(&self, step: u64) -> Option<Squares> {
+        self.mask.squares(self.seed, step, self.model.grid)
+    }
+
+    /// Patches of an image that `step` computes.
+    pub fn tokens(&self, step: u64) -> usize {
+        self.squares(step).map_or(self.model.grid.tokens(), |squares| squares.tokens())
+    }
+
+    /// What the network of a step that computes `tokens` patches of an image must move and compute, forward and backward.
+    pub fn cost(&self, tokens: usize) -> Cost {
+        self.model.forward_cost(self.batch, tokens) + self.model.backward_cost(self.batch, tokens)
     }
 }
 
@@ -50,7 +64,8 @@ pub struct Step {
     report: Tensor,
     /// The reports that are out.
     asked: VecDeque<Reading>,
-    replay: Replay,
+    /// The recordings of steps by what they keep.
+    replays: HashMap<Option<Squares>, Replay>,
     /// The weights that samples are drawn from, as products read them, where that is another type.
     drawn: Option<Slab>,
 }
@@ -66,11 +81,11 @@ impl Step {
             moments: Moments::new(device, &params.weights, &trained, &settings.averages)?,
             gradients: params.zeros(device, "gradients")?,
             batch: Batch::new(device, settings.batch, grid),
-            noised: Noised::new(device, settings.batch, grid, settings.tokens),
+            noised: Noised::new(device, settings.batch, grid),
             rate: Tensor::new(device, "batch", [1], DType::F32),
             report: Report::memory(device),
             asked: VecDeque::new(),
-            replay: Replay::default(),
+            replays: HashMap::new(),
             drawn: working(device, &params.weights)?,
             device: device.clone(),
             settings,
@@ -107,10 +122,15 @@ impl Step {
     /// Asks for a step as [`Step::run`] does; a card may still be computing it when this returns.
     pub fn ask(&mut self, step: u64, lr: f32, images: &[f32], labels: &[u32]) -> Result<()> {
         self.batch.fill(images, labels, step as u32, 0);
+        self.batch.threshold.write(&[self.settings.mask.threshold(step)]);
         self.rate.write(&[lr]);
-        let (device, mut replay) = (self.device.clone(), std::mem::take(&mut self.replay));
-        let asked = replay.run(&device, || self.perform());
-        self.replay = replay;
+        let squares = self.settings.squares(step);
+        let (device, mut replay) = (self.device.clone(), self.replays.remove(&squares).unwrap_or_default());
+        let asked = replay.run(&device, || self.perform(squares));
+        if self.replays.len() == MOST_REPLAYS {
+            self.replays.clear();
+        }
+        self.replays.insert(squares, replay);
         asked?;
         self.asked.push_back(self.report.begin_read());
         Ok(())
@@ -121,12 +141,13 @@ impl Step {
         self.asked.pop_front().map(Report::finish)
     }
 
-    /// Asks the device for every operation of the step.
-    fn perform(&mut self) {
+    /// Asks the device for every operation of a step that keeps `squares`.
+    fn perform(&mut self, squares: Option<Squares>) {
         let Step { settings, sit, params, moments, device, gradients, batch, noised, rate, report, .. } = self;
-        noise(device, settings.noise, batch, settings.model.grid, noised);
+        noise(device, settings.noise, batch, noised);
+        let masked = mask(device, settings.seed, &settings.mask, squares, batch, settings.model.grid);
         let mut tape = Tape::training(device, params.network(), gradients, Accumulate::Set, settings.keep);
-        let loss = objective(&mut tape, sit, noised);
+        let loss = objective(&mut tape, sit, noised, &masked);
         tape.backward();
         let how = Update { adamw: settings.adamw, clip: settings.clip };
         let weights = Weights { masters: &mut params.weights, working: params.working.as_mut() };
@@ -135,11 +156,11 @@ impl Step {
 }
 
 /// The loss of the model on what it sees, as the last operation of the tape.
-pub(super) fn objective(tape: &mut Tape, sit: &Sit, noised: &Noised) -> Tensor {
-    let kept = noised.kept.as_ref();
+pub(super) fn objective(tape: &mut Tape, sit: &Sit, noised: &Noised, masked: &Masked) -> Tensor {
+    let Masked { kept, supervised, weight } = masked;
+    let (kept, grid) = (kept.as_ref(), sit.config.grid);
     let v = sit.forward(tape, &noised.z, &noised.t, &noised.y, kept);
-    let target = Target { values: &noised.target, mask: None, kept, count: &noised.count, grid: sit.config.grid };
-    tape.masked_loss(v, target)
+    tape.masked_loss(v, Target { values: &noised.target, mask: supervised.as_ref(), kept, weight, grid })
 }
 
 #[cfg(test)]
@@ -154,7 +175,7 @@ mod tests {
         let settings = Settings {
             model: SitConfig { grid, depth: 1, width: 8, heads: 2, classes: 2, learn_sigma: false },
             batch: 2,
-            tokens: 3,
+            mask: Mask::patches(0.25),
             noise: Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.5, null_label: 2, seed: 3 },
             adamw: AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 },
             clip: Some(1.0),

@@ -23,6 +23,16 @@ fn a_run_trains_draws_and_says_what_to_do_next() {
 }
 
 #[test]
+fn a_masked_run_says_what_it_computes_and_saves() {
+    let scratch = Scratch::new();
+    let run = |more: &[&str]| stdout(&train(&scratch, &scratch.path(more[1]), more).output().unwrap());
+    let said = run(&["--drop", "0.5", "--mask", "block:2", "--loss-mask", "block:1:0.5"]);
+    assert!(said.contains("  8 of 16 patches, about 0 s saved"), "{said}");
+    let said = run(&["--drop", "0.0"]);
+    assert!(said.contains("img/s") && !said.contains(" saved\n"), "{said}");
+}
+
+#[test]
 fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
     let scratch = Scratch::new();
     let out = scratch.path("untouched");
@@ -71,6 +81,22 @@ fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
             vec!["--set", "mask.drop=1"],
             2,
             "error: mask.drop = 1: is out of range; give a number from 0 up to, but not including, 1",
+        ),
+        (
+            vec!["--drop", "0.5", "--mask", "block:3"],
+            2,
+            "error: mask.kind = block:3: blocks of 3 x 3 patches do not divide a grid of 4 x 4",
+        ),
+        (
+            vec!["--mask", "blok:2"],
+            2,
+            "error: --mask \"blok:2\": mask.kind: \"blok:2\" is not known; give patch, block:SIDE or crop:SIDE",
+        ),
+        (vec!["--loss-mask", "pixel"], 2, "'--loss-mask <KIND:RATE>': give a kind and a rate, for example pixel:0.95"),
+        (
+            vec!["--loss-mask", "row:0.5"],
+            2,
+            "mask.loss_kind: \"row\" is not known; give element, pixel, patch or block:SIDE",
         ),
         (
             vec!["--set", "optimizer.decay_steps=9"],

@@ -7,6 +7,7 @@ mod attention;
 mod condition;
 mod gated_norm;
 mod linear;
+mod mask;
 mod masked_loss;
 mod matmul;
 mod mlp;

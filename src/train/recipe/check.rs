@@ -1,7 +1,7 @@
 //! What a recipe must hold whatever it is trained on.
 
-use super::{ModelSection, Recipe, nearest};
-use crate::base::{Error, Result};
+use super::{MaskSection, ModelSection, Recipe, nearest};
+use crate::base::{Error, Result, TokenMask};
 use crate::nn::sit::SitSize;
 use std::fmt::Display;
 
@@ -33,6 +33,19 @@ impl Recipe {
         number("diffusion.mean", diffusion.mean, f64::NEG_INFINITY)?;
         number("diffusion.std", diffusion.std, 0.0)?;
         share("mask.drop", mask.drop, false)?;
+        share("mask.drop_end", mask.drop_end, false)?;
+        share("mask.loss_drop", mask.loss_drop, false)?;
+        share("mask.loss_drop_end", mask.loss_drop_end, false)?;
+        whole("mask.ramp", mask.ramp, 0, MAX_STEPS)?;
+        let dropped = mask.drop > 0.0 || mask.ramp > 0 && mask.drop_end > 0.0;
+        let crops = mask.kind.0.iter().filter(|kind| matches!(kind, TokenMask::Crop(_))).count();
+        if !dropped && crops == 0 && mask.kind != MaskSection::default().kind {
+            return Err(wrong("mask.kind", &mask.kind, "drops nothing, since mask.drop is 0; give mask.drop a share"));
+        }
+        if dropped && crops == mask.kind.0.len() {
+            let what = format_args!("mask.kind = {} drops what its side says, whatever the share; give 0", mask.kind);
+            return Err(wrong("mask.drop", mask.drop, what));
+        }
 
         whole("train.steps", train.steps, 1, MAX_STEPS)?;
         whole("train.batch_size", train.batch_size as u64, 1, 1 << 20)?;
@@ -137,6 +150,11 @@ mod tests {
             ),
             ("mask.drop=1.0", "mask.drop = 1: is out of range; give a number from 0 up to, but not including, 1"),
             ("mask.drop=nan", "mask.drop = NaN: is out of range; give a number from 0 up to, but not including, 1"),
+            (
+                "mask.loss_drop=1.0",
+                "mask.loss_drop = 1: is out of range; give a number from 0 up to, but not including, 1",
+            ),
+            ("mask.kind=block:4", "mask.kind = block:4: drops nothing, since mask.drop is 0; give mask.drop a share"),
             ("optimizer.lr=-1.0", "optimizer.lr = -1: is out of range; give a finite number from 0 on"),
             ("optimizer.lr=inf", "optimizer.lr = inf: is out of range; give a finite number from 0 on"),
             (

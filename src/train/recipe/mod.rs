@@ -11,7 +11,7 @@ mod write;
 pub(super) use check::wrong;
 pub use read::{Change, nearest};
 
-use crate::base::{DType, Path};
+use crate::base::{DType, LossMask, LossNorm, Path, TokenMask, TokenMasks};
 use crate::diffusion::Sampler;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -89,10 +89,24 @@ section! {
 }
 
 section! {
-    /// What the network does not see.
+    /// What the network does not see, and what the loss does not count.
     MaskSection {
         /// Share of the patches that a step drops; the others alone are computed and supervised
         drop: f64 = 0.0,
+        /// What is dropped: patch, block:SIDE of patches, or all but one crop:SIDE, whatever drop is; of several a step draws one
+        kind: TokenMasks = TokenMasks(vec![TokenMask::Patch]),
+        /// Share of the loss that a step leaves out; the network sees the whole image
+        loss_drop: f64 = 0.0,
+        /// What the loss leaves out together: element, pixel, patch or block:SIDE of patches
+        loss_kind: LossMask = LossMask::Pixel,
+        /// What the loss is divided by: all elements, or the supervised ones, batch-active or sample-active
+        loss_norm: LossNorm = LossNorm::BatchActive,
+        /// Steps in which both shares go to drop_end and loss_drop_end; 0 keeps them
+        ramp: u64 = 0,
+        /// Where drop goes
+        drop_end: f64 = 0.0,
+        /// Where loss_drop goes
+        loss_drop_end: f64 = 0.0,
     }
 }
 

@@ -167,7 +167,7 @@ fn check_key(source: &str, path: &str) -> Result<()> {
 }
 
 /// What other programs call a key.
-const SYNONYMS: [(&str, &str); 10] = [
+const SYNONYMS: [(&str, &str); 11] = [
     ("learning_rate", "optimizer.lr"),
     ("wd", "optimizer.weight_decay"),
     ("eps", "optimizer.epsilon"),
@@ -178,6 +178,7 @@ const SYNONYMS: [(&str, &str); 10] = [
     ("epochs", "train.steps"),
     ("cfg_scale", "sample.guidance"),
     ("mask_ratio", "mask.drop"),
+    ("mask_type", "mask.kind"),
 ];
 
 fn unknown(path: &str) -> String {
