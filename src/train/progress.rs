@@ -231,7 +231,10 @@ impl Progress {
     pub fn drawing(&mut self, step: u64, count: usize) -> ProgressBar {
         self.event(&Event::Drawing { step, count });
         match &self.bars {
-            Some(Bars { all, .. }) => all.add(drawing_bar(count)),
+            Some(Bars { all, steps }) => {
+                steps.set_position(step);
+                all.add(drawing_bar(count))
+            }
             None => ProgressBar::hidden(),
         }
     }
@@ -308,6 +311,10 @@ impl fmt::Display for Speed {
         if let Some(loss) = self.loss {
             write!(f, "loss {loss:.4}  ")?;
         }
+        if let Some(seconds) = self.seconds_left {
+            write!(f, "{} left  ", Clock(seconds))?;
+        }
+        // Last what a narrow terminal may cut off.
         write!(f, "{:.0} img/s  {:.1} GFLOP/s", self.images_per_s, self.flops_per_s / 1e9)?;
         if let Some(share) = self.share_of_peak {
             write!(f, " ({:.0} % of peak)", 100.0 * share)?;
@@ -316,7 +323,7 @@ impl fmt::Display for Speed {
         if self.seconds_saved > 0.0 {
             write!(f, "  {tokens} of {all} patches, about {} saved", Clock(self.seconds_saved))?;
         }
-        self.seconds_left.map_or(Ok(()), |seconds| write!(f, "  {} left", Clock(seconds)))
+        Ok(())
     }
 }
 
