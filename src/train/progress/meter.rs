@@ -1,0 +1,98 @@
+use super::event::Speed;
+use crate::train::step::{Report, Settings};
+use std::time::{Duration, Instant};
+
+/// How much of the smoothed loss stays at a step.
+const SMOOTHING: f64 = 0.98;
+/// Steps of a start before the time that is left is judged by: they make room, and record what a card replays.
+const UNSETTLED: u64 = 3;
+
+/// How far a run is and how fast, judged from the steps that it is told of.
+pub(super) struct Meter {
+    /// The first step of the speed that is known, and when it began.
+    settled: (u64, Instant),
+    printed: Instant,
+    first: u64,
+    steps: u64,
+    settings: Settings,
+    peak: Option<f64>,
+    loss: f64,
+    weight: f64,
+    /// Steps, seconds and operations since the last line.
+    window: (u64, f64, f64),
+    saved: f64,
+}
+
+impl Meter {
+    /// Of a start at step `first` of a run of `steps`, on a device with this `peak`.
+    pub fn new(first: u64, steps: u64, settings: Settings, peak: Option<f64>) -> Meter {
+        let now = Instant::now();
+        let settled = (first, now);
+        let window = (0, 0.0, 0.0);
+        Meter { settled, printed: now, first, steps, settings, peak, loss: 0.0, weight: 0.0, window, saved: 0.0 }
+    }
+
+    /// Whether a line is due after a pause, and at both ends in any case.
+    pub fn is_due(&self, step: u64, pause: Duration) -> bool {
+        self.printed.elapsed() >= pause || step == self.first + 1 || step == self.steps
+    }
+
+    pub fn add(&mut self, step: u64, report: &Report, seconds: f64) {
+        if step == self.first + UNSETTLED {
+            self.settled = (step, Instant::now());
+        }
+        let flops = |tokens| self.settings.cost(tokens).flops as f64;
+        let (done, whole) = (flops(self.settings.tokens(step - 1)), flops(self.settings.model.grid.tokens()));
+        self.window = (self.window.0 + 1, self.window.1 + seconds, self.window.2 + done);
+        self.saved += seconds * (whole / done - 1.0);
+        if report.applied {
+            self.loss = SMOOTHING * self.loss + (1.0 - SMOOTHING) * f64::from(report.loss);
+            self.weight = SMOOTHING * self.weight + (1.0 - SMOOTHING);
+        }
+    }
+
+    /// What to say of `step`; the window of the next line begins.
+    pub fn speed(&mut self, step: u64, report: &Report, lr: f32) -> Speed {
+        let (steps, seconds, flops) = std::mem::take(&mut self.window);
+        self.printed = Instant::now();
+        let rate = flops / seconds;
+        let (begun, since) = self.settled;
+        let each = (begun > self.first && step > begun).then(|| since.elapsed().as_secs_f64() / (step - begun) as f64);
+        Speed {
+            step,
+            steps: self.steps,
+            loss: (self.weight > 0.0).then(|| self.loss / self.weight),
+            norm: report.norm,
+            lr,
+            tokens: [self.settings.tokens(step - 1), self.settings.model.grid.tokens()],
+            images_per_s: (steps as usize * self.settings.batch) as f64 / seconds,
+            flops_per_s: rate,
+            share_of_peak: self.peak.map(|peak| rate / peak),
+            seconds_left: each.map(|each| each * (self.steps - step) as f64),
+            seconds_saved: self.saved,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::fashion_mnist;
+    use crate::train::{Plan, Recipe};
+
+    #[test]
+    fn the_time_that_is_left_is_judged_by_steps_after_the_first_few() {
+        let report = Report { loss: 1.0, norm: 1.0, applied: true };
+        let plan = Plan::new(Recipe::read("r", "", &[]).unwrap(), &fashion_mnist().unwrap()).unwrap();
+        let mut meter = Meter::new(20, 40, plan.settings(), None);
+        let mut left = |step: u64, pause: u64| {
+            std::thread::sleep(Duration::from_millis(pause));
+            meter.add(step, &report, 1.0);
+            meter.speed(step, &report, 1.0).seconds_left
+        };
+        // Slow at first, which the estimate must not hold against the rest.
+        assert_eq!([21, 22, 23].map(|step| left(step, 400)), [None; 3]);
+        let seconds = left(24, 1).unwrap();
+        assert!((0.016..0.4 * 16.0).contains(&seconds), "{seconds}");
+    }
+}
