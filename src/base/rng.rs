@@ -37,6 +37,8 @@ pub enum Purpose {
     Posterior = 12,
     /// Which kind of mask a step has.
     MaskKind = 13,
+    /// Which rows of a class belong to a subset.
+    Subset = 14,
 }
 
 /// The stream of one sample at one step for one purpose.

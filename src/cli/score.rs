@@ -105,7 +105,7 @@ impl Score {
             _ => store.rows() as usize,
         };
         let nearest = self.nearest.unwrap_or(8.min(rows));
-        Ok(Request { class: self.class, nearest, draws: self.draws, r_star: true, seed: self.seed, first: 0 })
+        Ok(Request { class: self.class, nearest, draws: self.draws, r_star: true, seed: self.seed, step: 0, first: 0 })
     }
 
     /// All answers, a bar while they come, and how fast they came.

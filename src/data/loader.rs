@@ -50,7 +50,7 @@ impl Order {
     /// Panics without rows.
     pub fn new(rows: Vec<u32>, seed: u64) -> Order {
         assert!(!rows.is_empty(), "order: there is no row to train on");
-        let shuffled = shuffle(&rows, seed, 0);
+        let shuffled = shuffle(&rows, epoch_stream(seed, 0));
         Order { rows, seed, epoch: 0, shuffled }
     }
 
@@ -60,7 +60,7 @@ impl Order {
         for (position, row) in (step * batch.len() as u64..).zip(batch) {
             let epoch = (position / rows) as u32;
             if epoch != self.epoch {
-                self.shuffled = shuffle(&self.rows, self.seed, epoch);
+                self.shuffled = shuffle(&self.rows, epoch_stream(self.seed, epoch));
                 self.epoch = epoch;
             }
             *row = self.shuffled[(position % rows) as usize];
@@ -68,10 +68,13 @@ impl Order {
     }
 }
 
-/// Fisher and Yates's shuffle, with the draws of one epoch.
-fn shuffle(rows: &[u32], seed: u64, epoch: u32) -> Vec<u32> {
+fn epoch_stream(seed: u64, epoch: u32) -> Stream {
+    Stream::new(seed, 0, epoch, Purpose::Shuffle)
+}
+
+/// Fisher and Yates's shuffle, with the draws of `stream`.
+pub(super) fn shuffle(rows: &[u32], stream: Stream) -> Vec<u32> {
     let mut shuffled = rows.to_vec();
-    let stream = Stream::new(seed, 0, epoch, Purpose::Shuffle);
     for last in (1..shuffled.len()).rev() {
         shuffled.swap(last, stream.below(last as u32, last as u64 + 1) as usize);
     }
@@ -207,7 +210,7 @@ mod tests {
         let mut counts = [0u32; 24];
         let epochs = 24_000;
         for epoch in 0..epochs {
-            let p = shuffle(&[0, 1, 2, 3], 11, epoch);
+            let p = shuffle(&[0, 1, 2, 3], epoch_stream(11, epoch));
             let rank = |i: usize| p[i + 1..].iter().filter(|&&later| later < p[i]).count();
             counts[rank(0) * 6 + rank(1) * 2 + rank(2)] += 1;
         }

@@ -17,6 +17,7 @@ pub mod png;
 pub(crate) mod scratch;
 mod source;
 mod store;
+mod subset;
 pub mod tensors;
 
 pub use embedded::fashion_mnist;
@@ -24,3 +25,4 @@ pub use loader::{Batch, Loader, Order, Split};
 pub use pack::Progress;
 pub use source::Source;
 pub use store::{Info, Store, values};
+pub use subset::per_class;

@@ -1,6 +1,7 @@
 use super::certificate::{Errors, HALF, logit_error};
 use super::posterior::{Picks, Posterior};
 use super::{Certificate, Queries, Request, Scores};
+use crate::base::rng::{Purpose, Stream};
 use crate::base::{Path, Result};
 use crate::data::Store;
 use crate::data::tensors::FileDType;
@@ -281,7 +282,8 @@ impl<'a> EmpiricalScore<'a> {
             ];
             scores.log_p.push(terms.iter().sum());
             scores.n_effective.push(found.posterior.n_effective());
-            scores.draws.extend(found.posterior.draws(request.seed, first + i as u32, request.draws));
+            let stream = Stream::new(request.seed, first + i as u32, request.step, Purpose::Posterior);
+            scores.draws.extend(found.posterior.draws(stream, request.draws));
             let constants = terms.iter().map(|term| term.abs()).sum();
             scores.certificate.push(Certificate::new(&found.errors, query, constants, self.rows.radius()));
         }

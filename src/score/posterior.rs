@@ -1,4 +1,4 @@
-use crate::base::rng::{Purpose, Stream};
+use crate::base::rng::Stream;
 use crate::ops::score::{LEAF, Weights};
 use std::ops::Range;
 
@@ -28,10 +28,9 @@ impl Posterior {
         self.weights.total * self.weights.total / self.weights.squares
     }
 
-    /// `count` rows, draw j a function of the seed, the query's number and j: its leaf by the sums of leaves, its row by
+    /// `count` rows, draw j a function of `stream` and j: its leaf by the sums of leaves, its row by
     /// the weights of that leaf.
-    pub fn draws(&self, seed: u64, query: u32, count: usize) -> impl Iterator<Item = u32> {
-        let stream = Stream::new(seed, query, 0, Purpose::Posterior);
+    pub fn draws(&self, stream: Stream, count: usize) -> impl Iterator<Item = u32> {
         let ends: Vec<f64> = self
             .weights
             .leaves

@@ -23,8 +23,9 @@ pub struct Request {
     pub draws: usize,
     /// Whether the shell closest to z is looked for.
     pub r_star: bool,
-    /// The draws of query i are a function of the seed and `first + i`.
+    /// The draws of query i are a function of the seed, the step and `first + i`.
     pub seed: u64,
+    pub step: u32,
     pub first: u32,
 }
 

@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 mod held_out;
+mod ideal;
 mod lag;
 mod metrics;
 mod plan;
@@ -13,6 +14,7 @@ mod stop;
 mod trainer;
 
 pub use held_out::HeldOut;
+pub use ideal::{Ideal, Softmax, Target};
 pub use lag::lag;
 pub use plan::Plan;
 pub use recipe::Recipe;

@@ -1,3 +1,4 @@
+use super::Ideal;
 use crate::base::{Accumulate, Cost, DType, Mask, Result, Shape, Squares};
 use crate::device::{Device, Reading, Replay};
 use crate::nn::ParamStore;
@@ -121,12 +122,24 @@ impl Step {
 
     /// Asks for a step as [`Step::run`] does; a card may still be computing it when this returns.
     pub fn ask(&mut self, step: u64, lr: f32, images: &[f32], labels: &[u32]) -> Result<()> {
+        self.ask_towards(None, step, lr, images, labels)
+    }
+
+    /// Asks for a step whose targets are those of `ideal`, if there is one, which a processor computes.
+    pub fn ask_towards(
+        &mut self,
+        ideal: Option<&Ideal<'_>>,
+        step: u64,
+        lr: f32,
+        images: &[f32],
+        labels: &[u32],
+    ) -> Result<()> {
         self.batch.fill(images, labels, step as u32, 0);
         self.batch.threshold.write(&[self.settings.mask.threshold(step)]);
         self.rate.write(&[lr]);
         let squares = self.settings.squares(step);
         let (device, mut replay) = (self.device.clone(), self.replays.remove(&squares).unwrap_or_default());
-        let asked = replay.run(&device, || self.perform(squares));
+        let asked = replay.run(&device, || self.perform(squares, ideal));
         if self.replays.len() == MOST_REPLAYS {
             self.replays.clear();
         }
@@ -142,9 +155,12 @@ impl Step {
     }
 
     /// Asks the device for every operation of a step that keeps `squares`.
-    fn perform(&mut self, squares: Option<Squares>) {
+    fn perform(&mut self, squares: Option<Squares>, ideal: Option<&Ideal<'_>>) {
         let Step { settings, sit, params, moments, device, gradients, batch, noised, rate, report, .. } = self;
         noise(device, settings.noise, batch, noised);
+        if let Some(ideal) = ideal {
+            ideal.retarget(batch, noised);
+        }
         let masked = mask(device, settings.seed, &settings.mask, squares, batch, settings.model.grid);
         let mut tape = Tape::training(device, params.network(), gradients, Accumulate::Set, settings.keep);
         let loss = objective(&mut tape, sit, noised, &masked);

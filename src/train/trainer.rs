@@ -3,9 +3,9 @@ use super::lag::{lag, remedy};
 use super::metrics::{Line, Metrics};
 use super::progress::{Event, Outcome, Progress};
 use super::run::Run;
-use super::{HeldOut, Report, Step, Stop};
+use super::{HeldOut, Ideal, Report, Step, Stop, Target};
 use crate::base::{Error, Result};
-use crate::data::{Loader, Order, Split, Store, npy, png};
+use crate::data::{Loader, Order, Split, Store, npy, per_class, png};
 use crate::device::Device;
 use crate::diffusion::sample;
 use std::collections::VecDeque;
@@ -29,6 +29,8 @@ pub struct Trainer {
     state: State,
     loader: Loader,
     held_out: Option<HeldOut>,
+    /// D_score, where targets come from it.
+    scored: Option<Store>,
     metrics: Metrics,
     failed_saves: u32,
     about: About,
@@ -66,9 +68,15 @@ impl Trainer {
         let settings = run.plan.settings();
         let Split { train, held_out } = Split::of(store.rows());
         let provenance = store.info().provenance.clone();
-        let about = About { provenance, trained_on: train.len(), held_out: held_out.len() };
+        let objective = &run.plan.recipe.objective;
+        let region = per_class(&store, &train, objective.region, objective.seed);
+        let scored = match objective.target {
+            Target::Data => None,
+            _ => Some(store.part(&per_class(&store, &train, objective.score, objective.seed))?),
+        };
+        let about = About { provenance, trained_on: region.len(), held_out: held_out.len() };
         let held_out = HeldOut::new(store.clone(), &held_out, &settings);
-        let (order, batch) = (Order::new(train, settings.seed), settings.batch);
+        let (order, batch) = (Order::new(region, settings.seed), settings.batch);
         let mut step = Step::new(device, settings)?;
         let loader = Loader::start(store, order, batch, state.step)?;
         if let Some((folder, state)) = &run.found {
@@ -82,6 +90,7 @@ impl Trainer {
             state,
             loader,
             held_out,
+            scored,
             metrics,
             failed_saves: 0,
             about,
@@ -94,8 +103,12 @@ impl Trainer {
     /// Trains to the last step of the recipe, or until `stop`. Returns the steps done before, and after.
     pub fn train(mut self, progress: &mut Progress, stop: &Stop) -> Result<[u64; 2]> {
         let (start, from) = (Instant::now(), self.state.step);
+        let (scored, objective, noise) =
+            (self.scored.take(), &self.run.plan.recipe.objective, self.step.settings.noise);
+        let ideal = |store| Ideal::new(self.step.device(), store, objective.target, objective.softmax, noise);
+        let ideal = scored.as_ref().map(ideal).transpose()?;
         self.begin(progress);
-        let ended = self.go_on(progress, stop);
+        let ended = self.go_on(progress, stop, ideal.as_ref());
         progress.end(&Event::End {
             run: &self.run.folder,
             outcome: match ended {
@@ -139,7 +152,7 @@ impl Trainer {
         }
     }
 
-    fn go_on(&mut self, progress: &mut Progress, stop: &Stop) -> Result<()> {
+    fn go_on(&mut self, progress: &mut Progress, stop: &Stop, ideal: Option<&Ideal<'_>>) -> Result<()> {
         let steps = self.run.plan.recipe.train.steps;
         // Left out when a signal ended the run at this step.
         self.hold_out(progress, stop)?;
@@ -156,7 +169,7 @@ impl Trainer {
                     _ => Err(self.diverged("the last step is not finite and was skipped")),
                 };
             }
-            self.one_step(progress)?;
+            self.one_step(progress, ideal)?;
             let done = self.state.step;
             if self.due() || self.draws() {
                 self.take_in(0, progress)?;
@@ -216,13 +229,13 @@ impl Trainer {
     }
 
     /// Asks for a step. A card computes it while the host prepares the one after it, so one report stays out.
-    fn one_step(&mut self, progress: &mut Progress) -> Result<()> {
+    fn one_step(&mut self, progress: &mut Progress, ideal: Option<&Ideal<'_>>) -> Result<()> {
         if self.asked.is_empty() {
             self.since = Instant::now();
         }
         let batch = self.loader.next_batch()?;
         let lr = self.run.plan.recipe.learning_rate(self.state.step);
-        self.step.ask(self.state.step, lr, &batch.values, &batch.labels)?;
+        self.step.ask_towards(ideal, self.state.step, lr, &batch.values, &batch.labels)?;
         self.state.step += 1;
         self.asked.push_back(Asked { step: self.state.step, lr });
         self.take_in(usize::from(self.step.device().runs_later()), progress)

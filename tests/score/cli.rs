@@ -44,7 +44,7 @@ fn the_file_holds_every_answer_of_the_library() {
     let device = Device::cpu(Cpu::new(None, DType::F32).unwrap());
     let score = EmpiricalScore::new(&device, &store, Path::Linear).unwrap();
     let [z, t] = [&z, &t].map(|x| x.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>());
-    let asked = Request { class: Some(1), nearest: 3, draws: 5, r_star: true, seed: 9, first: 0 };
+    let asked = Request { class: Some(1), nearest: 3, draws: 5, r_star: true, seed: 9, step: 0, first: 0 };
     let scores = score.answer(Queries { z: &z, t: &t }, &asked).unwrap();
     let file = TensorFile::open(&scratch.path("a.safetensors")).unwrap();
     let points = [70, 1, 8, 8];

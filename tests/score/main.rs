@@ -9,6 +9,7 @@ mod answers;
 mod certificate;
 mod cli;
 mod draws;
+mod ideal;
 mod oracle;
 mod velocity;
 

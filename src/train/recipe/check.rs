@@ -1,6 +1,6 @@
 //! What a recipe must hold whatever it is trained on.
 
-use super::{MaskSection, ModelSection, Recipe, nearest};
+use super::{MaskSection, ModelSection, ObjectiveSection, Recipe, Target, nearest};
 use crate::base::{Error, Result, TokenMask};
 use crate::nn::sit::SitSize;
 use std::fmt::Display;
@@ -28,10 +28,21 @@ impl Recipe {
 
     /// Checks every range.
     pub(super) fn check(&self) -> Result<()> {
-        let Recipe { diffusion, mask, train, optimizer, checkpoint, sample, .. } = self;
+        let Recipe { diffusion, objective, mask, train, optimizer, checkpoint, sample, .. } = self;
         share("diffusion.label_dropout", diffusion.label_dropout, true)?;
         number("diffusion.mean", diffusion.mean, f64::NEG_INFINITY)?;
         number("diffusion.std", diffusion.std, 0.0)?;
+        let ObjectiveSection { target, score, region, .. } = *objective;
+        if target == Target::Data && score > 0 {
+            let what =
+                "has no meaning where the target is the data; give objective.region, or another objective.target";
+            return Err(wrong("objective.score", score, what));
+        }
+        if region > 0 && target != Target::Data && !(1..=region).contains(&score) {
+            let what =
+                format_args!("is not within the {region} images of a class that are trained on; give 1 to {region}");
+            return Err(wrong("objective.score", score, what));
+        }
         share("mask.drop", mask.drop, false)?;
         share("mask.drop_end", mask.drop_end, false)?;
         share("mask.loss_drop", mask.loss_drop, false)?;

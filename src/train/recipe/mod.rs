@@ -11,6 +11,7 @@ mod write;
 pub(super) use check::wrong;
 pub use read::{Change, nearest};
 
+use super::{Softmax, Target};
 use crate::base::{DType, LossMask, LossNorm, Path, TokenMask, TokenMasks};
 use crate::diffusion::Sampler;
 use serde::{Deserialize, Serialize};
@@ -85,6 +86,23 @@ section! {
         std: f64 = 1.0,
         /// Share of the samples that lose their label, which guidance needs
         label_dropout: f64 = 0.1,
+    }
+}
+
+section! {
+    /// What the network is compared with.
+    ObjectiveSection {
+        /// The velocity towards the image behind z (data), towards an image drawn from the posterior of D_score at z
+        /// (posterior-sample), or of the empirical score of D_score (exact)
+        target: Target = Target::Data,
+        /// The images of D_score among which the posterior chooses: those of the class, or all
+        softmax: Softmax = Softmax::Class,
+        /// Images of each class in D_score; 0 takes all that are trained on
+        score: usize = 0,
+        /// Images of each class that are trained on, D_region, which holds D_score; 0 takes all
+        region: usize = 0,
+        /// Which images of a class come first in both
+        seed: u64 = 0,
     }
 }
 
@@ -241,6 +259,7 @@ pub struct Recipe {
     pub model: ModelSection,
     pub data: DataSection,
     pub diffusion: DiffusionSection,
+    pub objective: ObjectiveSection,
     pub mask: MaskSection,
     pub train: TrainSection,
     pub optimizer: OptimizerSection,
@@ -250,10 +269,11 @@ pub struct Recipe {
 
 impl Recipe {
     /// Every section with its keys.
-    pub const SECTIONS: [(&'static str, &'static [Key]); 8] = [
+    pub const SECTIONS: [(&'static str, &'static [Key]); 9] = [
         ("model", ModelSection::KEYS),
         ("data", DataSection::KEYS),
         ("diffusion", DiffusionSection::KEYS),
+        ("objective", ObjectiveSection::KEYS),
         ("mask", MaskSection::KEYS),
         ("train", TrainSection::KEYS),
         ("optimizer", OptimizerSection::KEYS),

@@ -246,7 +246,7 @@ mod tests {
             (
                 "[nonsense]\nvocabulary = 3",
                 "r.toml: there is no key nonsense.vocabulary; \
-                the sections are model, data, diffusion, mask, train, optimizer, checkpoint, sample",
+                the sections are model, data, diffusion, objective, mask, train, optimizer, checkpoint, sample",
             ),
         ] {
             assert_eq!(message(text, &[]), expected);
