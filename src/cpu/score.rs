@@ -10,6 +10,7 @@
 
 mod ahead;
 mod aligned;
+mod covariance;
 mod decode;
 mod dense;
 mod digits;
@@ -22,6 +23,7 @@ mod select;
 mod spare;
 mod weights;
 
+pub use covariance::{covariance, mean};
 pub use dense::{logits, logits_error, means_error, rest, weighted_sums};
 pub use exact::{means, squared_distances};
 pub use products::products;

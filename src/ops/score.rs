@@ -24,10 +24,7 @@ impl<'a> Rows<'a> {
     pub fn new(device: &Device, store: &'a Store) -> Result<Rows<'a>> {
         match device {
             Device::Cpu(cpu) => Ok(Rows { cpu: cpu.clone(), host: score::Rows::new(cpu, device, store)? }),
-            Device::Cuda(_) => Err(Error::Device(format!(
-                "{}: the empirical score is computed on the processor; give --device cpu",
-                device.describe()
-            ))),
+            Device::Cuda(_) => Err(only_processors(device)),
         }
     }
 
@@ -103,6 +100,35 @@ impl<'a> Rows<'a> {
     pub fn weigh(&self, logits: Vec<Vec<f64>>) -> Vec<Weights> {
         score::weigh(&self.cpu, logits)
     }
+}
+
+/// The mean of all rows of `store`, in f64.
+///
+/// # Errors
+/// `Data` if a row cannot be read.
+pub fn mean(store: &Store) -> Result<Vec<f64>> {
+    score::mean(store)
+}
+
+/// The covariance of all rows of `store`, whose mean is `mean`, divided by their number: (width, width), in f64.
+///
+/// # Errors
+/// `Data` if a row cannot be read; `Memory` if the covariance does not fit; `Device` for a device that has no passes.
+pub fn covariance(device: &Device, store: &Store, mean: &[f64]) -> Result<Vec<f64>> {
+    let Device::Cpu(cpu) = device else { return Err(only_processors(device)) };
+    let (elements, mut out) = (mean.len() * mean.len(), Vec::new());
+    if out.try_reserve_exact(elements).is_err() {
+        let what = format_args!("the covariance of {} values takes {} bytes", mean.len(), 8 * elements);
+        return Err(Error::Memory(format!("out of memory: {what}; take smaller images")));
+    }
+    out.resize(elements, 0.0);
+    score::covariance(cpu, store, mean, &mut out)?;
+    Ok(out)
+}
+
+fn only_processors(device: &Device) -> Error {
+    let device = device.describe();
+    Error::Device(format!("{device}: the empirical score is computed on the processor; give --device cpu"))
 }
 
 /// A selection among `rows` rows for `queries` queries: one byte a value is read once. Products of bytes are no

@@ -76,6 +76,30 @@ impl<'a> EmpiricalScore<'a> {
         self.store
     }
 
+    pub(super) fn rows(&self) -> &Rows<'a> {
+        &self.rows
+    }
+
+    /// The values of some rows.
+    pub(super) fn values(&self, rows: Range<usize>) -> Result<Vec<f64>> {
+        let rows: Vec<u32> = rows.map(|row| row as u32).collect();
+        let mut x = vec![0.0; rows.len() * self.store.width()];
+        self.store.read(&rows, &mut x)?;
+        Ok(x.into_iter().map(f64::from).collect())
+    }
+
+    /// The `count` nearest of the candidates of each query: distances and rows, of equal ones the first row first.
+    pub(super) fn ranked(&self, queries: &[Query<'_>], candidates: &[Vec<u32>], count: usize) -> Vec<Vec<(f64, u32)>> {
+        let squared = self.rows.squared_distances(queries, candidates);
+        let ranked = candidates.iter().zip(squared).map(|(rows, squared)| {
+            let mut pairs: Vec<(f64, u32)> = squared.into_iter().map(f64::sqrt).zip(rows.iter().copied()).collect();
+            pairs.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            pairs.truncate(count);
+            pairs
+        });
+        ranked.collect()
+    }
+
     /// Answers a batch of queries.
     ///
     /// # Errors
@@ -288,10 +312,7 @@ impl<'a> EmpiricalScore<'a> {
             scores.certificate.push(Certificate::new(&found.errors, query, constants, self.rows.radius()));
         }
         let nearest: Vec<Vec<u32>> = found.iter().map(|found| found.nearest.clone()).collect();
-        for (rows, squared) in nearest.iter().zip(self.rows.squared_distances(queries, &nearest)) {
-            let mut pairs: Vec<(f64, u32)> = squared.into_iter().map(f64::sqrt).zip(rows.iter().copied()).collect();
-            pairs.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            pairs.truncate(request.nearest);
+        for pairs in self.ranked(queries, &nearest, request.nearest) {
             scores.nearest.extend(pairs.iter().map(|pair| pair.1));
             scores.nearest_distance.extend(pairs.iter().map(|pair| pair.0));
         }

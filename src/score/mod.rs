@@ -10,11 +10,20 @@
 
 mod certificate;
 mod empirical;
+mod gaussian;
+mod neighbours;
+mod pairs;
 mod posterior;
 mod request;
+mod shells;
+mod tridiagonal;
 mod velocity;
 
 pub use certificate::Certificate;
 pub use empirical::EmpiricalScore;
+pub use gaussian::{GaussianScore, GaussianVelocity};
+pub use neighbours::Neighbours;
+pub use pairs::Pair;
 pub use request::{Queries, Request, Scores};
+pub use shells::Shell;
 pub use velocity::EmpiricalVelocity;

@@ -9,8 +9,11 @@ mod answers;
 mod certificate;
 mod cli;
 mod draws;
+mod gaussian;
 mod ideal;
+mod neighbours;
 mod oracle;
+mod pairs;
 mod velocity;
 
 use engine::base::rng::{Purpose, Stream};
