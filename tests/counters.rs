@@ -134,3 +134,17 @@ fn attention_multiplies_and_touches_what_it_must_and_waits_for_no_bank() {
         assert_counts(report, 7 * one, 7 * stream + 2 * statistics);
     }
 }
+
+#[test]
+fn the_peak_is_counted_by_what_its_kernel_multiplies() {
+    for (capability, block) in [((8, 0), 8 * 32_768), ((9, 0), 2 * 1_572_864)] {
+        let Some(bench) = Bench::new(capability) else { return };
+        let rate = engine::cuda::peak::flops(bench.card(), 1);
+        assert!(rate > 0.0 && rate.is_finite());
+        let blocks = 2 * bench.card().card().multiprocessors as u64;
+        let loops =
+            bench.launches().iter().map(|launch| 2 * launch.total().matrix_fma / (blocks * block)).collect::<Vec<_>>();
+        // The first is long enough on an emulated card.
+        assert_eq!(loops, [16, 16], "{capability:?}");
+    }
+}

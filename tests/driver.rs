@@ -127,7 +127,10 @@ fn a_recording_waits_for_its_replay_and_everything_is_given_back() {
     assert_eq!(read(), [7, 7]);
     card.replay(graph).unwrap();
     assert_eq!(read(), [7, 5]);
+    let start = card.mark().unwrap();
     card.replay(graph).unwrap();
+    let end = card.mark().unwrap();
+    assert_eq!(card.seconds_between([start, end]).unwrap(), 2.0, "two calls were recorded");
     assert_eq!(read(), [5, 5]);
     card.discard(graph);
     card.release(memory);

@@ -116,7 +116,7 @@ impl BenchStep {
         let median = median(&mut seconds);
         let peak = peak_flops(&device, 20);
         let rate = cost.flops as f64 / median;
-        let share = peak.map(|peak| rate / peak);
+        let share = rate / peak;
         if self.json {
             let row = serde_json::json!({
                 "preset": self.preset,
@@ -137,14 +137,14 @@ impl BenchStep {
             });
             println!("{row}");
         } else {
-            let share = share.map_or(String::new(), |share| format!("{:.0} % of the measured peak, ", share * 100.0));
             println!(
-                "{} batch {batch} {}: {:.1} ms a step, {:.1} img/s, {:.0} GFLOP/s, {share}{:.0} MB",
+                "{} batch {batch} {}: {:.1} ms a step, {:.1} img/s, {:.0} GFLOP/s, {:.0} % of the measured peak, {:.0} MB",
                 self.preset,
                 precision,
                 median * 1e3,
                 batch as f64 / median,
                 rate / 1e9,
+                100.0 * share,
                 peak_rss() as f64 / 1e6,
             );
         }

@@ -12,6 +12,7 @@ mod masked_loss;
 pub mod mlp;
 pub mod noise;
 pub mod patch_embed;
+pub mod peak;
 mod solver;
 mod sums;
 mod unpatchify;

@@ -18,14 +18,15 @@ pub mod unpatchify;
 pub mod update;
 
 use crate::cpu;
+use crate::cuda;
 use crate::device::Device;
 
 /// The most FLOP/s that `device` was found to reach in `rounds` rounds of about a millisecond: what speeds are compared
-/// with. On a busy machine take many rounds, right beside what is compared. `None` where it is not measured: on a card.
-pub fn peak_flops(device: &Device, rounds: usize) -> Option<f64> {
+/// with. On a busy machine take many rounds, right beside what is compared.
+pub fn peak_flops(device: &Device, rounds: usize) -> f64 {
     match device {
-        Device::Cpu(cpu) => Some(cpu::peak::flops(cpu, rounds)),
-        Device::Cuda(_) => None,
+        Device::Cpu(cpu) => cpu::peak::flops(cpu, rounds),
+        Device::Cuda(card) => cuda::peak::flops(card, rounds),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use emulator::{Checks, Config, Launch, Policy, Swizzle, TensorMap, TensorType};
 use engine::base::{Error, Result};
-use engine::device::cuda::{Argument, Card, Download, Driver, Function, Graph, Grid, Loaded, Module};
+use engine::device::cuda::{Argument, Card, Download, Driver, Function, Graph, Grid, Loaded, Mark, Module};
 use std::sync::Mutex;
+use std::time::Instant;
 
 /// Bytes of addresses, of which only what is used takes memory.
 const MEMORY: usize = 8 << 30;
@@ -23,6 +24,7 @@ struct State {
     graphs: Vec<Option<Vec<Call>>>,
     recording: Option<Vec<Call>>,
     downloads: Vec<Option<Vec<u8>>>,
+    marks: Vec<Instant>,
     /// What each launch did, where that is asked for.
     reports: Option<Vec<emulator::Report>>,
 }
@@ -56,6 +58,7 @@ impl Emulated {
             graphs: vec![],
             recording: None,
             downloads: vec![],
+            marks: vec![],
             reports: None,
         };
         Emulated { card, state: Mutex::new(state) }
@@ -265,6 +268,17 @@ impl Driver for Emulated {
 
     fn discard(&self, graph: Graph) {
         self.state.lock().unwrap().graphs[graph.0] = None;
+    }
+
+    fn mark(&self) -> Result<Mark> {
+        let mut state = self.state.lock().unwrap();
+        state.marks.push(Instant::now());
+        Ok(Mark(state.marks.len() - 1))
+    }
+
+    fn seconds_between(&self, marks: [Mark; 2]) -> Result<f64> {
+        let [from, to] = marks.map(|mark| self.state.lock().unwrap().marks[mark.0]);
+        Ok((to - from).as_secs_f64())
     }
 
     fn synchronize(&self) -> Result<()> {

@@ -64,6 +64,12 @@ pub trait Driver: Send + Sync {
     /// Forgets a recording.
     fn discard(&self, graph: Graph);
 
+    /// Notes when everything asked for before has happened, by the card's own clock.
+    fn mark(&self) -> Result<Mark>;
+
+    /// Waits for two marks; the seconds from the first to the second. Both are then forgotten.
+    fn seconds_between(&self, marks: [Mark; 2]) -> Result<f64>;
+
     /// Waits until everything asked for has happened.
     fn synchronize(&self) -> Result<()>;
 }
@@ -125,6 +131,10 @@ pub struct Function(pub usize);
 /// Bytes on their way to the host, by their number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Download(pub usize);
+
+/// A moment, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark(pub usize);
 
 /// A recording, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,10 +2,11 @@
 
 mod driver;
 mod embedded;
+mod marks;
 mod nvidia;
 mod staging;
 
-pub use driver::{Argument, Boxes, Card, Download, Driver, Function, Graph, Grid, Image, Loaded, Module, Packed};
+pub use driver::{Argument, Boxes, Card, Download, Driver, Function, Graph, Grid, Image, Loaded, Mark, Module, Packed};
 pub use embedded::{MODULES, TOOLKIT, module};
 pub use nvidia::Nvidia;
 
@@ -98,6 +99,13 @@ impl Cuda {
         let function = self.driver.function(loaded, kernel.name)?;
         kernels.insert(kernel.name, function);
         Ok((function, true))
+    }
+
+    /// The seconds that the card takes for what `work` asks of it.
+    pub fn seconds(&self, work: impl FnOnce()) -> Result<f64> {
+        let start = self.driver.mark()?;
+        work();
+        self.driver.seconds_between([start, self.driver.mark()?])
     }
 
     /// Waits until everything asked for has happened.

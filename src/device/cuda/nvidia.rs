@@ -1,4 +1,5 @@
-use super::driver::{Argument, Boxes, Card, Download, Driver, Function, Graph, Grid, Loaded, Module};
+use super::driver::{Argument, Boxes, Card, Download, Driver, Function, Graph, Grid, Loaded, Mark, Module};
+use super::marks::Marks;
 use super::staging::Staging;
 use crate::base::{Error, Result};
 use cudarc::driver::result::{self, DriverError};
@@ -29,6 +30,7 @@ struct Books {
     graphs: Vec<Option<Recording>>,
     capturing: bool,
     staging: Staging,
+    marks: Marks,
 }
 
 struct Kernel {
@@ -305,6 +307,18 @@ impl Driver for Nvidia {
         }
     }
 
+    fn mark(&self) -> Result<Mark> {
+        let mut books = self.enter_outside_capture()?;
+        // SAFETY: the context is current, and the stream is valid as long as `self` is.
+        unsafe { books.marks.set(self.stream) }.map(Mark).map_err(device)
+    }
+
+    fn seconds_between(&self, marks: [Mark; 2]) -> Result<f64> {
+        let mut books = self.enter_outside_capture()?;
+        // SAFETY: the context is current.
+        unsafe { books.marks.seconds_between(marks.map(|mark| mark.0)) }.map_err(earlier)
+    }
+
     fn synchronize(&self) -> Result<()> {
         let _books = self.enter()?;
         // SAFETY: the stream is valid as long as `self` is.
@@ -319,6 +333,7 @@ impl Drop for Nvidia {
         unsafe {
             let _ = result::stream::synchronize(self.stream);
             books.staging.free();
+            books.marks.free();
             for module in books.modules.drain(..) {
                 let _ = result::module::unload(module);
             }

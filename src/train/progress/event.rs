@@ -88,8 +88,8 @@ pub struct Speed {
     pub tokens: [usize; 2],
     pub images_per_s: f64,
     pub flops_per_s: f64,
-    /// Of the peak of the device, where that is measured.
-    pub share_of_peak: Option<f64>,
+    /// Of the measured peak of the device.
+    pub share_of_peak: f64,
     /// `None` before the speed is known.
     pub seconds_left: Option<f64>,
     /// What the steps since the start would have taken longer with every patch, by their operations.
@@ -106,9 +106,7 @@ impl fmt::Display for Speed {
         }
         // Last what a narrow terminal may cut off.
         write!(f, "{:.0} img/s  {:.1} GFLOP/s", self.images_per_s, self.flops_per_s / 1e9)?;
-        if let Some(share) = self.share_of_peak {
-            write!(f, " ({:.0} % of peak)", 100.0 * share)?;
-        }
+        write!(f, " ({:.0} % of peak)", 100.0 * self.share_of_peak)?;
         let [tokens, all] = self.tokens;
         if self.seconds_saved > 0.0 {
             write!(f, "  {tokens} of {all} patches, about {} saved", Clock(self.seconds_saved))?;

@@ -15,7 +15,7 @@ pub(super) struct Meter {
     first: u64,
     steps: u64,
     settings: Settings,
-    peak: Option<f64>,
+    peak: f64,
     loss: f64,
     weight: f64,
     /// Steps, seconds and operations since the last line.
@@ -25,7 +25,7 @@ pub(super) struct Meter {
 
 impl Meter {
     /// Of a start at step `first` of a run of `steps`, on a device with this `peak`.
-    pub fn new(first: u64, steps: u64, settings: Settings, peak: Option<f64>) -> Meter {
+    pub fn new(first: u64, steps: u64, settings: Settings, peak: f64) -> Meter {
         let now = Instant::now();
         let settled = (first, now);
         let window = (0, 0.0, 0.0);
@@ -67,7 +67,7 @@ impl Meter {
             tokens: [self.settings.tokens(step - 1), self.settings.model.grid.tokens()],
             images_per_s: (steps as usize * self.settings.batch) as f64 / seconds,
             flops_per_s: rate,
-            share_of_peak: self.peak.map(|peak| rate / peak),
+            share_of_peak: rate / self.peak,
             seconds_left: each.map(|each| each * (self.steps - step) as f64),
             seconds_saved: self.saved,
         }
@@ -84,7 +84,7 @@ mod tests {
     fn the_time_that_is_left_is_judged_by_steps_after_the_first_few() {
         let report = Report { loss: 1.0, norm: 1.0, applied: true };
         let plan = Plan::new(Recipe::read("r", "", &[]).unwrap(), &fashion_mnist().unwrap()).unwrap();
-        let mut meter = Meter::new(20, 40, plan.settings(), None);
+        let mut meter = Meter::new(20, 40, plan.settings(), 1.0);
         let mut left = |step: u64, pause: u64| {
             std::thread::sleep(Duration::from_millis(pause));
             meter.add(step, &report, 1.0);

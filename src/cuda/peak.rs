@@ -1,0 +1,47 @@
+//! The peaks of a card, measured: the denominators of every share of a peak that is printed.
+
+use crate::base::DType;
+use crate::device::cuda::{Cuda, Grid, Typed};
+use crate::kernels;
+use crate::tensor::Tensor;
+
+const PEAK: Typed = kernels!("peak", "peak");
+
+/// Threads of a block, and its blocks that a multiprocessor holds at once, whatever their registers.
+const THREADS: usize = 256;
+const RESIDENT: usize = 2;
+
+/// The shortest launch that is believed: its beginning and its end are not at the peak.
+const SECONDS: f64 = 2e-3;
+
+/// The most FLOP/s that the card reaches on multiply-adds that no memory feeds, `card.activations` in and f32 out: the best of
+/// `rounds` launches of some milliseconds.
+pub fn flops(card: &Cuda, rounds: usize) -> f64 {
+    let mut loops = 16;
+    while seconds(card, loops) < SECONDS {
+        loops *= 2;
+    }
+    let best = (0..rounds).map(|_| seconds(card, loops)).fold(f64::INFINITY, f64::min);
+    (blocks(card) * loops * of_a_loop(card)) as f64 / best
+}
+
+fn blocks(card: &Cuda) -> usize {
+    RESIDENT * card.card().multiprocessors
+}
+
+/// The flops of a block in one loop, as the kernel's file counts them.
+fn of_a_loop(card: &Cuda) -> usize {
+    match (card.activations, card.card().capability) {
+        (DType::BF16, (9, 0)) => THREADS / 128 * 1_572_864,
+        (DType::BF16, _) => THREADS / 32 * 32_768,
+        _ => THREADS * 32,
+    }
+}
+
+/// One launch.
+fn seconds(card: &Cuda, loops: usize) -> f64 {
+    let blocks = blocks(card);
+    let out = Tensor::workspace(card, [blocks * THREADS], DType::F32);
+    let launch = || card.launch(PEAK.of(card.activations), Grid::new(blocks, THREADS), &[loops.into(), (&out).into()]);
+    card.seconds(launch).unwrap_or_else(|error| std::panic::panic_any(error))
+}
