@@ -137,6 +137,39 @@ fn a_run_on_a_card_resumes_bit_equal_and_reports_every_step_though_one_report_is
     }
 }
 
+#[test]
+fn a_profile_names_every_launch_of_a_step_and_changes_nothing() {
+    for (name, device) in cards(DType::BF16) {
+        let run = |profiled: bool| {
+            let mut step = Step::new(&device, settings(Keep::Everything)).unwrap();
+            let images = normals(0, step.settings.batch * step.settings.model.grid.image(), 1.0);
+            let mut launches = vec![];
+            let reports: Vec<Report> = (0..3)
+                .map(|number| match profiled && number > 0 {
+                    false => step.run(number, RATE, &images, &[0, 3, 4]).unwrap(),
+                    true => {
+                        let mut report = None;
+                        let work = || report = Some(step.run(number, RATE, &images, &[0, 3, 4]).unwrap());
+                        launches.push(device.profile(work).unwrap().expect("a card"));
+                        report.unwrap()
+                    }
+                })
+                .collect();
+            (reports, launches)
+        };
+        let (reports, launches) = run(true);
+        assert_eq!(reports, run(false).0, "{name}");
+        let names = |i: usize| launches[i].iter().map(|launch| launch.0).collect::<Vec<_>>();
+        assert_eq!(names(0), names(1), "{name}");
+        assert!(
+            names(0).len() > 30 && names(0).iter().any(|name| name.starts_with("attention")),
+            "{name}: {:?}",
+            names(0)
+        );
+        assert!(launches[0].iter().all(|launch| launch.1 > 0.0), "{name}");
+    }
+}
+
 /// Two steps of a small model on a card: the first call by call, the second recorded. `Err` holds what was thrown.
 fn two_steps(device: &Device) -> Result<(), Error> {
     let grid = PatchGrid { channels: 1, height: 4, width: 4, patch: 2 };

@@ -5,6 +5,7 @@ use super::preset;
 use super::score::BenchScore;
 use crate::base::rng::{Purpose, Stream};
 use crate::base::{Error, Mask, Path as DiffusionPath, Rate, Result, TokenMasks};
+use crate::device::Device;
 use crate::ops::noise::{Noise, Times};
 use crate::ops::peak_flops;
 use crate::ops::update::AdamW;
@@ -60,6 +61,9 @@ struct BenchStep {
     /// Steps that are timed, after three that are not
     #[arg(long, allow_negative_numbers = true, value_parser = super::count, default_value = "10")]
     steps: NonZero<usize>,
+    /// Also time each kernel of a step, on a card
+    #[arg(long)]
+    kernels: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -91,6 +95,11 @@ impl BenchStep {
         }
         images.resize(values.unwrap_or_default(), 0.0);
         let device = self.machine.open(self.precision)?;
+        if self.kernels && !device.runs_later() {
+            return Err(Error::Usage(
+                "--kernels: the processor has none; give --device cuda where there is a card".into(),
+            ));
+        }
         let precision = Precision::of(device.products());
         let tokens = settings.tokens(0);
         let cost = settings.cost(tokens);
@@ -114,6 +123,13 @@ impl BenchStep {
         }
         let mut seconds = (3..3 + self.steps.get()).map(&mut run).collect::<Result<Vec<f64>>>()?;
         let median = median(&mut seconds);
+        if device.runs_later() {
+            applied(step.report());
+        }
+        let kernels = match self.kernels {
+            true => kernels(&device, || step.run(0, 1e-4, &images, &labels))?,
+            false => vec![],
+        };
         let peak = peak_flops(&device, 20);
         let rate = cost.flops as f64 / median;
         let share = rate / peak;
@@ -134,6 +150,7 @@ impl BenchStep {
                 "share_of_peak": share,
                 "peak_rss_bytes": peak_rss(),
                 "peak_memory_bytes": device.arena().peak(),
+                "kernels": kernels,
             });
             println!("{row}");
         } else {
@@ -147,6 +164,10 @@ impl BenchStep {
                 100.0 * share,
                 peak_rss() as f64 / 1e6,
             );
+            let total: f64 = kernels.iter().map(|kernel| kernel.seconds).sum();
+            for Kernel { name, launches, seconds } in &kernels {
+                println!("{name:32} {launches:5} {:10.3} ms {:5.1} %", seconds * 1e3, 100.0 * seconds / total);
+            }
         }
         Ok(())
     }
@@ -185,6 +206,31 @@ impl BenchStep {
             seed: 0,
         })
     }
+}
+
+/// The launches of one kernel.
+#[derive(serde::Serialize)]
+struct Kernel {
+    name: &'static str,
+    launches: usize,
+    /// Of all of them.
+    seconds: f64,
+}
+
+/// What a card launches in `work`, the kernel that takes longest first.
+fn kernels(device: &Device, work: impl FnOnce() -> Result<Report>) -> Result<Vec<Kernel>> {
+    let mut report = None;
+    let launches = device.profile(|| report = Some(work()))?.unwrap_or_default();
+    report.transpose()?;
+    let mut kernels: Vec<Kernel> = vec![];
+    for (name, seconds) in launches {
+        match kernels.iter_mut().find(|kernel| kernel.name == name) {
+            Some(kernel) => (kernel.launches, kernel.seconds) = (kernel.launches + 1, kernel.seconds + seconds),
+            None => kernels.push(Kernel { name, launches: 1, seconds }),
+        }
+    }
+    kernels.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    Ok(kernels)
 }
 
 /// The median, which sorts.

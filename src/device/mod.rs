@@ -65,6 +65,18 @@ impl Device {
         matches!(self, Device::Cuda(_))
     }
 
+    /// The kernels that `work` launches on a card, in their order, and the seconds of each; `None` on the processor.
+    pub fn profile(&self, work: impl FnOnce()) -> Result<Option<Vec<(&'static str, f64)>>> {
+        match self {
+            Device::Cpu(_) => Ok(None),
+            Device::Cuda(card) => card.profile(work).map(Some),
+        }
+    }
+
+    fn profiles(&self) -> bool {
+        matches!(self, Device::Cuda(card) if card.profiles())
+    }
+
     /// The memory of the device.
     pub fn arena(&self) -> &Arena {
         match self {

@@ -14,7 +14,7 @@ use super::Arena;
 use super::memory::or_throw;
 use crate::base::{DType, Error, Result};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Memory of the card that is left to the driver, to its modules and to others.
 const SPARED: usize = 512 << 20;
@@ -28,6 +28,14 @@ pub struct Cuda {
     pub activations: DType,
     kernels: Mutex<HashMap<&'static str, Function>>,
     modules: Mutex<HashMap<&'static str, Loaded>>,
+    /// The launches so far of what is profiled.
+    profile: Mutex<Option<Vec<Launch>>>,
+}
+
+/// A launch, and its beginning and end.
+struct Launch {
+    name: &'static str,
+    marks: [Mark; 2],
 }
 
 /// A kernel: its file in `kernels/`, and its name there.
@@ -56,7 +64,14 @@ impl Cuda {
             )));
         }
         let arena = Arena::cuda(driver.clone(), memory)?;
-        Ok(Cuda { driver, arena, activations, kernels: Mutex::default(), modules: Mutex::default() })
+        Ok(Cuda {
+            driver,
+            arena,
+            activations,
+            kernels: Mutex::default(),
+            modules: Mutex::default(),
+            profile: Mutex::default(),
+        })
     }
 
     /// The same card with every fresh allocation filled with NaN, so that a test sees what a kernel did not write.
@@ -75,7 +90,7 @@ impl Cuda {
     /// If the driver refuses: what is thrown is the [`Error`], with the kernel's name.
     pub fn launch(&self, kernel: Kernel, grid: Grid, arguments: &[Argument]) {
         let launched = self.function(kernel).and_then(|(function, first)| {
-            self.driver.launch(function, grid, arguments)?;
+            self.timed(kernel.name, || self.driver.launch(function, grid, arguments))?;
             if first { self.driver.synchronize() } else { Ok(()) }
         });
         or_throw(launched.map_err(|error| Error::Device(format!("{}: {error}", kernel.name))));
@@ -106,6 +121,32 @@ impl Cuda {
         let start = self.driver.mark()?;
         work();
         self.driver.seconds_between([start, self.driver.mark()?])
+    }
+
+    /// The kernels that `work` launches, in their order, and the seconds of each. Nothing is recorded or replayed meanwhile.
+    pub fn profile(&self, work: impl FnOnce()) -> Result<Vec<(&'static str, f64)>> {
+        *self.launches() = Some(vec![]);
+        work();
+        let launches = self.launches().take().unwrap_or_default();
+        launches.iter().map(|launch| Ok((launch.name, self.driver.seconds_between(launch.marks)?))).collect()
+    }
+
+    /// Whether launches are timed one by one.
+    pub(super) fn profiles(&self) -> bool {
+        self.launches().is_some()
+    }
+
+    fn launches(&self) -> MutexGuard<'_, Option<Vec<Launch>>> {
+        self.profile.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn timed(&self, name: &'static str, launch: impl FnOnce() -> Result<()>) -> Result<()> {
+        let mut launches = self.launches();
+        let Some(launches) = launches.as_mut() else { return launch() };
+        let start = self.driver.mark()?;
+        launch()?;
+        launches.push(Launch { name, marks: [start, self.driver.mark()?] });
+        Ok(())
     }
 
     /// Waits until everything asked for has happened.
