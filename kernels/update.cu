@@ -7,8 +7,9 @@
 //
 //   cast_bf16      the weights as products read them, where only the masters were written: reads 4 bytes, writes 2
 //
-// A step whose loss or norm is not finite touches nothing. gradient_norm reads 4 bytes an element; adamw reads g, m, v, w and every
-// average and writes all but g, and the bf16 copy of w: 38 bytes with one average. AdamW: Loshchilov and Hutter, 2019.
+// A step whose loss, norm or square of the clipped norm is not finite in f32 touches nothing. gradient_norm reads 4 bytes an
+// element; adamw reads g, m, v, w and every average and writes all but g, and the bf16 copy of w: 38 bytes with one average.
+// AdamW: Loshchilov and Hutter, 2019.
 #include "lib/pack.cuh"
 #include "lib/reduce.cuh"
 
@@ -60,12 +61,14 @@ extern "C" __global__ void gradient_norm(const float* g, uint64_t count, double*
     sum = block_sum(sum);
     if (threadIdx.x > 0) return;
     const double norm = sqrt(sum);
-    const bool finite = isfinite(float(norm)) && isfinite(*loss);
+    const double scaled = clip > 0.0f ? fmin(double(clip) / norm, 1.0) : 1.0;
+    // The norm bounds every element, so no second moment comes to infinity, from which it would not return.
+    const bool finite = isfinite(float(norm)) && isfinite(float(norm * scaled * (norm * scaled))) && isfinite(*loss);
     report[0] = *loss;
     report[1] = float(norm);
     report[2] = finite ? 1.0f : 0.0f;
     const uint32_t k = *applied + 1;
-    decision[0] = clip > 0.0f ? float(fmin(double(clip) / norm, 1.0)) : 1.0f;
+    decision[0] = float(scaled);
     decision[1] = float(double(*rate) / (1.0 - power(beta1, k)));
     decision[2] = float(1.0 / sqrt(1.0 - power(beta2, k)));
     decision[3] = *rate * weight_decay;

@@ -1,4 +1,4 @@
-use crate::base::{DType, Error, Result};
+use crate::base::{Error, Result};
 use crate::device::cuda::{Cuda, Nvidia, TOOLKIT};
 use crate::device::{Cpu, Device};
 use crate::train::recipe::Precision;
@@ -61,12 +61,12 @@ impl Machine {
     }
 
     /// The processor, for what has no kernels for a card.
-    pub fn processor(&self) -> Result<Device> {
+    pub fn processor(&self, precision: Precision) -> Result<Device> {
         match self.device {
             Choice::Cuda(_) => {
                 Err(Error::Device("--device cuda: this runs on the processor alone; give --device cpu".into()))
             }
-            Choice::Auto | Choice::Cpu => Ok(Device::cpu(Cpu::new(self.threads, DType::F32)?)),
+            Choice::Auto | Choice::Cpu => Ok(Device::cpu(Cpu::new(self.threads, precision.dtype(false))?)),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::data::{Source, Store, atomic::AtomicFile};
 use crate::device::Device;
 use crate::ops::read_rate;
 use crate::score::{EmpiricalScore, Queries, Request, Scores};
+use crate::train::recipe::Precision;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
@@ -77,7 +78,7 @@ impl Score {
         if self.out.extension().is_none_or(|extension| extension != wanted) {
             return Err(Error::Usage(format!("--out {}: name a .{wanted} file", self.out.display())));
         }
-        let device = self.machine.processor()?;
+        let device = self.machine.processor(Precision::F32)?;
         let (Some(data), Some(queries), Some(t)) = (&self.data, &self.queries, &self.t) else {
             return demo::draw(&device, self.path.path(), &self.out);
         };

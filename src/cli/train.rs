@@ -4,7 +4,7 @@ use crate::base::Result;
 use crate::data::{Store, fashion_mnist};
 use crate::train::progress::{Progress, Style};
 use crate::train::recipe::{Change, FIRST_RUN, Precision};
-use crate::train::{Plan, Recipe, Run, Stop, Trainer};
+use crate::train::{Plan, Recipe, Run, Stop, Target, Trainer};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -89,7 +89,12 @@ impl Train {
         let stop = Stop::on_signals()?;
         let style = if self.json { Style::Json } else { Style::Text };
         let mut progress = Progress::new(style, std::io::stdout());
-        let device = self.machine.open(plan.recipe.train.precision)?;
+        let precision = plan.recipe.train.precision;
+        let device = match plan.recipe.objective.target {
+            Target::Data => self.machine.open(precision)?,
+            // The empirical score has no kernels for a card.
+            Target::PosteriorSample | Target::Exact => self.machine.processor(precision)?,
+        };
         let run = Run::open(&out, plan, store.info(), |text| progress.warn(&text))?;
         let argv: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
         run.record(&device, &argv)?;

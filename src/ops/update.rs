@@ -98,8 +98,8 @@ impl Report {
     }
 }
 
-/// Updates the first `gradients.count()` parts of the weights at learning rate `rate` (1), unless `loss` (1) or the norm is
-/// not finite, and writes the `report`.
+/// Updates the first `gradients.count()` parts of the weights at learning rate `rate` (1), unless `loss` (1), the norm or the
+/// square of the clipped norm is not finite in f32, and writes the `report`.
 pub fn update(
     device: &Device,
     update: Update,
@@ -116,12 +116,14 @@ pub fn update(
             let gradient = gradients.flat(parts);
             let norm = cpu::update::norm(cpu, gradient);
             let loss = loss.f32()[0];
-            let applied = (norm as f32).is_finite() && loss.is_finite();
+            let clip = update.clip.map_or(1.0, |limit| (f64::from(limit) / norm).min(1.0));
+            // The norm bounds every element, so no second moment comes to infinity, from which it would not return.
+            let square = (norm * clip).powi(2) as f32;
+            let applied = (norm as f32).is_finite() && square.is_finite() && loss.is_finite();
             report.write(&[loss, norm as f32, f32::from(applied)]);
             if !applied {
                 return;
             }
-            let clip = update.clip.map_or(1.0, |limit| (f64::from(limit) / norm).min(1.0) as f32);
             let count = moments.applied.u32()[0] + 1;
             moments.applied.write(&[count, 0]);
             let state = cpu::update::State {
@@ -131,7 +133,7 @@ pub fn update(
                 v: moments.v.flat_mut(parts),
                 averages: moments.averages.iter_mut().map(|a| (a.weights.flat_mut(parts), a.decay)).collect(),
             };
-            cpu::update::adamw(cpu, update.adamw, rate.f32()[0], count, clip, state);
+            cpu::update::adamw(cpu, update.adamw, rate.f32()[0], count, clip as f32, state);
         }
         Device::Cuda(card) => {
             let state = cuda::update::State {

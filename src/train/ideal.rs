@@ -56,29 +56,30 @@ impl<'a> Ideal<'a> {
     /// # Panics
     /// If a point is not finite, or its class has no row in D_score.
     pub fn retarget(&self, batch: &Batch, noised: &mut Noised) {
-        let &[step, first] = batch.place.u32() else { panic!("ideal: the place is {:?}", batch.place) };
-        let Noised { t, y, z, target, .. } = noised;
+        let mut place = [0u32; 2];
+        batch.place.read(&mut place);
+        let [step, first] = place;
         let width = self.score.store().width();
-        let z: Vec<f64> = z.f32().iter().map(|&z| f64::from(z)).collect();
-        let t: Vec<f64> = t.f32().iter().map(|&t| f64::from(t)).collect();
-        let target = target.f32_mut();
-        let classes = self.softmax == Softmax::Class && self.score.store().classes() > 0;
-        if !classes {
-            return self.fill(&z, &t, None, step, first, target);
+        let [z, t] = [&noised.z, &noised.t].map(|x| x.to_vec::<f32>().into_iter().map(f64::from).collect::<Vec<_>>());
+        let mut target = vec![0.0; z.len()];
+        if self.softmax == Softmax::Class && self.score.store().classes() > 0 {
+            let labels = noised.y.to_vec::<u32>();
+            let parts = z.chunks(width).zip(t.chunks(1)).zip(labels).zip(target.chunks_mut(width));
+            for ((((z, t), label), target), sample) in parts.zip(first..) {
+                let class = (label != self.noise.null_label).then_some(label);
+                self.fill(z, t, class, step, sample, target);
+            }
+        } else {
+            self.fill(&z, &t, None, step, first, &mut target);
         }
-        let parts = z.chunks(width).zip(t.chunks(1)).zip(y.u32()).zip(target.chunks_mut(width));
-        for ((((z, t), &label), target), sample) in parts.zip(first..) {
-            let class = (label != self.noise.null_label).then_some(label);
-            self.fill(z, t, class, step, sample, target);
-        }
+        noised.target.write(&target);
     }
 
     fn fill(&self, z: &[f64], t: &[f64], class: Option<u32>, step: u32, first: u32, target: &mut [f32]) {
         let draws = usize::from(self.target == Target::PosteriorSample);
         let request = Request { class, draws, seed: self.noise.seed, step, first, ..Request::default() };
         let answer = self.score.answer(Queries { z, t }, &request);
-        let Scores { velocity, draws, .. } =
-            answer.unwrap_or_else(|error| panic!("the target of step {step}: {error}"));
+        let Scores { velocity, draws, .. } = answer.unwrap_or_else(|error| std::panic::panic_any(error));
         if self.target == Target::Exact {
             target.iter_mut().zip(velocity).for_each(|(target, v)| *target = v as f32);
             return;

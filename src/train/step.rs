@@ -137,9 +137,13 @@ impl Step {
         self.batch.fill(images, labels, step as u32, 0);
         self.batch.threshold.write(&[self.settings.mask.threshold(step)]);
         self.rate.write(&[lr]);
+        if let Some(ideal) = ideal {
+            noise(&self.device, self.settings.noise, &self.batch, &mut self.noised);
+            ideal.retarget(&self.batch, &mut self.noised);
+        }
         let squares = self.settings.squares(step);
         let (device, mut replay) = (self.device.clone(), self.replays.remove(&squares).unwrap_or_default());
-        let asked = replay.run(&device, || self.perform(squares, ideal));
+        let asked = replay.run(&device, || self.perform(squares, ideal.is_none()));
         if self.replays.len() == MOST_REPLAYS {
             self.replays.clear();
         }
@@ -154,12 +158,11 @@ impl Step {
         self.asked.pop_front().map(Report::finish)
     }
 
-    /// Asks the device for every operation of a step that keeps `squares`.
-    fn perform(&mut self, squares: Option<Squares>, ideal: Option<&Ideal<'_>>) {
+    /// Asks the device for every operation of a step that keeps `squares`, from its noise on unless that is there.
+    fn perform(&mut self, squares: Option<Squares>, from_noise: bool) {
         let Step { settings, sit, params, moments, device, gradients, batch, noised, rate, report, .. } = self;
-        noise(device, settings.noise, batch, noised);
-        if let Some(ideal) = ideal {
-            ideal.retarget(batch, noised);
+        if from_noise {
+            noise(device, settings.noise, batch, noised);
         }
         let masked = mask(device, settings.seed, &settings.mask, squares, batch, settings.model.grid);
         let mut tape = Tape::training(device, params.network(), gradients, Accumulate::Set, settings.keep);

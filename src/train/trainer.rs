@@ -106,9 +106,9 @@ impl Trainer {
         let (scored, objective, noise) =
             (self.scored.take(), &self.run.plan.recipe.objective, self.step.settings.noise);
         let ideal = |store| Ideal::new(self.step.device(), store, objective.target, objective.softmax, noise);
-        let ideal = scored.as_ref().map(ideal).transpose()?;
+        let ideal = scored.as_ref().map(ideal).transpose();
         self.begin(progress);
-        let ended = self.go_on(progress, stop, ideal.as_ref());
+        let ended = ideal.and_then(|ideal| self.go_on(progress, stop, ideal.as_ref()));
         progress.end(&Event::End {
             run: &self.run.folder,
             outcome: match ended {

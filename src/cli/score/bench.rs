@@ -5,6 +5,7 @@ use crate::cli::machine::Machine;
 use crate::data::Store;
 use crate::ops::read_rate;
 use crate::score::{EmpiricalScore, Queries, Request};
+use crate::train::recipe::Precision;
 use clap::Args;
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -37,7 +38,7 @@ impl BenchScore {
         if self.runs.get() > 1 << 20 {
             return Err(Error::Usage(format!("--runs {}: is out of range; give up to {}", self.runs, 1 << 20)));
         }
-        let device = self.machine.processor()?;
+        let device = self.machine.processor(Precision::F32)?;
         let store = Store::open(&self.data)?;
         let (shape, z) = points(&self.queries, &store)?;
         let t = times(&self.t, shape[0])?;
