@@ -1,6 +1,10 @@
 //! The command line: what it prints says what it rests on.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 const STORE: &str = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .entry store(.param .u64 p)\n{\n\
     .reg .b32 %t;\n.reg .b64 %p, %o;\nld.param.u64 %p, [p];\nmov.u32 %t, %tid.x;\nmul.wide.u32 %o, %t, 4;\n\
@@ -8,7 +12,10 @@ const STORE: &str = ".version 8.0\n.target sm_80\n.address_size 64\n.visible .en
 
 /// Standard output and standard error of a verb.
 fn output(verb: &str, text: &str) -> (String, String) {
-    let file = std::env::temp_dir().join(format!("emulator-{}-{verb}-{}.ptx", std::process::id(), text.len()));
+    // Tests run side by side.
+    static FILES: AtomicU32 = AtomicU32::new(0);
+    let number = FILES.fetch_add(1, Ordering::Relaxed);
+    let file = std::env::temp_dir().join(format!("emulator-{}-{number}.ptx", std::process::id()));
     fs::write(&file, text).expect("the folder for temporary files is writable");
     let output = Command::new(env!("CARGO_BIN_EXE_emulator"))
         .args([verb, file.to_str().expect("a name in UTF-8"), "--block", "4", "--arg", "+u32[4]=zeros"])

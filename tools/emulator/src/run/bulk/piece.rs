@@ -86,9 +86,7 @@ impl World<'_> {
         let size = i64::from(map.ty.size());
         let inner = i64::from(map.tile[0]) * size;
         let side = |axis: usize| i64::from(map.tile.get(axis).copied().unwrap_or(1));
-        // A swizzled row takes the whole span even when the box is narrower.
-        let row = if map.swizzle == Swizzle::None { inner } else { i64::from(map.swizzle.row()) };
-        let span = ((side(1) * side(2) - 1) * row + inner) as usize;
+        let span = (side(1) * side(2) * inner) as usize;
         let start = self.shared_at(warp.cta, shared, span, lane)?.offset as i64 + i64::from(SHARED_BASE);
         // Bytes of a row that the tensor has.
         let from = (-at[0]).clamp(0, i64::from(map.tile[0])) * size;
@@ -105,7 +103,7 @@ impl World<'_> {
                 [(None, 0, first), (Some(base + at[0] * size + first), first, last), (None, last, inner)]
             {
                 if end > begin {
-                    let (global, shared) = (global.map(|g| g as u64), (start + index * row + begin) as u32);
+                    let (global, shared) = (global.map(|g| g as u64), (start + index * inner + begin) as u32);
                     pieces.push(Piece { global, shared, size: (end - begin) as usize });
                 }
             }
