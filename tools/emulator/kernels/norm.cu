@@ -67,8 +67,9 @@ extern "C" __global__ void sum_all(const float* __restrict__ x, float* partial, 
     }
     __syncthreads();
     if (last && threadIdx.x == 0) {
+        __threadfence();
         sum = 0.f;
-        for (int b = 0; b < gridDim.x; b++) sum += reinterpret_cast<volatile float*>(partial)[b];
+        for (int b = 0; b < gridDim.x; b++) sum += partial[b];
         *total = sum;
         finished = 0;
     }

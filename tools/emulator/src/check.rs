@@ -1,15 +1,19 @@
 //! What a run can be accused of.
 
 mod clock;
+mod constant;
 mod global;
 mod judge;
 mod race;
+mod release;
 
 pub use {
     clock::{Actor, Clocks, Knowledge, Who},
+    constant::Constants,
     global::{Access as GlobalAccess, GlobalRaces},
     judge::{Touch, judge},
     race::{Event, Proxy, Races},
+    release::{By, Releases, Word},
 };
 
 use crate::parse::Loc;
@@ -20,7 +24,7 @@ use std::fmt;
 pub struct Checks {
     /// Reads of memory that nothing has written.
     pub init: bool,
-    /// Accesses to shared memory that no synchronisation orders.
+    /// Accesses to shared memory that no synchronisation orders, and writes of what `ld.global.nc` reads.
     pub race: bool,
     /// The same for global memory, within one launch. It remembers three accesses of every word that a launch touches,
     /// which takes several times as long as the launch itself.

@@ -10,7 +10,7 @@ use crate::{
     alu::Alu,
     parse::{Loc, Param},
     regs::Slot,
-    types::{Space, Ty},
+    types::{Order, Scope, Space, Ty},
 };
 
 /// One decoded instruction.
@@ -256,8 +256,9 @@ pub struct Load {
     pub space: Space,
     pub to: Elements,
     pub address: Address,
-    /// Volatile or relaxed and stronger: such accesses synchronise and do not race with each other.
-    pub strong: bool,
+    pub order: Order,
+    /// `.nc`: of memory that nobody writes in the launch.
+    pub constant: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -265,9 +266,7 @@ pub struct Store {
     pub space: Space,
     pub from: Elements,
     pub address: Address,
-    pub strong: bool,
-    /// It publishes what the warp knows, as a fence does.
-    pub releases: bool,
+    pub order: Order,
 }
 
 #[derive(Debug, Clone)]
@@ -276,8 +275,7 @@ pub struct Atomic {
     pub op: AtomicOp,
     pub ty: Ty,
     pub address: Address,
-    /// It publishes what the warp knows, as a fence does.
-    pub releases: bool,
+    pub order: Order,
     /// For each element that the lane changes, the register of its old value, which `red` has not, and of the other
     /// operand.
     pub elements: Box<[(Option<Slot>, Slot)]>,
@@ -321,9 +319,9 @@ pub enum BarrierReduce {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fence {
-    /// `membar`, `fence.acq_rel`, `fence.sc`. Memory is sequentially consistent here; to other clusters, what a fence for
-    /// the device or the system orders is published.
-    Memory { device: bool },
+    /// `membar`, `fence.acq_rel`, `fence.sc`. Memory is sequentially consistent here; what a fence orders is a matter of
+    /// races alone.
+    Memory { scope: Scope },
     /// `fence.proxy.async`: generic accesses before it are seen by asynchronous copies and products after it.
     AsyncProxy,
     /// `fence.proxy.async.global`, which does nothing for shared memory, the only one whose proxies are told apart here.

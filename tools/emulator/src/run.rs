@@ -23,9 +23,9 @@ mod wgmma;
 mod words;
 
 use crate::{
-    check::{Checks, Clocks, Fault, GlobalRaces, Kind, Races, Trouble, source},
+    check::{Checks, Clocks, Constants, Fault, GlobalRaces, Kind, Races, Releases, Trouble, source},
     count::Counts,
-    ir::Kernel,
+    ir::{Ins, Kernel, Op},
     mem::{Global, Shared},
     regs::{LANES, Regs},
 };
@@ -90,6 +90,10 @@ pub struct World<'a> {
     warps: Vec<Option<Box<Warp>>>,
     clocks: Clocks,
     global_races: Option<GlobalRaces>,
+    /// What synchronising words pass on, where races are looked for.
+    releases: Option<Releases>,
+    /// What `ld.global.nc` has read, in kernels that have any.
+    constants: Option<Constants>,
     /// Index of the running cluster in the grid.
     cluster: u32,
     cluster_barrier: ClusterBarrier,
@@ -127,6 +131,10 @@ pub fn run(kernel: &Kernel, launch: Launch, settings: Settings, stage: Stage) ->
         }
     }
     Ok(())
+}
+
+fn reads_constants(ins: &Ins) -> bool {
+    matches!(&ins.op, Op::Load(load) if load.constant)
 }
 
 impl<'a> World<'a> {
@@ -173,6 +181,8 @@ impl<'a> World<'a> {
             warps: (0..warps_per_cta * ctas as usize).map(warp).collect(),
             clocks: Clocks::default(),
             global_races: settings.checks.global_race.then(GlobalRaces::default),
+            releases: (settings.checks.race || settings.checks.global_race).then(Releases::default),
+            constants: (settings.checks.race && kernel.code.iter().any(reads_constants)).then(Constants::default),
             cluster: 0,
             cluster_barrier: Default::default(),
             mbarriers: BTreeMap::new(),
@@ -187,7 +197,7 @@ impl<'a> World<'a> {
         let Launch { block, cluster: shape, .. } = self.launch;
         let threads: u32 = block.iter().product();
         self.clocks.restart(self.ctas.len() as u32, threads.div_ceil(LANES as u32));
-        self.global_races.iter_mut().for_each(GlobalRaces::start);
+        self.releases.iter_mut().for_each(Releases::start);
         self.cluster_barrier = Default::default();
         self.mbarriers.clear();
         self.landings.clear();

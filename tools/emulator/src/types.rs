@@ -56,6 +56,24 @@ impl Ty {
     }
 }
 
+/// Who takes part in a synchronisation: the threads of the CTA, of the cluster, or of the device and beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Scope {
+    Cta,
+    Cluster,
+    Device,
+}
+
+/// How an access orders others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Order {
+    /// None: a weak access. Strong ones, which are volatile, relaxed or stronger, do not race with each other within their
+    /// scopes.
+    pub scope: Option<Scope>,
+    pub acquires: bool,
+    pub releases: bool,
+}
+
 /// Where a variable or an address lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Space {

@@ -76,19 +76,61 @@ fn warps_of_a_cta_need_a_barrier() {
     assert!(message.contains("read by warp 0 at PTX line"), "{message}");
 }
 
+/// CTAs 0 to 3 each write a word, draw a ticket from word 200, and the last of them reads the first two words.
+fn tickets(before: &str, ticket: &str, after: &str) -> String {
+    format!(
+        "setp.ne.u32 %p, %t, 0;\n@%p bra DONE;\nmul.wide.u32 %o, %c, 4;\nadd.s64 %o, %o, %out;\nadd.s32 %x, %c, 1;\n\
+         st.global.u32 [%o], %x;\n{before}\n{ticket}\nsetp.ne.u32 %q, %y, 3;\n@%q bra DONE;\n{after}\n\
+         ld.global.u32 %x, [%out];\nld.global.u32 %y, [%out+4];\nadd.s32 %x, %x, %y;\nst.global.u32 [%out+804], %x;\nDONE:"
+    )
+}
+
 #[test]
-fn the_last_cta_may_read_what_the_others_published_before_their_tickets() {
-    // Words 0..4: one of each CTA; word 200: tickets; word 201: the sum that the last CTA makes.
-    let body = "setp.ne.u32 %p, %t, 0;\n@%p bra DONE;\nmul.wide.u32 %o, %c, 4;\nadd.s64 %o, %o, %out;\nadd.s32 %x, %c, 1;\n\
-        st.global.u32 [%o], %x;\nFENCE\nTICKET\nsetp.ne.u32 %q, %y, 3;\n@%q bra DONE;\n\
-        ld.global.u32 %x, [%out];\nld.global.u32 %y, [%out+4];\nadd.s32 %x, %x, %y;\nst.global.u32 [%out+804], %x;\nDONE:";
-    let with = |fence: &str, ticket: &str| body.replace("FENCE", fence).replace("TICKET", ticket);
-    let ticket = "atom.global.add.u32 %y, [%out+800], 1;";
-    let got = no_race(&with("membar.gl;", ticket));
+fn the_last_cta_may_read_what_the_others_released_with_their_tickets() {
+    let atom = |order: &str| format!("atom{order}.global.add.u32 %y, [%out+800], 1;");
+    let got = no_race(&tickets("membar.gl;", &atom(""), "membar.gl;"));
     assert_eq!(got[804..808], 3u32.to_le_bytes());
-    no_race(&with("", "atom.acq_rel.gpu.global.add.u32 %y, [%out+800], 1;"));
-    // Without a fence, with one for the CTA only, and without a ticket.
-    race(&with("", ticket));
-    race(&with("membar.cta;", ticket));
-    race(&with("membar.gl;", "mov.u32 %y, %c;"));
+    no_race(&tickets("", &atom(".acq_rel.gpu"), ""));
+    no_race(&tickets("", &atom(".release.gpu"), "fence.acq_rel.gpu;"));
+    no_race(&tickets("fence.sc.sys;", &atom(".acquire.sys"), ""));
+    // Without a fence on one side or the other, with fences of the CTA, and without a ticket.
+    race(&tickets("", &atom(""), "membar.gl;"));
+    race(&tickets("membar.gl;", &atom(""), ""));
+    race(&tickets("membar.cta;", &atom(""), "membar.gl;"));
+    race(&tickets("membar.gl;", &atom(""), "membar.cta;"));
+    race(&tickets("membar.gl;", "mov.u32 %y, %c;", "membar.gl;"));
+    // Relaxed tickets, tickets of half a pattern, tickets of the CTA.
+    race(&tickets("", &atom(".relaxed.gpu"), ""));
+    race(&tickets("", &atom(".release.gpu"), ""));
+    race(&tickets("", &atom(".acquire.gpu"), ""));
+    race(&tickets("", &atom(".acq_rel.cta"), ""));
+    race(&tickets("membar.gl;", &atom(".relaxed.cta"), "membar.gl;"));
+    // Each CTA has a word of its own.
+    let own = "atom.acq_rel.gpu.global.add.u32 %y, [%o+800], 1;\nmov.u32 %y, %c;";
+    race(&tickets("membar.gl;", own, "membar.gl;"));
+}
+
+#[test]
+fn what_a_cta_has_acquired_it_releases_with_its_own() {
+    // CTA c takes the flag of CTA c - 1 and raises its own; the last reads what the first wrote.
+    let chain = |take: &str, raise: &str| {
+        format!(
+            "setp.ne.u32 %p, %t, 0;\n@%p bra DONE;\nmul.wide.u32 %o, %c, 4;\nadd.s64 %o, %o, %out;\nsetp.eq.u32 %q, %c, 0;\n\
+             @%q st.global.u32 [%out], %c;\n@!%q {take}.global.u32 %x, [%o+396];\nmov.u32 %y, 1;\n\
+             {raise}.global.u32 [%o+400], %y;\nsetp.ne.u32 %q, %c, 3;\n@!%q ld.global.u32 %x, [%out];\nDONE:"
+        )
+    };
+    no_race(&chain("ld.acquire.gpu", "st.release.gpu"));
+    race(&chain("ld.relaxed.gpu", "st.release.gpu"));
+    race(&chain("ld.acquire.gpu", "st.relaxed.gpu"));
+    race(&chain("ld.acquire.gpu", "st.release.cta"));
+}
+
+#[test]
+fn strong_accesses_of_different_ctas_race_unless_their_scope_reaches_both() {
+    for access in ["red.relaxed.SCOPE.global.add.u32 [%out], 1;", "st.relaxed.SCOPE.global.u32 [%out], %c;"] {
+        let guarded = format!("setp.eq.u32 %p, %t, 0;\n@%p {access}");
+        no_race(&guarded.replace("SCOPE", "gpu"));
+        race(&guarded.replace("SCOPE", "cta"));
+    }
 }

@@ -4,6 +4,8 @@
 //! that one warp or warpgroup commits in groups. Each actor counts its own events, and knows up to which event of every
 //! other actor it has been synchronised with.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 /// Index of an actor; the warps of a cluster come first.
 pub type Actor = u32;
 
@@ -37,23 +39,56 @@ impl Clock {
     }
 }
 
-/// What an actor knows: the events ordered before it, and those of them that the asynchronous proxy sees.
+/// What is known of the clusters that have run before, a clock of each. It is shared, since it is passed on as it is.
+#[derive(Debug, Clone, Default)]
+pub struct Past(Option<Arc<BTreeMap<u32, Clock>>>);
+
+impl Past {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub fn knows(&self, cluster: u32, actor: Actor, time: u32) -> bool {
+        self.0.as_ref().and_then(|clocks| clocks.get(&cluster)).is_some_and(|clock| clock.get(actor) >= time)
+    }
+
+    pub fn add(&mut self, cluster: u32, clock: &Clock) {
+        Arc::make_mut(self.0.get_or_insert_default()).entry(cluster).or_default().join(clock);
+    }
+
+    pub fn join(&mut self, other: &Past) {
+        match (&mut self.0, &other.0) {
+            (_, None) => {}
+            (None, some) => self.0.clone_from(some),
+            (Some(mine), Some(theirs)) if Arc::ptr_eq(mine, theirs) => {}
+            (Some(mine), Some(theirs)) => {
+                let mine = Arc::make_mut(mine);
+                theirs.iter().for_each(|(cluster, clock)| mine.entry(*cluster).or_default().join(clock));
+            }
+        }
+    }
+}
+
+/// What an actor knows: the events ordered before it, those of them that the asynchronous proxy sees, and the past.
 #[derive(Debug, Clone, Default)]
 pub struct Knowledge {
     pub seen: Clock,
     pub proxied: Clock,
+    pub past: Past,
 }
 
 impl Knowledge {
-    /// Keeps only what both know.
+    /// Keeps only what both know of their own cluster.
     pub fn meet(&mut self, other: &Knowledge) {
         self.seen.meet(&other.seen);
         self.proxied.meet(&other.proxied);
+        self.past = Past::default();
     }
 
     pub fn join(&mut self, other: &Knowledge) {
         self.seen.join(&other.seen);
         self.proxied.join(&other.proxied);
+        self.past.join(&other.past);
     }
 }
 
@@ -71,12 +106,15 @@ pub enum Who {
 #[derive(Debug, Default)]
 pub struct Clocks {
     actors: Vec<(Knowledge, Who)>,
+    /// Warps of each CTA.
+    warps: u32,
 }
 
 impl Clocks {
     /// Forgets everything; the warps of `ctas` CTAs of `warps` each become the first actors.
     pub fn restart(&mut self, ctas: u32, warps: u32) {
         self.actors.clear();
+        self.warps = warps;
         for rank in 0..ctas {
             for number in 0..warps {
                 self.add(Who::Warp { number, rank: (ctas > 1).then_some(rank) });
@@ -94,6 +132,11 @@ impl Clocks {
 
     pub fn of(&self, actor: Actor) -> &Knowledge {
         &self.actors[actor as usize].0
+    }
+
+    /// The rank of a warp's CTA.
+    pub fn cta_of(&self, warp: Actor) -> u32 {
+        warp / self.warps
     }
 
     pub fn name(&self, actor: Actor) -> String {

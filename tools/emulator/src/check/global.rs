@@ -1,14 +1,11 @@
 //! Happens-before for global memory, within one launch.
 //!
-//! Warps of one cluster are ordered by their vector clocks, as for shared memory. Of clusters nothing is known but this:
-//! what a warp knew when it executed a fence for the device is published, and a cluster that has executed an atomic or
-//! another synchronising access of global memory sees what others have published. So a missing barrier, a missing
-//! ticket and a missing `__threadfence` are found, and a ticket at the wrong place is not.
+//! Warps of one cluster are ordered by their vector clocks, as for shared memory; those of different clusters only by what
+//! releases and acquires pass on, see `release`. So a missing barrier, a missing ticket, one at the wrong place and a missing
+//! `__threadfence` on either side of it are found.
 
-use super::{
-    Actor,
-    clock::{Clock, Clocks},
-};
+use super::{Actor, clock::Clocks};
+use crate::types::Scope;
 use std::collections::HashMap;
 
 /// Words of a page, whose cells exist once one of them has been accessed.
@@ -21,7 +18,8 @@ pub struct Access {
     pub cluster: u32,
     pub actor: Actor,
     pub time: u32,
-    pub strong: bool,
+    /// None: weak.
+    pub strong: Option<Scope>,
     pub write: bool,
     pub pc: u32,
 }
@@ -36,7 +34,7 @@ struct Stamp {
     pc: u32,
     /// Bytes of the word, a bit each.
     bytes: u8,
-    strong: bool,
+    strong: Option<Scope>,
 }
 
 /// A word's last write, and its last reads by two different clusters, so that one of them is not the next writer's.
@@ -61,26 +59,11 @@ pub struct Earlier {
 #[derive(Debug, Default)]
 pub struct GlobalRaces {
     pages: HashMap<u64, Box<[Cell; PAGE]>>,
-    /// By cluster: what its fences have published.
-    published: HashMap<u32, Clock>,
-    /// The running cluster has executed a synchronising access.
-    acquired: bool,
 }
 
 impl GlobalRaces {
-    /// Another cluster runs.
-    pub fn start(&mut self) {
-        self.acquired = false;
-    }
-
-    /// A fence of a warp of the running cluster.
-    pub fn publish(&mut self, cluster: u32, known: &Clock) {
-        self.published.entry(cluster).or_default().join(known);
-    }
-
     /// Records an access to `size` bytes at an address, or names what it races with.
     pub fn judge(&mut self, access: Access, clocks: &Clocks, address: u64, size: usize) -> Result<(), Earlier> {
-        self.acquired |= access.strong;
         let (mut at, end) = (address, address + size as u64);
         while at < end {
             let page = at / (4 * PAGE as u64);
@@ -101,7 +84,7 @@ impl GlobalRaces {
                 let against =
                     if access.write { &[cell.write, cell.reads[0], cell.reads[1]][..] } else { &[cell.write] };
                 for (k, old) in against.iter().enumerate() {
-                    if old.bytes & bytes != 0 && !ordered(old, &stamp, clocks, &self.published, self.acquired) {
+                    if old.bytes & bytes != 0 && !ordered(old, &stamp, clocks) {
                         let Stamp { cluster, actor, pc, .. } = *old;
                         let address = at / 4 * 4;
                         return Err(Earlier { cluster: cluster - 1, actor, pc, wrote: k == 0, address });
@@ -131,13 +114,19 @@ impl Cell {
     }
 }
 
-fn ordered(old: &Stamp, new: &Stamp, clocks: &Clocks, published: &HashMap<u32, Clock>, acquired: bool) -> bool {
-    if old.strong && new.strong {
-        return true;
-    }
+fn ordered(old: &Stamp, new: &Stamp, clocks: &Clocks) -> bool {
     let same = old.cluster == new.cluster;
-    if same && (old.actor == new.actor || clocks.of(new.actor).seen.get(old.actor) >= old.time) {
+    let needed = match same {
+        true if clocks.cta_of(old.actor) == clocks.cta_of(new.actor) => Scope::Cta,
+        true => Scope::Cluster,
+        false => Scope::Device,
+    };
+    if old.strong >= Some(needed) && new.strong >= Some(needed) {
         return true;
     }
-    acquired && published.get(&(old.cluster - 1)).is_some_and(|clock| clock.get(old.actor) >= old.time)
+    let known = clocks.of(new.actor);
+    match same {
+        true => old.actor == new.actor || known.seen.get(old.actor) >= old.time,
+        false => known.past.knows(old.cluster - 1, old.actor, old.time),
+    }
 }

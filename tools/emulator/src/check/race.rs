@@ -7,6 +7,7 @@
 //! through every barrier, and an asynchronous access is checked against it.
 
 use super::clock::{Actor, Knowledge};
+use crate::types::Scope;
 
 /// The path an access takes to shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,8 +23,10 @@ pub struct Event<'a> {
     pub actor: Actor,
     pub time: u32,
     pub proxy: Proxy,
-    /// Atomics, and volatile or relaxed accesses, do not race with each other.
-    pub strong: bool,
+    /// Atomics, and volatile or relaxed accesses, do not race with each other within their scopes. None: weak.
+    pub strong: Option<Scope>,
+    /// Rank of the CTA of a warp.
+    pub cta: u8,
     /// Lanes of the warp that take part; none for asynchronous work, whose events are ordered by time alone.
     pub lanes: u32,
     /// What the one who issued it knew.
@@ -39,11 +42,18 @@ struct Stamp {
     time: u32,
     pc: u32,
     proxy: Proxy,
-    strong: bool,
+    strong: Option<Scope>,
+    cta: u8,
     lanes: u32,
 }
 
 impl Stamp {
+    /// Both are strong, each within the other's scope.
+    fn excused(&self, event: &Event) -> bool {
+        let needed = if self.cta == event.cta { Scope::Cta } else { Scope::Cluster };
+        self.strong >= Some(needed) && event.strong >= Some(needed)
+    }
+
     fn conflict(&self, wrote: bool, why: Why) -> Conflict {
         Conflict { actor: self.actor, pc: self.pc, wrote, why }
     }
@@ -56,7 +66,7 @@ impl Stamp {
     /// Other lanes of the warp did it, and no `bar.warp.sync` lies between.
     fn by_other_lanes(&self, event: &Event) -> bool {
         let one_lane = self.lanes == event.lanes && event.lanes.count_ones() <= 1;
-        self.same_moment(event) && !one_lane && !(self.strong && event.strong)
+        self.same_moment(event) && !one_lane && !self.excused(event)
     }
 }
 
@@ -243,7 +253,7 @@ impl Cell {
             return Err(self.write.conflict(true, Why::Unsynchronised));
         }
         for read in std::iter::once(&self.read).chain(reads.of(self)) {
-            if read.time > 0 && !known(*read, event) && !(read.strong && event.strong) {
+            if read.time > 0 && !known(*read, event) && !read.excused(&event) {
                 return Err(read.conflict(false, Why::Unordered));
             }
             if read.pc != event.pc && read.by_other_lanes(&event) {
@@ -264,6 +274,7 @@ impl Event<'_> {
             pc: self.pc,
             proxy: self.proxy,
             strong: self.strong,
+            cta: self.cta,
             lanes: self.lanes,
         }
     }
@@ -277,7 +288,7 @@ fn known(stamp: Stamp, event: Event) -> bool {
 #[inline]
 fn conflict_with_write(cell: &Cell, event: Event) -> Result<(), Conflict> {
     let write = cell.write;
-    if write.time == 0 || write.strong && event.strong {
+    if write.time == 0 || write.excused(&event) {
         return Ok(());
     }
     if !known(write, event) {
@@ -296,7 +307,7 @@ mod tests {
     use crate::check::Clocks;
 
     fn event(clocks: &Clocks, actor: Actor, proxy: Proxy) -> Event<'_> {
-        Event { actor, time: clocks.now(actor), proxy, strong: false, lanes: 1, known: clocks.of(actor), pc: 0 }
+        Event { actor, time: clocks.now(actor), proxy, strong: None, cta: 0, lanes: 1, known: clocks.of(actor), pc: 0 }
     }
 
     fn two() -> (Clocks, Races) {

@@ -7,21 +7,33 @@ use crate::{
     ir::{Atomic, AtomicOp, Load, Op, Store},
     parse::Operand,
     regs::Slot,
-    types::{Space, Ty},
+    types::{Order, Scope, Space, Ty},
 };
 
 impl Lower<'_> {
-    /// `volatile`, or an ordering and its scope: whether the access synchronises, and whether it releases.
-    fn ordering(&self, opcode: &mut Opcode) -> (bool, bool) {
+    /// `volatile`, or an ordering and its scope.
+    fn ordering(&self, opcode: &mut Opcode) -> Order {
         if opcode.one_of(&["volatile", "mmio"]).is_some() {
-            return (true, false);
+            return Order { scope: Some(Scope::Device), ..Order::default() };
         }
         if opcode.eat("weak") {
-            return (false, false);
+            return Order::default();
         }
         let order = opcode.one_of(&["relaxed", "acquire", "release", "acq_rel"]);
-        opcode.one_of(&["cta", "cluster", "gpu", "sys"]);
-        (order.is_some(), matches!(order, Some("release" | "acq_rel")))
+        let scope = self.scope(opcode);
+        Order {
+            scope: scope.or(order.map(|_| Scope::Device)),
+            acquires: matches!(order, Some("acquire" | "acq_rel")),
+            releases: matches!(order, Some("release" | "acq_rel")),
+        }
+    }
+
+    pub(super) fn scope(&self, opcode: &mut Opcode) -> Option<Scope> {
+        Some(match opcode.one_of(&["cta", "cluster", "gpu", "sys", "gl"])? {
+            "cta" => Scope::Cta,
+            "cluster" => Scope::Cluster,
+            _ => Scope::Device,
+        })
     }
 
     /// `.global`, `.shared::cluster`; without one the address is generic.
@@ -35,8 +47,8 @@ impl Lower<'_> {
         }
     }
 
-    /// Modifiers that only steer caches.
-    fn cache_hints(&self, opcode: &mut Opcode) {
+    /// Modifiers that only steer caches; whether `.nc`, which also promises something, is among them.
+    fn cache_hints(&self, opcode: &mut Opcode) -> bool {
         let hints = [
             "ca",
             "cg",
@@ -55,7 +67,11 @@ impl Lower<'_> {
             "L2::128B",
             "L2::256B",
         ];
-        while opcode.one_of(&hints).is_some() {}
+        let mut constant = false;
+        while let Some(hint) = opcode.one_of(&hints) {
+            constant |= hint == "nc";
+        }
+        constant
     }
 
     /// The operands without the cache policy that `.L2::cache_hint` announces.
@@ -105,9 +121,9 @@ impl Lower<'_> {
     }
 
     pub(super) fn load(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
-        let (strong, _) = self.ordering(opcode);
+        let order = self.ordering(opcode);
         let space = self.space(opcode);
-        self.cache_hints(opcode);
+        let constant = self.cache_hints(opcode);
         let operands = self.without_policy(opcode, operands)?;
         let (count, ty) = self.vector_of(opcode)?;
         let [to, from] = self.exactly(operands)?;
@@ -115,11 +131,11 @@ impl Lower<'_> {
             return self.copy(to, param, ty, true);
         }
         let address = self.address(from)?;
-        Ok(Op::Load(Box::new(Load { space, to: self.elements(to, count, ty, true)?, address, strong })))
+        Ok(Op::Load(Box::new(Load { space, to: self.elements(to, count, ty, true)?, address, order, constant })))
     }
 
     pub(super) fn store(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
-        let (strong, releases) = self.ordering(opcode);
+        let order = self.ordering(opcode);
         let space = self.space(opcode);
         self.cache_hints(opcode);
         let operands = self.without_policy(opcode, operands)?;
@@ -132,13 +148,7 @@ impl Lower<'_> {
             return Err(self.error("this space cannot be written"));
         }
         let address = self.address(to)?;
-        Ok(Op::Store(Box::new(Store {
-            space,
-            from: self.elements(from, count, ty, false)?,
-            address,
-            strong,
-            releases,
-        })))
+        Ok(Op::Store(Box::new(Store { space, from: self.elements(from, count, ty, false)?, address, order })))
     }
 
     /// The register that stands for a word of a call's parameter, when the address names one.
@@ -182,14 +192,17 @@ impl Lower<'_> {
     }
 
     pub(super) fn atomic(&mut self, opcode: &mut Opcode, operands: &[Operand], returns: bool) -> Result<Op, LoadError> {
-        // Atomics run one after another here, so every ordering holds.
-        let (_, mut releases) = self.ordering(opcode);
+        // The ordering may stand before the space, behind it or behind the operation.
+        let mut order = self.ordering(opcode);
+        let mut more = |lower: &Self, opcode: &mut Opcode| {
+            let found = lower.ordering(opcode);
+            order = if found == Order::default() { order } else { found };
+        };
         let space = self.space(opcode);
         if !matches!(space, Space::Generic | Space::Global | Space::Shared) {
             return Err(self.error("atomics work on global and shared memory"));
         }
-        releases |= self.ordering(opcode).1;
-        opcode.one_of(&["cta", "cluster", "gpu", "sys"]);
+        more(self, opcode);
         let op = match opcode.next() {
             "add" => AtomicOp::Add,
             "min" => AtomicOp::Min,
@@ -203,7 +216,8 @@ impl Lower<'_> {
             "cas" => AtomicOp::CompareAndSwap,
             other => return Err(self.error(&format!(".{other}: not an atomic operation"))),
         };
-        releases |= self.ordering(opcode).1;
+        more(self, opcode);
+        order.scope = order.scope.or(Some(Scope::Device));
         let noftz = opcode.eat("noftz");
         let operands = self.without_policy(opcode, operands)?;
         let count = match opcode.one_of(&["v2", "v4", "v8"]) {
@@ -243,7 +257,7 @@ impl Lower<'_> {
             };
             elements.push((out, self.source(value, ty)?));
         }
-        Ok(Op::Atomic(Box::new(Atomic { space, op, ty, address, releases, elements: elements.into(), swap })))
+        Ok(Op::Atomic(Box::new(Atomic { space, op, ty, address, order, elements: elements.into(), swap })))
     }
 
     fn each_of<'o>(&self, operand: &'o Operand) -> &'o [Operand] {

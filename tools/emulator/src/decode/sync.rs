@@ -73,9 +73,9 @@ impl Lower<'_> {
         if opcode.eat_all("mbarrier_init.release.cluster") {
             return Ok(Op::Fence(Fence::MbarrierInit));
         }
-        opcode.one_of(&["sc", "acq_rel", "acquire", "release"]);
-        match opcode.one_of(&["cta", "cluster", "gpu", "sys", "gl"]) {
-            Some(scope) => Ok(Op::Fence(Fence::Memory { device: matches!(scope, "gpu" | "sys" | "gl") })),
+        opcode.one_of(&["sc", "acq_rel"]);
+        match self.scope(opcode) {
+            Some(scope) => Ok(Op::Fence(Fence::Memory { scope })),
             None => Err(self.error("not a fence of the emulator")),
         }
     }

@@ -9,7 +9,7 @@ use crate::{
     check::{Checked, Kind, Touch, accuse},
     ir::{Address, Load, Store},
     regs::{LANES, Regs, each, lanes},
-    types::Space,
+    types::{Order, Space},
 };
 
 /// One access of the active lanes, `size` bytes at each address.
@@ -18,7 +18,9 @@ pub(super) struct Access {
     pub addresses: [u64; LANES],
     pub active: u32,
     pub size: usize,
-    pub strong: bool,
+    pub order: Order,
+    /// Of memory that nobody writes in the launch.
+    pub constant: bool,
     /// Done by all lanes together, whichever of them gives the address.
     pub collective: bool,
     pub spread: Spread,
@@ -36,7 +38,7 @@ pub(super) enum Spread {
 
 impl Access {
     #[inline(always)]
-    pub fn new(addresses: [u64; LANES], active: u32, size: usize, strong: bool) -> Self {
+    pub fn new(addresses: [u64; LANES], active: u32, size: usize, order: Order) -> Self {
         let first = addresses[active.trailing_zeros() as usize];
         let (mut same, mut row) = (0, 0);
         if active == u32::MAX {
@@ -55,7 +57,7 @@ impl Access {
             (_, 0) => Spread::Same,
             _ => Spread::Apart,
         };
-        Self { addresses, active, size, strong, collective: false, spread }
+        Self { addresses, active, size, order, constant: false, collective: false, spread }
     }
 
     /// Lowest address, and the bytes from there to the end of the highest.
@@ -105,7 +107,8 @@ impl World<'_> {
     #[inline(always)]
     pub(super) fn load(&mut self, warp: &mut Warp, load: &Load, active: u32) -> Checked {
         let size = load.to.bytes() as usize;
-        let mut access = Access::new(addresses(&warp.regs, load.address), active, size, load.strong);
+        let mut access = Access::new(addresses(&warp.regs, load.address), active, size, load.order);
+        access.constant = load.constant;
         let space = self.resolve(load.space, &mut access.addresses, active)?;
         access.aligned()?;
         let mut words = [[0; LANES]; 4];
@@ -137,6 +140,7 @@ impl World<'_> {
                 }
             }
         }
+        self.pass_on(warp, &access, space, true, false)?;
         write_back(&mut warp.regs, &load.to, active, &words);
         Ok(())
     }
@@ -144,13 +148,11 @@ impl World<'_> {
     #[inline(always)]
     pub(super) fn store(&mut self, warp: &mut Warp, store: &Store, active: u32) -> Checked {
         let size = store.from.bytes() as usize;
-        let mut access = Access::new(addresses(&warp.regs, store.address), active, size, store.strong);
+        let mut access = Access::new(addresses(&warp.regs, store.address), active, size, store.order);
         let space = self.resolve(store.space, &mut access.addresses, active)?;
         access.aligned()?;
         let words = read_out(&warp.regs, &store.from);
-        if store.releases {
-            self.publish(warp);
-        }
+        self.pass_on(warp, &access, space, false, true)?;
         match space {
             Space::Global | Space::Generic => self.store_global(warp, &access, store.from.ty, &words)?,
             Space::Shared => self.store_shared(warp, &access, store.from.ty, &words)?,

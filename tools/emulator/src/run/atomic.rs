@@ -9,7 +9,7 @@ use super::{
     words::{Words, write_back},
 };
 use crate::{
-    alu::packed,
+    alu::{float, packed},
     check::{Checked, Kind, accuse},
     ir::{Atomic, AtomicOp, Elements},
     regs::{LANES, lanes},
@@ -20,24 +20,25 @@ use half::{bf16, f16};
 impl World<'_> {
     pub(super) fn atomic(&mut self, warp: &mut Warp, atomic: &Atomic, active: u32) -> Checked {
         let (size, count) = (atomic.ty.size() as usize, atomic.elements.len());
-        let mut access = Access::new(addresses(&warp.regs, atomic.address), active, size * count, true);
+        let mut access = Access::new(addresses(&warp.regs, atomic.address), active, size * count, atomic.order);
         let space = self.resolve(atomic.space, &mut access.addresses, active)?;
         access.aligned()?;
         match space {
             Space::Global => {
                 self.count_global(warp, &access);
-                if atomic.releases {
-                    self.publish(warp);
-                }
+                self.pass_on(warp, &access, space, true, true)?;
                 self.judge_global(warp, &access, true)?;
             }
-            Space::Shared => self.count_shared(warp, &access),
+            Space::Shared => {
+                self.count_shared(warp, &access);
+                self.pass_on(warp, &access, space, true, true)?;
+            }
             _ => return accuse(Kind::Memory, None, "an atomic on memory that is neither global nor shared"),
         }
         let swaps = atomic.swap.map(|slot| self.operand(warp, atomic.ty, slot));
         for (k, (out, value)) in atomic.elements.iter().enumerate() {
             let values = self.operand(warp, atomic.ty, *value);
-            let access = Access::new(access.addresses.map(|a| a + (k * size) as u64), active, size, true);
+            let access = Access::new(access.addresses.map(|a| a + (k * size) as u64), active, size, atomic.order);
             let old = self.update(warp, atomic, space, &access, &values, swaps.as_ref())?;
             if let Some(out) = out {
                 let to = Elements { slots: Box::new([Some(*out)]), ty: atomic.ty, rows: atomic.ty.size().div_ceil(4) };
@@ -67,6 +68,7 @@ impl World<'_> {
             let after = match (atomic.op, swaps) {
                 (AtomicOp::CompareAndSwap, Some(swaps)) if before == value => swaps[lane],
                 (AtomicOp::CompareAndSwap, _) => before,
+                (op, _) if space == Space::Global => combine_global(op, atomic.ty, before, value),
                 (op, _) => combine(op, atomic.ty, before, value),
             };
             let bytes = &after.to_le_bytes()[..access.size];
@@ -110,8 +112,8 @@ impl World<'_> {
     fn atomic_shared(&mut self, warp: &Warp, access: &Access, lane: usize) -> Checked<u64> {
         let Place { cta, offset } = self.shared_place(warp, access, lane)?;
         let touch = access.touch(offset, lane);
-        self.shared_readable(warp, cta, touch, true)?;
-        self.touch_shared(warp, cta, [touch], true, true)?;
+        self.shared_readable(warp, cta, touch, access.order)?;
+        self.touch_shared(warp, cta, [touch], true, access.order)?;
         Ok(word(&self.ctas[cta].shared.block.bytes[offset..offset + access.size]))
     }
 }
@@ -121,6 +123,16 @@ pub(super) fn word(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
     word[..bytes.len()].copy_from_slice(bytes);
     u64::from_le_bytes(word)
+}
+
+/// The same for a word of global memory, where sums of f32 flush subnormal numbers to zeros of their sign (PTX ISA, atom and
+/// red); in shared memory they do not.
+pub(super) fn combine_global(op: AtomicOp, ty: Ty, old: u64, value: u64) -> u64 {
+    if (op, ty) != (AtomicOp::Add, Ty::F32) {
+        return combine(op, ty, old, value);
+    }
+    let [old, value] = [old, value].map(|bits| float::ftz(f32::from_bits(bits as u32)));
+    float::ftz(old + value).to_bits().into()
 }
 
 /// The new value of a word. The decoder has refused the combinations that PTX does not define.

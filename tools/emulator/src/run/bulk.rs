@@ -172,7 +172,8 @@ impl World<'_> {
     ) -> Checked {
         let Self { ctas, clocks, settings, kernel, .. } = self;
         let known = clocks.of(warp.actor());
-        let event = Event { actor, time, proxy: Proxy::Async, strong: false, lanes: 0, known, pc: warp.split.pc };
+        let event =
+            Event { actor, time, proxy: Proxy::Async, strong: None, cta: 0, lanes: 0, known, pc: warp.split.pc };
         let cta = &mut ctas[cta];
         let places = plan.pieces.iter().flat_map(|piece| piece.chunks(plan.swizzle));
         if !write && settings.checks.init {

@@ -16,7 +16,7 @@ use crate::{
     check::{Actor, Checked, Event, Kind, Proxy, Touch, Who, accuse, judge},
     ir::{Address, LaneCopy, Mbarrier, MbarrierOp},
     regs::{LANES, lanes},
-    types::{Space, Ty},
+    types::{Order, Space, Ty},
     window,
 };
 
@@ -47,7 +47,7 @@ struct Flight {
 impl World<'_> {
     pub(super) fn copy(&mut self, warp: &mut Warp, copy: &LaneCopy, active: u32) -> Checked {
         let size = copy.size as usize;
-        let mut to = Access::new(addresses(&warp.regs, copy.to), active, size, false);
+        let mut to = Access::new(addresses(&warp.regs, copy.to), active, size, Order::default());
         to.aligned()?;
         if copy.to.wide && to.addresses[active.trailing_zeros() as usize] >= window::SHARED {
             self.resolve(Space::Generic, &mut to.addresses, active)?;
@@ -73,7 +73,8 @@ impl World<'_> {
             let known = clocks.of(warp.actor());
             // Time of a group: its number from 1; an actor's own clock starts there.
             let time = warp.copies.committed + 1;
-            let event = Event { actor, time, proxy: Proxy::Generic, strong: false, lanes: 0, known, pc: warp.split.pc };
+            let event =
+                Event { actor, time, proxy: Proxy::Generic, strong: None, cta: 0, lanes: 0, known, pc: warp.split.pc };
             let place = |lane: usize| Touch {
                 offset: at + (to.addresses[lane] - low) as usize,
                 size,
@@ -106,13 +107,13 @@ impl World<'_> {
             lanes(active & !ignored).filter(|l| lanes_where(reads[*l])).fold(0, |mask, lane| mask | 1 << lane)
         };
         let (whole, part) = (among(&|read| read == copy.size), among(&|read| read != 0 && read != copy.size));
-        Access::new(from, active, size, false).aligned()?;
+        Access::new(from, active, size, Order::default()).aligned()?;
         let mut words = [[0; LANES]; 4];
         if whole | part != 0 {
-            self.count_global(warp, &Access::new(from, whole | part, size, false));
+            self.count_global(warp, &Access::new(from, whole | part, size, Order::default()));
         }
         if whole != 0 {
-            let access = Access::new(from, whole, size, false);
+            let access = Access::new(from, whole, size, Order::default());
             self.fetch_global(&access, Ty::B32, &mut words)?;
             // What is fetched from one place is there for every lane.
             words.iter_mut().for_each(|row| lanes(!whole).for_each(|lane| row[lane] = 0));
@@ -132,7 +133,7 @@ impl World<'_> {
             let mut bytes = [0; 16];
             bytes[..read].copy_from_slice(&allocation.block.bytes[at..at + read]);
             take(&bytes[..size], Ty::B32, &mut words, lane);
-            self.judge_span(warp, from[lane], read, false, false, Some(lane))?;
+            self.judge_span(warp, from[lane], read, Order::default(), false, Some(lane))?;
             self.counts.by_instruction[warp.split.pc as usize].global_bytes -= (size - read) as u64;
         }
         Ok(words)

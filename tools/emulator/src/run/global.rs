@@ -7,11 +7,11 @@ use super::{
     words::{self, Words, give, take},
 };
 use crate::{
-    check::{Checked, GlobalAccess, Kind, accuse},
+    check::{By, Checked, GlobalAccess, Kind, Word, accuse},
     count,
     mem::{Allocation, Global, SECTOR},
     regs::lanes,
-    types::Ty,
+    types::{Order, Scope, Space, Ty},
 };
 
 impl World<'_> {
@@ -62,19 +62,22 @@ impl World<'_> {
     /// Records an access, or accuses it of a race.
     #[inline(always)]
     pub(super) fn judge_global(&mut self, warp: &Warp, access: &Access, write: bool) -> Checked {
+        if self.constants.is_some() && (access.constant || write) {
+            self.judge_constants(access, write)?;
+        }
         if self.global_races.is_none() {
             return Ok(());
         }
         match access.spread {
             Spread::Apart => {
                 for lane in lanes(access.active) {
-                    self.judge_span(warp, access.addresses[lane], access.size, access.strong, write, Some(lane))?;
+                    self.judge_span(warp, access.addresses[lane], access.size, access.order, write, Some(lane))?;
                 }
                 Ok(())
             }
             _ => {
                 let (low, span) = access.extent();
-                self.judge_span(warp, low, span, access.strong, write, None)
+                self.judge_span(warp, low, span, access.order, write, None)
             }
         }
     }
@@ -85,14 +88,15 @@ impl World<'_> {
         warp: &Warp,
         address: u64,
         size: usize,
-        strong: bool,
+        order: Order,
         write: bool,
         lane: Option<usize>,
     ) -> Checked {
         let Some(races) = &mut self.global_races else { return Ok(()) };
         let actor = warp.actor();
         let time = self.clocks.now(actor);
-        let event = GlobalAccess { cluster: self.cluster, actor, time, strong, write, pc: warp.split.pc };
+        let (cluster, strong, pc) = (self.cluster, order.scope, warp.split.pc);
+        let event = GlobalAccess { cluster, actor, time, strong, write, pc };
         let Err(earlier) = races.judge(event, &self.clocks, address, size) else { return Ok(()) };
         let name = match self.global.nearest(earlier.address) {
             Some(allocation) => format!("{}, offset {:#x}", allocation.name, earlier.address - allocation.base),
@@ -107,12 +111,75 @@ impl World<'_> {
         accuse(Kind::Race, lane, message)
     }
 
-    /// A fence for the device: other clusters may learn of what the warp knows.
-    pub(super) fn publish(&mut self, warp: &Warp) {
-        if self.global_races.is_some() {
-            let known = self.clocks.release(warp.actor());
-            self.global_races.iter_mut().for_each(|races| races.publish(self.cluster, &known.seen));
+    /// `ld.global.nc` may go through a cache that no write of the launch reaches.
+    fn judge_constants(&mut self, access: &Access, write: bool) -> Checked {
+        let places = match access.spread {
+            Spread::Apart => access.active,
+            _ => 1 << access.active.trailing_zeros(),
+        };
+        for lane in lanes(places) {
+            let (address, size) = match access.spread {
+                Spread::Apart => (access.addresses[lane], access.size),
+                _ => access.extent(),
+            };
+            self.judge_constant(address, size, write, lane)?;
         }
+        Ok(())
+    }
+
+    /// The same for one range of bytes.
+    pub(super) fn judge_constant(&mut self, address: u64, size: usize, write: bool, lane: usize) -> Checked {
+        let Some(constants) = &mut self.constants else { return Ok(()) };
+        if constants.note(address, size, write) {
+            return Ok(());
+        }
+        let name = match self.global.nearest(address) {
+            Some(allocation) => format!("{}, offset {:#x}", allocation.name, address - allocation.base),
+            None => format!("address {address:#x}"),
+        };
+        let (does, did) = if write { ("written", "read with .nc") } else { ("read with .nc", "written") };
+        let message = format!(
+            "{name}, {size} bytes: {does}, and this launch has {did} some of them; .nc is for what no one writes \
+             (const with __restrict__, or __ldg)"
+        );
+        accuse(Kind::Race, lane, message)
+    }
+
+    /// A fence: completes what strong reads before it have begun, and begins what strong writes after it complete.
+    pub(super) fn fence(&mut self, warp: &Warp, scope: Scope) {
+        if let Some(releases) = &mut self.releases {
+            releases.fence(&mut self.clocks, warp.actor(), scope);
+        }
+    }
+
+    /// A strong access may leave knowledge at its words, or take it from there.
+    #[inline(always)]
+    pub(super) fn pass_on(&mut self, warp: &Warp, access: &Access, space: Space, reads: bool, writes: bool) -> Checked {
+        match access.order.scope {
+            None => Ok(()),
+            Some(_) => self.pass_on_strong(warp, access, space, (reads, writes)),
+        }
+    }
+
+    fn pass_on_strong(&mut self, warp: &Warp, access: &Access, space: Space, (reads, writes): (bool, bool)) -> Checked {
+        let by = By { actor: warp.actor(), cta: warp.cta, cluster: self.cluster };
+        if self.releases.as_ref().is_none_or(|releases| releases.quiet() && !access.order.releases) {
+            return Ok(());
+        }
+        let released = access.order.releases.then(|| self.clocks.release(by.actor));
+        for lane in lanes(access.active) {
+            let word = match space {
+                Space::Global | Space::Generic => Word::Global(access.addresses[lane]),
+                Space::Shared => {
+                    let place = self.shared_place(warp, access, lane)?;
+                    Word::Shared { cta: place.cta, offset: place.offset }
+                }
+                _ => continue,
+            };
+            let Self { releases: Some(releases), clocks, .. } = self else { return Ok(()) };
+            releases.access(clocks, (word, by), access.order, released.as_ref(), (reads, writes));
+        }
+        Ok(())
     }
 
     /// The allocation that a lane reaches, and the offset in it.

@@ -198,8 +198,8 @@ impl World<'_> {
                 self.clocks.fence_proxy(warp.actor());
             }
             Op::Fence(Fence::MbarrierInit) => self.publish_mbarriers(warp),
-            Op::Hint | Op::Fence(Fence::Memory { device: false } | Fence::AsyncProxyGlobal) => {}
-            Op::Fence(Fence::Memory { device: true }) => self.publish(warp),
+            Op::Hint | Op::Fence(Fence::AsyncProxyGlobal) => {}
+            Op::Fence(Fence::Memory { scope }) => self.fence(warp, *scope),
             Op::LdMatrix(matrices) => self.load_matrix(warp, matrices, active)?,
             Op::StMatrix(matrices) => self.store_matrix(warp, matrices, active)?,
             Op::Mma(mma) => self.mma(warp, mma, active)?,

@@ -10,7 +10,7 @@ use crate::{
     ir::{Accumulator, Matrices, Mma},
     regs::{LANES, each},
     tensor::{Number, accumulate, fragment},
-    types::{Space, Ty},
+    types::{Order, Space, Ty},
 };
 
 impl World<'_> {
@@ -26,7 +26,7 @@ impl World<'_> {
     fn matrix_rows(&self, warp: &Warp, matrices: &Matrices, active: u32) -> Checked<Access> {
         self.whole_warp(active)?;
         let rows = u32::MAX >> (32 - 8 * matrices.slots.len() as u32);
-        let mut access = Access::new(addresses(&warp.regs, matrices.address), rows, 16, false);
+        let mut access = Access::new(addresses(&warp.regs, matrices.address), rows, 16, Order::default());
         access.collective = true;
         if matrices.address.wide {
             self.resolve(Space::Shared, &mut access.addresses, rows)?;

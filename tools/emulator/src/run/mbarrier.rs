@@ -10,7 +10,7 @@ use crate::{
     check::{Actor, Checked, Kind, Knowledge, Who, accuse},
     ir::{Mbarrier, MbarrierOp, Phase},
     regs::{LANES, lanes},
-    types::Space,
+    types::{Order, Space},
 };
 
 /// Most arrivals and most bytes under way that an mbarrier can count.
@@ -54,7 +54,7 @@ impl State {
 
 impl World<'_> {
     pub(super) fn mbarrier(&mut self, warp: &mut Warp, ins: &Mbarrier, active: u32) -> Checked<Flow> {
-        let mut access = Access::new(addresses(&warp.regs, ins.address), active, 8, true);
+        let mut access = Access::new(addresses(&warp.regs, ins.address), active, 8, Order::default());
         if ins.address.wide {
             let shared = access.addresses[active.trailing_zeros() as usize] < crate::window::LOCAL;
             let space = if shared { Space::Shared } else { Space::Generic };

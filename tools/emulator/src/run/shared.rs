@@ -10,7 +10,7 @@ use crate::{
     check::{Checked, Event, Kind, Proxy, Touch, accuse, judge},
     count,
     regs::{each, lanes},
-    types::Ty,
+    types::{Order, Ty},
     window::{SHARED_BASE, SHARED_BITS},
 };
 
@@ -34,7 +34,7 @@ impl World<'_> {
         }
         for lane in lanes(access.active) {
             let Place { cta, offset } = self.shared_place(warp, access, lane)?;
-            self.shared_readable(warp, cta, access.touch(offset, lane), access.strong)?;
+            self.shared_readable(warp, cta, access.touch(offset, lane), access.order)?;
             take(&self.ctas[cta].shared.block.bytes[offset..offset + access.size], ty, words, lane);
         }
         Ok(())
@@ -51,7 +51,7 @@ impl World<'_> {
         }
         for lane in lanes(access.active) {
             let Place { cta, offset } = self.shared_place(warp, access, lane)?;
-            self.touch_shared(warp, cta, [access.touch(offset, lane)], true, access.strong)?;
+            self.touch_shared(warp, cta, [access.touch(offset, lane)], true, access.order)?;
             let block = &mut self.ctas[cta].shared.block;
             put(&mut block.bytes[offset..], access.size, &give(ty, words, lane));
             block.written.set(offset, access.size);
@@ -74,19 +74,19 @@ impl World<'_> {
         if access.spread == Spread::Same {
             let lane = Some(access.active.trailing_zeros() as usize);
             let lanes = if access.collective { u32::MAX } else { access.active };
-            return self.touch_shared(warp, warp.cta, [Touch { offset: at, size, lane, lanes }], write, access.strong);
+            return self.touch_shared(warp, warp.cta, [Touch { offset: at, size, lane, lanes }], write, access.order);
         }
         let place = |lane: usize| access.touch(at + (access.addresses[lane] - low) as usize, lane);
-        self.touch_shared(warp, warp.cta, lanes(access.active).map(place), write, access.strong)
+        self.touch_shared(warp, warp.cta, lanes(access.active).map(place), write, access.order)
     }
 
     /// Checks that shared memory may be read: written before, and ordered after the write.
     #[inline(always)]
-    pub(super) fn shared_readable(&mut self, warp: &Warp, cta: usize, touch: Touch, strong: bool) -> Checked {
+    pub(super) fn shared_readable(&mut self, warp: &Warp, cta: usize, touch: Touch, order: Order) -> Checked {
         if self.settings.checks.init && !self.ctas[cta].shared.block.written.all(touch.offset, touch.size) {
             return unwritten(touch.offset as u64 + u64::from(SHARED_BASE), touch.lane);
         }
-        self.touch_shared(warp, cta, [touch], false, strong)
+        self.touch_shared(warp, cta, [touch], false, order)
     }
 
     /// Records an access of a warp to shared memory.
@@ -97,14 +97,15 @@ impl World<'_> {
         cta: usize,
         places: impl IntoIterator<Item = Touch>,
         write: bool,
-        strong: bool,
+        order: Order,
     ) -> Checked {
         let Self { ctas, clocks, kernel, .. } = self;
         let Some(races) = &mut ctas[cta].races else { return Ok(()) };
         let actor = warp.actor();
         let known = clocks.of(actor);
         let time = known.seen.get(actor);
-        let event = Event { actor, time, proxy: Proxy::Generic, strong, lanes: 0, known, pc: warp.split.pc };
+        let (strong, cta) = (order.scope, warp.cta as u8);
+        let event = Event { actor, time, proxy: Proxy::Generic, strong, cta, lanes: 0, known, pc: warp.split.pc };
         judge(races, clocks, |pc| kernel.code[pc as usize].line, event, write, places)
     }
 

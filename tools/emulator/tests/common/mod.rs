@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod cases;
+pub mod lanes;
 
 use emulator::{Checks, Config, Device, Policy};
 use std::{

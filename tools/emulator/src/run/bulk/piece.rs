@@ -6,7 +6,7 @@ use crate::{
     run::{World, access::addresses, global::outside, warp::Warp},
     tensor::swizzle::Swizzle,
     tmap::{self, TensorMap},
-    types::Space,
+    types::{Order, Space},
     window::{self, SHARED_BASE},
 };
 
@@ -126,7 +126,7 @@ impl World<'_> {
                 return accuse(Kind::Init, lane, message);
             }
             row.copy_from_slice(&allocation.block.bytes[at..at + piece.size]);
-            self.judge_span(warp, address, piece.size, false, false, Some(lane))?;
+            self.judge_span(warp, address, piece.size, Order::default(), false, Some(lane))?;
         }
         Ok(data)
     }

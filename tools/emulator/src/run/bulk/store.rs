@@ -6,10 +6,10 @@ use crate::{
     ir::AtomicOp,
     run::{
         Policy, World,
-        atomic::{combine, word},
+        atomic::{combine_global, word},
         warp::Warp,
     },
-    types::Ty,
+    types::{Order, Scope, Ty},
 };
 use std::collections::BTreeMap;
 
@@ -56,8 +56,10 @@ impl World<'_> {
         self.count_bulk(warp, &plan, lane)?;
         for Piece { global, size, .. } in &plan.pieces {
             let address = global.expect("kept above");
-            // Reductions are atomics.
-            self.judge_span(warp, address, *size, reduce.is_some(), true, Some(lane))?;
+            // Reductions are atomics of the device.
+            let order = Order { scope: reduce.map(|_| Scope::Device), ..Order::default() };
+            self.judge_constant(address, *size, true, lane)?;
+            self.judge_span(warp, address, *size, order, true, Some(lane))?;
         }
         let mut store = Store { group, cta: warp.cta, plan, reduce, data: None, read_waited: false };
         if self.settings.policy == Policy::Eager {
@@ -97,7 +99,7 @@ impl World<'_> {
                 let element = ty.size() as usize;
                 let old = &allocation.block.bytes[at..at + size];
                 for (new, old) in row.chunks_exact_mut(element).zip(old.chunks_exact(element)) {
-                    let sum = combine(op, ty, word(old), word(new));
+                    let sum = combine_global(op, ty, word(old), word(new));
                     new.copy_from_slice(&sum.to_le_bytes()[..element]);
                 }
             }
