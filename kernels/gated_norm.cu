@@ -297,9 +297,11 @@ DEVICE void add_sums(const float* sums, T* dmodulation, Chunks chunks, uint32_t 
     *to = from_float<T>(to_float(*to) + sum);
 }
 
+// `stream` is not restrict: of a pointer that is either it or `gated`, nvcc would take the promise for both, and read with
+// ld.global.nc what the kernel has just written.
 #define ANY_WIDTH(T, TYPE)                                                                                                 \
     extern "C" __global__ void __launch_bounds__(WARPS* WARP) gated_norm_forward_##TYPE(                                   \
-        const T* __restrict__ stream, const T* __restrict__ branch, const T* __restrict__ modulation, T* gated,            \
+        const T* stream, const T* __restrict__ branch, const T* __restrict__ modulation, T* gated,                         \
         T* __restrict__ normed, float2* __restrict__ stats, uint32_t chunks, uint32_t gate, uint32_t shift,                \
         uint32_t scale, uint32_t tokens, uint32_t width, uint32_t rows) {                                                  \
         forward(stream, branch, modulation, gated, normed, stats, {chunks, gate, shift, scale}, tokens, width, rows);      \
