@@ -27,6 +27,7 @@ pub struct Blocks {
     starts: Vec<usize>,
     /// Block of each instruction.
     block_of: Vec<usize>,
+    /// Of each block; none of the exit.
     successors: Vec<Vec<usize>>,
     instructions: usize,
 }
@@ -48,7 +49,7 @@ impl Blocks {
             block_of[*start..end].fill(block);
         }
         block_of[flow.len()] = starts.len();
-        let successors = (0..starts.len())
+        let mut successors: Vec<Vec<usize>> = (0..starts.len())
             .map(|block| {
                 let end = starts.get(block + 1).copied().unwrap_or(flow.len());
                 match flow[end - 1] {
@@ -59,6 +60,7 @@ impl Blocks {
                 }
             })
             .collect();
+        successors.push(vec![]);
         Self { starts, block_of, successors, instructions: flow.len() }
     }
 
@@ -113,14 +115,21 @@ impl Blocks {
         dominator
     }
 
+    /// Bytes of a set of registers for each block and for `more` instructions: what the two analyses below hold.
+    pub fn table_bytes(&self, registers: usize, more: usize) -> usize {
+        (self.successors.len() + more).saturating_mul(registers.div_ceil(64) * 8)
+    }
+
     /// Registers that some path reads before it writes them: what is live where the kernel starts.
     pub fn read_before_written(&self, effects: &[Effects], registers: usize) -> Vec<u32> {
         let words = registers.div_ceil(64);
         let mut live = vec![vec![0u64; words]; self.len() + 1];
+        // Successors before their predecessors: few rounds, however the text orders the blocks.
+        let order = post_order(0, &self.successors);
         let mut changed = true;
         while changed {
             changed = false;
-            for block in (0..self.len()).rev() {
+            for block in order.iter().copied().filter(|block| *block < self.len()) {
                 let mut now = vec![0; words];
                 for successor in &self.successors[block] {
                     now.iter_mut().zip(&live[*successor]).for_each(|(a, b)| *a |= b);
@@ -152,10 +161,11 @@ impl Blocks {
         let words = registers.div_ceil(64);
         let mut entry = vec![vec![0u64; words]; self.len() + 1];
         entry[0].fill(u64::MAX);
+        let order = post_order(0, &self.successors);
         let mut changed = true;
         while changed {
             changed = false;
-            for block in 0..self.len() {
+            for block in order.iter().rev().copied().filter(|block| *block < self.len()) {
                 let mut now = entry[block].clone();
                 self.range(block).for_each(|pc| transfer(pc, &mut now));
                 for successor in &self.successors[block] {

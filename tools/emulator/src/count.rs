@@ -124,11 +124,11 @@ impl Counts {
         classes
     }
 
-    pub fn by_line(&self, kernel: &Kernel) -> BTreeMap<Loc, Count> {
-        let mut lines = BTreeMap::<Loc, Count>::new();
-        for (ins, count) in kernel.code.iter().zip(&self.by_instruction) {
+    pub fn by_line(&self, kernel: &Kernel) -> BTreeMap<Loc, BTreeMap<Class, Count>> {
+        let mut lines = BTreeMap::<Loc, BTreeMap<Class, Count>>::new();
+        for ((ins, opcode), count) in kernel.code.iter().zip(&kernel.opcodes).zip(&self.by_instruction) {
             if let Some(loc) = ins.loc {
-                *lines.entry(loc).or_default() += *count;
+                *lines.entry(loc).or_default().entry(Class::of(opcode)).or_default() += *count;
             }
         }
         lines

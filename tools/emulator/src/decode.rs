@@ -24,6 +24,10 @@ use crate::{
 use opcode::Opcode;
 use std::collections::{HashMap, HashSet};
 
+/// Bytes of the sets of registers that the analyses of an entry may hold. Kernels have thousands of registers and of blocks
+/// at most, which is less than a megabyte.
+const MOST_SETS: usize = 32 << 20;
+
 /// Where each module-level variable of global and constant memory was placed.
 pub type Addresses = HashMap<String, u64>;
 
@@ -63,8 +67,19 @@ pub fn decode(module: &Module, function: &Function, addresses: &Addresses) -> Re
             *slot = join.map_or(u32::MAX, |join| join as u32);
         }
     }
+    let registers = function.registers.len();
+    let products = code.iter().filter(|ins| matches!(ins.op, Op::Wgmma(_))).count();
+    let sets = blocks.table_bytes(registers, products);
+    if sets > MOST_SETS {
+        let message = format!(
+            "{}: the sets of its {registers} registers before its blocks would take {sets} bytes, {MOST_SETS} at most; \
+             declare fewer registers or split it",
+            function.name
+        );
+        return Err(LoadError::at(function.line, message));
+    }
     mark_ignored_waits(&mut code, &effects);
-    let unwritten = blocks.read_before_written(&effects, function.registers.len());
+    let unwritten = blocks.read_before_written(&effects, registers);
     let touches = wgmma::check(&mut code, &blocks, &effects, &lower);
     Ok(lower.finish(code, &unwritten, touches))
 }

@@ -1,5 +1,7 @@
 //! A device shaped like the CUDA driver's: memory, modules, functions, launches.
 
+mod shape;
+
 use crate::{
     check::{Checks, Fault},
     count::Counts,
@@ -285,8 +287,8 @@ impl Device {
         if fails_now(&mut self.failing_launch) {
             return Err(Error::Injected(format!("launch of {}", kernel.name)));
         }
-        check_shape(kernel, launch)?;
-        let params = pack(kernel, arguments)?;
+        shape::check(kernel, launch)?;
+        let params = shape::pack(kernel, arguments)?;
         let mut counts = Counts::new(kernel.code.len());
         let mut output = String::new();
         self.global.take_touched();
@@ -302,6 +304,13 @@ impl Device {
         counts.unique_bytes = self.global.take_touched();
         result.map_err(Error::Fault)?;
         Ok(Report { function: function.clone(), counts, output })
+    }
+}
+
+impl Function {
+    /// Bytes of each parameter.
+    pub fn parameters(&self) -> impl Iterator<Item = u32> {
+        self.kernel.params.iter().map(|param| param.size)
     }
 }
 
@@ -335,60 +344,4 @@ fn fails_now(left: &mut Option<u64>) -> bool {
     let now = *left == Some(0);
     *left = left.and_then(|k| k.checked_sub(1));
     now
-}
-
-/// The limits of a launch on devices of capability 8.0 to 9.0.
-fn check_shape(kernel: &Kernel, launch: Launch) -> Result<()> {
-    let Launch { grid, block, cluster, dynamic_shared } = launch;
-    let name = &kernel.name;
-    let volume = |shape: [u32; 3]| shape.iter().map(|n| u64::from(*n)).product::<u64>();
-    if volume(grid) == 0 || grid[0] > i32::MAX as u32 || grid[1] > 65535 || grid[2] > 65535 {
-        return invalid(format!("{name}, grid {grid:?}: each extent is at least 1, y and z at most 65535"));
-    }
-    let most = kernel.max_threads.unwrap_or(1024).min(1024);
-    if volume(block) == 0 || volume(block) > most.into() || block[2] > 64 {
-        return invalid(format!("{name}, block {block:?}: 1 to {most} threads, z at most 64"));
-    }
-    if volume(cluster) == 0 || volume(cluster) > 8 || (0..3).any(|axis| !grid[axis].is_multiple_of(cluster[axis])) {
-        return invalid(format!("{name}, cluster {cluster:?}: at most 8 CTAs, dividing the grid {grid:?}"));
-    }
-    if kernel.cluster.is_some_and(|wanted| wanted != cluster) {
-        return invalid(format!("{name}, cluster {cluster:?}: the kernel is compiled for {:?}", kernel.cluster));
-    }
-    let shared = kernel.dynamic_shared - crate::window::SHARED_BASE;
-    // 227 KiB of an H200's 228, 163 of an A100's 164; a CTA reserves one.
-    let most = if kernel.target.starts_with("sm_8") { 163 << 10 } else { 227 << 10 };
-    if u64::from(shared) + u64::from(dynamic_shared) > most {
-        return invalid(format!(
-            "{name}: {shared} bytes of static and {dynamic_shared} of dynamic shared memory exceed {most}"
-        ));
-    }
-    Ok(())
-}
-
-/// Lays the arguments out as the kernel's parameters.
-fn pack(kernel: &Kernel, arguments: &[&dyn Argument]) -> Result<Vec<u8>> {
-    if arguments.len() != kernel.params.len() {
-        return invalid(format!(
-            "{}: {} arguments given, the kernel takes {}",
-            kernel.name,
-            arguments.len(),
-            kernel.params.len()
-        ));
-    }
-    let mut packed = vec![];
-    for (k, (argument, param)) in arguments.iter().zip(&kernel.params).enumerate() {
-        let bytes = argument.bytes();
-        if bytes.len() != param.size as usize {
-            return invalid(format!(
-                "{}, argument {k}: {} bytes given, its parameter has {}",
-                kernel.name,
-                bytes.len(),
-                param.size
-            ));
-        }
-        packed.resize(param.offset as usize, 0);
-        packed.extend_from_slice(&bytes);
-    }
-    Ok(packed)
 }

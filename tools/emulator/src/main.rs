@@ -1,8 +1,12 @@
-//! Runs, checks or counts a kernel of any PTX file.
+//! Lists, runs, checks or counts the kernels of any PTX file.
 
 use clap::{Args, Parser, Subcommand};
-use emulator::{Argument, Checks, Config, Device, Function, Launch, Policy, Report};
-use std::{fmt::Write, path::PathBuf, process::ExitCode};
+use emulator::{Argument, Checks, Config, Count, Device, Function, Launch, Module, Policy, Report};
+use std::{
+    fmt::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Runs the PTX that nvcc emits on the CPU: strict, deterministic, checked and counted.
 #[derive(Parser)]
@@ -14,6 +18,11 @@ struct Command {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Name the kernels of a file with the bytes of their parameters, and why those that cannot run are refused
+    List {
+        /// PTX text, from `nvcc -ptx -lineinfo`
+        file: PathBuf,
+    },
     /// Run a kernel with bounds, barriers and deadlocks checked, and print the buffers asked for
     Run(Options),
     /// Run a kernel eagerly and lazily with every check on
@@ -26,7 +35,7 @@ enum Verb {
 struct Options {
     /// PTX text, from `nvcc -ptx -lineinfo`
     file: PathBuf,
-    /// Kernel; may be left out where the file has one
+    /// Kernel, or a part of its mangled name that no other has; may be left out where the file has one
     #[arg(long)]
     kernel: Option<String>,
     /// CTAs: X, X,Y or X,Y,Z
@@ -41,8 +50,9 @@ struct Options {
     /// Bytes of dynamic shared memory
     #[arg(long, default_value_t = 0)]
     shared: u32,
-    /// One for each parameter: i32:5, u64:7, f32:1.5, or a buffer f32[1024]=random, u8[64]=zeros, f32[8]=poison,
-    /// i32[8]=index; prefix a buffer with + to print it after the run
+    /// One for each parameter: i32:5, u64:7, f32:1.5, or a buffer such as f32[1024]=random (-1 to 1, other numbers for each
+    /// argument; random7 are the seventh's), f32[8]=positive (0 to 1), u8[64]=zeros, f32[8]=poison (unwritten), i32[8]=index
+    /// (index5: modulo 5); prefix a buffer with + to print it after the run
     #[arg(long = "arg", value_name = "ARGUMENT")]
     arguments: Vec<String>,
     /// Count for each source line
@@ -85,6 +95,15 @@ fn main() -> ExitCode {
 fn act(command: &Command) -> Result<String, Box<dyn std::error::Error>> {
     let mut out = String::new();
     match &command.verb {
+        Verb::List { file } => {
+            let module = Device::new(Config::default())?.load(&read(file)?)?;
+            for name in module.names() {
+                match module.function(name) {
+                    Ok(function) => writeln!(out, "{name}: {}", parameters(&function))?,
+                    Err(refusal) => writeln!(out, "{name}: refused: {refusal}")?,
+                }
+            }
+        }
         Verb::Run(options) => {
             let (report, shown) = launch(options, Config { checks: Checks::NONE, ..Config::default() })?;
             out += &report.output;
@@ -105,29 +124,80 @@ fn act(command: &Command) -> Result<String, Box<dyn std::error::Error>> {
             let (report, _) = launch(options, Config { checks: Checks::NONE, ..Config::default() })?;
             write!(out, "{report}")?;
             if options.lines {
-                for ((file, line), count) in report.by_line() {
-                    writeln!(
-                        out,
-                        "{file}:{line}: {} warp instructions, {} global sectors, {} of {} shared wavefronts ideal",
-                        count.warps, count.global_sectors, count.shared_ideal, count.shared_wavefronts
-                    )?;
-                }
+                out += &by_line(&report);
             }
         }
     }
     Ok(out)
 }
 
+/// A line of text for each source line that ran.
+fn by_line(report: &Report) -> String {
+    let mut out = String::new();
+    for ((file, line), classes) in report.by_line() {
+        let (mut total, mut kinds) = (Count::default(), vec![]);
+        for (class, count) in classes.into_iter().filter(|(_, count)| count.warps > 0) {
+            total += count;
+            kinds.push(format!("{class:?} {}", count.warps));
+        }
+        out += &format!("{file}:{line}: {} warp instructions ({})", total.warps, kinds.join(", "));
+        for (count, what) in [
+            (total.global_sectors, "global sectors"),
+            (total.shared_wavefronts, "shared wavefronts"),
+            (total.shared_wavefronts - total.shared_ideal, "of them conflicts"),
+            (total.async_bytes, "async bytes"),
+            (total.matrix_fma, "matrix multiply-adds"),
+        ] {
+            if count > 0 {
+                out += &format!(", {count} {what}");
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// The kernel of this name, or the only one with it in its mangled name.
+fn named(module: &Module, name: &str) -> String {
+    let within: Vec<&str> = module.names().into_iter().filter(|mangled| mangled.contains(name)).collect();
+    match within.as_slice() {
+        [only] => only.to_string(),
+        _ => name.to_string(),
+    }
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    if !text.contains(".version") {
+        return Err(format!("{}: no PTX; `nvcc -ptx -lineinfo` makes some from CUDA", file.display()));
+    }
+    Ok(text)
+}
+
+/// `2 parameters of 8, 4 bytes`
+fn parameters(function: &Function) -> String {
+    let sizes: Vec<String> = function.parameters().map(|bytes| bytes.to_string()).collect();
+    match sizes.as_slice() {
+        [] => "no parameters".to_string(),
+        sizes => format!("{} parameters of {} bytes", sizes.len(), sizes.join(", ")),
+    }
+}
+
 fn launch(options: &Options, config: Config) -> Result<(Report, String), Box<dyn std::error::Error>> {
-    let text = std::fs::read_to_string(&options.file).map_err(|e| format!("{}: {e}", options.file.display()))?;
+    let text = read(&options.file)?;
     let mut device = Device::new(config)?;
     let module = device.load(&text)?;
     let name = match (&options.kernel, module.names().as_slice()) {
-        (Some(name), _) => name.clone(),
+        (Some(name), _) => named(&module, name),
         (None, [only]) => only.to_string(),
         (None, names) => return Err(format!("which kernel? --kernel takes one of {}", names.join(", ")).into()),
     };
     let function: Function = module.function(&name)?;
+    let wanted = function.parameters().count();
+    if wanted != options.arguments.len() {
+        let message = format!("{} --arg given, {name} takes {}", options.arguments.len(), parameters(&function));
+        return Err(message.into());
+    }
     let (arguments, shown) = arguments(&mut device, &options.arguments)?;
     let arguments: Vec<&dyn Argument> = arguments.iter().map(|a| a.as_ref()).collect();
     let shape =
@@ -149,7 +219,8 @@ fn arguments(device: &mut Device, texts: &[String]) -> Result<Arguments, Box<dyn
     let mut out: Vec<Box<dyn Argument>> = vec![];
     let mut shown = vec![];
     for (k, text) in texts.iter().enumerate() {
-        let bad = || format!("--arg {text}: neither TYPE:VALUE nor TYPE[COUNT]=random, zeros, index or poison");
+        let bad =
+            || format!("--arg {text}: neither TYPE:VALUE nor TYPE[COUNT]=random, positive, zeros, index or poison");
         let (print, body) = text.strip_prefix('+').map_or((false, text.as_str()), |body| (true, body));
         if let Some((ty, value)) = body.split_once(':') {
             out.push(scalar(ty, value).ok_or_else(bad)?);
@@ -160,17 +231,24 @@ fn arguments(device: &mut Device, texts: &[String]) -> Result<Arguments, Box<dyn
         let count: usize = count.parse().map_err(|_| bad())?;
         let size = size_of_type(ty).ok_or_else(bad)?;
         let base = device.alloc(&format!("argument {k}"), count.checked_mul(size).ok_or_else(bad)?)?;
+        let letters = fill.trim_end_matches(|c: char| c.is_ascii_digit());
+        let number = fill[letters.len()..].parse::<u64>().ok();
+        if number.is_none() && letters.len() < fill.len() {
+            return Err(bad().into());
+        }
         // A small generator: the same numbers on every machine.
-        let mut state = 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(k as u64 + 1);
+        let mut state = 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(number.unwrap_or(k as u64 + 1));
         let mut random = || {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
             (state >> 40) as f64 / f64::from(1 << 23) - 1.0
         };
-        let bytes: Option<Vec<u8>> = match fill {
-            "random" => Some((0..count).flat_map(|_| element(ty, random())).collect()),
-            "zeros" => Some(vec![0; count * size]),
-            "index" => Some((0..count).flat_map(|i| element(ty, i as f64)).collect()),
-            "poison" => None,
+        let modulo = number.unwrap_or(u64::MAX).max(1);
+        let bytes: Option<Vec<u8>> = match (letters, number) {
+            ("random", _) => Some((0..count).flat_map(|_| element(ty, random())).collect()),
+            ("positive", _) => Some((0..count).flat_map(|_| element(ty, random().abs())).collect()),
+            ("zeros", None) => Some(vec![0; count * size]),
+            ("index", _) => Some((0..count).flat_map(|i| element(ty, (i as u64 % modulo) as f64)).collect()),
+            ("poison", None) => None,
             _ => return Err(bad().into()),
         };
         if let Some(bytes) = bytes {

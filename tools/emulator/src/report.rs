@@ -55,8 +55,8 @@ impl Report {
         lines
     }
 
-    /// Counts by source line; empty without `-lineinfo`.
-    pub fn by_line(&self) -> BTreeMap<(String, u32), Count> {
+    /// Counts by source line and class; empty without `-lineinfo`.
+    pub fn by_line(&self) -> BTreeMap<(String, u32), BTreeMap<Class, Count>> {
         let lines = self.counts.by_line(&self.function.kernel);
         lines.into_iter().filter_map(|(l, c)| Some((check::source(&self.function.files, Some(l))?, c))).collect()
     }

@@ -125,6 +125,15 @@ fn shapes_and_arguments_are_checked() {
         assert!(matches!(device.launch(&add, launch, &[&0u64]), Err(Error::Invalid(_))), "{launch:?}");
     }
     assert!(matches!(device.launch(&add, WARP, &[]), Err(Error::Invalid(_))));
+    // Eight CTAs of 1024 lanes with a megabyte of local memory each.
+    let greedy = ADD.replace(".reg .b32 %r<3>;", ".reg .b32 %r<3>;\n.local .align 8 .b8 much[1000000];");
+    let greedy = greedy.replace("add.s32 %r2, %r2, 1;", "st.local.u32 [much], %r2;");
+    let greedy = device.load(&greedy).expect("it loads").function("add").expect("it is there");
+    let cluster = Launch { grid: [8, 1, 1], block: [1024, 1, 1], cluster: [8, 1, 1], dynamic_shared: 0 };
+    match device.launch(&greedy, cluster, &[&0u64]) {
+        Err(Error::Invalid(message)) => assert!(message.contains("registers and local memory"), "{message}"),
+        other => panic!("{:?}", other.err()),
+    }
     assert!(matches!(device.launch(&add, WARP, &[&0u32]), Err(Error::Invalid(_))));
 }
 

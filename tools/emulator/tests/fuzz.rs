@@ -163,6 +163,32 @@ fn functions_that_multiply_are_refused_at_once() {
     }
 }
 
+/// A kernel of blocks that each read a register and jump to the block before it in the text.
+fn backwards(blocks: usize, registers: usize) -> String {
+    let mut text = format!(
+        ".version 8.0\n.target sm_90a\n.address_size 64\n.visible .entry kernel()\n{{\n.reg .b32 %r<{registers}>;\nbra L{blocks};\nL0: ret;\n"
+    );
+    for k in 1..=blocks {
+        text += &format!("L{k}: add.s32 %r1, %r1, %r{};\nbra L{};\n", k % registers, k - 1);
+    }
+    text + "}\n"
+}
+
+#[test]
+fn kernels_whose_analysis_would_take_much_memory_or_time_are_refused_or_quick() {
+    for (blocks, registers, refused) in [(50_000, 60_000, true), (4_000, 60_000, false), (60_000, 100, false)] {
+        let text = backwards(blocks, registers);
+        let mut device = Device::new(Config { memory: 1 << 20, ..Config::default() }).expect("a supported CPU");
+        let began = Instant::now();
+        let loaded = device.load(&text).and_then(|module| module.function("kernel"));
+        assert_eq!(loaded.is_err(), refused, "{:?}", loaded.err());
+        if let Err(error) = loaded {
+            assert!(error.to_string().contains("registers"), "{error}");
+        }
+        assert!(began.elapsed() < SLOW, "{:?}", began.elapsed());
+    }
+}
+
 #[test]
 fn broken_texts_neither_crash_nor_hang_the_loader() {
     let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2);

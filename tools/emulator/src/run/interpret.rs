@@ -83,7 +83,10 @@ impl World<'_> {
                     }
                     flow @ (Flow::Wait(wait) | Flow::Retry(wait)) => {
                         warp.split.wait = Some(wait);
-                        warp.split.pc += u32::from(matches!(flow, Flow::Wait(_)));
+                        match flow {
+                            Flow::Retry(_) => self.take_back(pc, active),
+                            _ => warp.split.pc += 1,
+                        }
                         if !warp.select() {
                             return Ok(());
                         }
@@ -98,6 +101,14 @@ impl World<'_> {
             }
         }
         self.within_limit()
+    }
+
+    /// An instruction that runs again counts once, however often it is tried: that depends on the policy.
+    fn take_back(&mut self, pc: usize, active: u32) {
+        let count = &mut self.counts.by_instruction[pc];
+        count.warps -= 1;
+        count.lanes -= u64::from(active.count_ones());
+        self.issued -= 1;
     }
 
     fn within_limit(&self) -> Checked {

@@ -19,26 +19,32 @@ pub struct Placed {
     pub results: Vec<(u64, usize, usize)>,
 }
 
-/// What a run leaves.
+/// What a run leaves: its results as they lie in memory, and as numbers.
 pub struct Outcome {
     pub report: Report,
+    pub bytes: Vec<u8>,
     pub values: Vec<f64>,
 }
 
 impl Case {
     /// Runs the kernel of a PTX text on a fresh device.
     pub fn run(&self, ptx: &str, config: Config) -> Result<Outcome, Error> {
-        let mut device = Device::new(config)?;
+        self.run_on(&mut Device::new(config)?, ptx)
+    }
+
+    /// The same on a device that others may have used.
+    pub fn run_on(&self, device: &mut Device, ptx: &str) -> Result<Outcome, Error> {
         let function = device.load(ptx)?.function(self.kernel)?;
-        let placed = (self.place)(&mut device);
+        let placed = (self.place)(device);
         let arguments: Vec<&dyn Argument> = placed.arguments.iter().map(|a| a.as_ref()).collect();
         let report = device.launch(&function, self.launch, &arguments)?;
-        let mut values = vec![];
-        for (base, bytes, element) in placed.results {
-            let bytes = device.download(base, bytes)?;
-            values.extend(if element == 2 { bf16s(&bytes) } else { f32s(&bytes).into_iter().map(f64::from).collect() });
+        let (mut bytes, mut values) = (vec![], vec![]);
+        for (base, size, element) in placed.results {
+            let own = device.download(base, size)?;
+            values.extend(if element == 2 { bf16s(&own) } else { f32s(&own).into_iter().map(f64::from).collect() });
+            bytes.extend(own);
         }
-        Ok(Outcome { report, values })
+        Ok(Outcome { report, bytes, values })
     }
 }
 
@@ -68,7 +74,7 @@ fn matrices(device: &mut Device, (m, n, k): (usize, usize, usize), mapped: bool)
     Placed { arguments, results: vec![(c, m * n * 2, 2)] }
 }
 
-/// Every kernel on a ragged shape of several tiles.
+/// The kernels that are mutated, each on a ragged shape of several tiles.
 pub fn all() -> Vec<Case> {
     vec![
         Case {
@@ -188,6 +194,104 @@ pub fn all() -> Vec<Case> {
                 };
                 let arguments: Vec<Box<dyn Argument>> = vec![map(from), map(to), Box::new(sums)];
                 Placed { arguments, results: vec![(to, 960, 2), (sums, 256, 4)] }
+            },
+        },
+    ]
+}
+
+fn indices(device: &mut Device, name: &str, count: i32) -> Box<dyn Argument> {
+    let base = device.alloc(name, count as usize * 4).expect("memory is left");
+    let bytes: Vec<u8> = (0..count).flat_map(|i| ((i * 37 + 11) % 100).to_le_bytes()).collect();
+    device.upload(base, &bytes).expect("inside");
+    Box::new(base)
+}
+
+/// The kernels that are not mutated.
+pub fn others() -> Vec<Case> {
+    vec![
+        Case {
+            file: "cluster.cu",
+            kernel: "spread_row",
+            archs: HOPPER,
+            launch: shape([2, 1, 1], 64, 2, 0),
+            place: |device| {
+                let x = upload_f32(device, "x", &random(3, 64));
+                let out = fresh(device, "out", 512);
+                Placed { arguments: vec![Box::new(x), Box::new(out)], results: vec![(out, 512, 4)] }
+            },
+        },
+        Case {
+            file: "cluster.cu",
+            kernel: "move_boxes",
+            archs: HOPPER,
+            launch: shape([1; 3], 32, 1, 0),
+            place: |device| {
+                let (from, to) = (upload_f32(device, "in", &random(4, 120)), upload_f32(device, "to", &[-1.0; 120]));
+                let out = fresh(device, "out", 64);
+                let map = |base, extents: &[u64], strides: &[u64], sides: &[u32]| -> Box<dyn Argument> {
+                    let map = TensorMap::tiled(TensorType::F32, base, extents, strides, sides, Swizzle::None);
+                    Box::new(map.expect("it is legal"))
+                };
+                let boxes = |base| map(base, &[8, 5, 3], &[32, 160], &[4, 3, 2]);
+                let mut arguments = vec![boxes(from), boxes(to), map(from, &[120], &[], &[16])];
+                arguments.push(Box::new(out));
+                [6i32, 3, -1].into_iter().for_each(|at| arguments.push(Box::new(at)));
+                Placed { arguments, results: vec![(to, 480, 4), (out, 64, 4)] }
+            },
+        },
+        Case {
+            file: "copy.cu",
+            kernel: "copy_by_half",
+            archs: BOTH,
+            launch: shape([1; 3], 32, 1, 0),
+            place: |device| {
+                let (from, to) = (upload_f32(device, "from", &random(5, 128)), fresh(device, "to", 512));
+                Placed { arguments: vec![Box::new(from), Box::new(to), Box::new(1i32)], results: vec![(to, 512, 4)] }
+            },
+        },
+        Case {
+            file: "print.cu",
+            kernel: "print_lines",
+            archs: BOTH,
+            launch: shape([2, 1, 1], 40, 1, 0),
+            place: |_| Placed { arguments: vec![Box::new(35i32), Box::new(0.3f32)], results: vec![] },
+        },
+        Case {
+            file: "print.cu",
+            kernel: "assert_small",
+            archs: BOTH,
+            launch: shape([1; 3], 64, 1, 0),
+            place: |device| Placed { arguments: vec![indices(device, "values", 64)], results: vec![] },
+        },
+        Case {
+            file: "print.cu",
+            kernel: "functions",
+            archs: BOTH,
+            launch: shape([2, 12, 1], 64, 1, 0),
+            place: |device| {
+                let (x, out) = (upload_f32(device, "x", &random(6, 99)), fresh(device, "out", 12 * 99 * 4));
+                let arguments: Vec<Box<dyn Argument>> = vec![Box::new(x), Box::new(out), Box::new(99i32)];
+                Placed { arguments, results: vec![(out, 12 * 99 * 4, 4)] }
+            },
+        },
+        Case {
+            file: "print.cu",
+            kernel: "integers",
+            archs: BOTH,
+            launch: shape([2, 1, 1], 64, 1, 0),
+            place: |device| {
+                let (a, b, out) = (indices(device, "a", 99), indices(device, "b", 99), fresh(device, "out", 99 * 64));
+                Placed { arguments: vec![a, b, Box::new(out), Box::new(99i32)], results: vec![(out, 99 * 64, 4)] }
+            },
+        },
+        Case {
+            file: "print.cu",
+            kernel: "votes",
+            archs: BOTH,
+            launch: shape([1; 3], 64, 1, 0),
+            place: |device| {
+                let (x, out) = (indices(device, "x", 64), fresh(device, "out", 64 * 16));
+                Placed { arguments: vec![x, Box::new(out)], results: vec![(out, 64 * 16, 4)] }
             },
         },
     ]

@@ -7,17 +7,26 @@ pub mod lanes;
 
 use emulator::{Checks, Config, Device, Policy};
 use std::{
+    collections::BTreeMap,
     io::Write,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 pub const POLICIES: [Policy; 2] = [Policy::Eager, Policy::Lazy];
 
 /// PTX of a file in `kernels/` for an architecture such as `sm_90a`; None, said aloud, where no nvcc is found.
+///
+/// Each is compiled once in a test binary.
 pub fn ptx(file: &str, arch: &str) -> Option<String> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels").join(file);
-    compile(&source, arch)
+    static TEXTS: Mutex<BTreeMap<(String, String), Option<String>>> = Mutex::new(BTreeMap::new());
+    let mut texts = TEXTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = texts.entry((file.to_string(), arch.to_string())).or_insert_with(|| {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels").join(file);
+        compile(&source, arch)
+    });
+    text.clone()
 }
 
 /// Runs a test on a fresh device for every architecture and policy.
