@@ -272,7 +272,10 @@ impl<'a> World<'a> {
 
     /// The fault of a warp at its current instruction.
     fn fault(&self, warp: &Warp, trouble: Trouble) -> Box<Fault> {
-        let pc = warp.split.pc as usize;
+        self.fault_at(warp, warp.split.pc as usize, trouble)
+    }
+
+    fn fault_at(&self, warp: &Warp, pc: usize, trouble: Trouble) -> Box<Fault> {
         let ins = &self.kernel.code[pc];
         Box::new(Fault {
             kind: trouble.kind,
@@ -293,9 +296,11 @@ impl<'a> World<'a> {
         let mut first = None;
         for index in 0..self.warps.len() {
             let mut warp = self.warps[index].take().expect("warps run one at a time");
-            let (cta, number) = (warp.cta, warp.number);
+            let (cta, number, mut at) = (warp.cta, warp.number, None);
             for split in warp.splits() {
-                let line = self.kernel.code[split.pc as usize].line;
+                let pc = split.wait.map_or(split.pc, |wait| wait.instruction(split.pc)) as usize;
+                let line = self.kernel.code[pc].line;
+                at.get_or_insert(pc);
                 let what = match split.wait {
                     Some(Wait::Barrier(id)) => self.describe_barrier(cta, id),
                     Some(Wait::Mbarrier { offset, .. }) => {
@@ -310,7 +315,8 @@ impl<'a> World<'a> {
             }
             if !warp.done() && first.is_none() {
                 let message = String::new();
-                first = Some(self.fault(&warp, Trouble { kind: Kind::Deadlock, lane: None, message }));
+                let at = at.unwrap_or(warp.split.pc as usize);
+                first = Some(self.fault_at(&warp, at, Trouble { kind: Kind::Deadlock, lane: None, message }));
             }
             self.warps[index] = Some(warp);
         }

@@ -40,6 +40,16 @@ pub enum Wait {
     Warpgroup,
 }
 
+impl Wait {
+    /// The instruction that waits, for a split that stands at `pc`: some let the split pass on, and some run again.
+    pub fn instruction(self, pc: u32) -> u32 {
+        match self {
+            Wait::Barrier(_) | Wait::Lanes(_) | Wait::Warpgroup => pc - 1,
+            Wait::Mbarrier { .. } | Wait::Cluster => pc,
+        }
+    }
+}
+
 /// Where splits meet.
 #[derive(Debug, Clone, Copy)]
 struct Join {
