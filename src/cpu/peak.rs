@@ -110,7 +110,10 @@ mod x86 {
 
     /// `$sums` sums in flight, beyond latency times ports and within the registers, of `$lanes` products each.
     macro_rules! multiply_adds {
-        ($name:ident: $features:literal, $sums:literal x $lanes:literal, $zero:expr, $one:expr, |$sum:ident, $one_in:ident| $add:expr) => {
+        (
+            $name:ident: $features:literal, $sums:literal x $lanes:literal, $zero:expr, $one:expr,
+            |$sum:ident, $one_in:ident| $add:expr
+        ) => {
             #[target_feature(enable = $features)]
             pub fn $name(steps: usize) -> usize {
                 let mut sums = [$zero; $sums];

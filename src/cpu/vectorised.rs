@@ -4,7 +4,10 @@
 /// body into vector code; what the body calls must be `#[inline(always)]` to become part of it. Loops over independent
 /// elements give the same bits on every instruction set, since floating-point operations are neither fused nor reordered.
 macro_rules! vectorised {
-    ($($(#[$attribute:meta])* $visible:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block)*) => {$(
+    ($(
+        $(#[$attribute:meta])*
+        $visible:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block
+    )*) => {$(
         $(#[$attribute])*
         $visible fn $name(isa: $crate::device::Isa, $($argument: $type),*) $(-> $result)? {
             #[inline(always)]

@@ -8,7 +8,8 @@ pub(super) const LANES: usize = 16;
 
 /// Sixteen sums of one instruction set, and the shape of its tiles.
 ///
-/// A packed operand is made of words of 32 bits: one f32, or two bf16 of consecutive k, the first in the lower half. Both have the same layout, so packing, blocking and the tile are written once.
+/// A packed operand is made of words of 32 bits: one f32, or two bf16 of consecutive k, the first in the lower half. Both
+/// have the same layout, so packing, blocking and the tile are written once.
 ///
 /// # Safety
 /// Every function needs the instruction set; `load` and `store` need `LANES` words of memory at the pointer.

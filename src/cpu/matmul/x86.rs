@@ -61,7 +61,10 @@ impl Vector for Avx2 {
 }
 
 macro_rules! avx512 {
-    ($name:ident, depth: $depth:literal, features: $features:literal, |$sum:ident, $a:ident, $b:ident| $add:expr, $($conversion:item)*) => {
+    (
+        $name:ident, depth: $depth:literal, features: $features:literal,
+        |$sum:ident, $a:ident, $b:ident| $add:expr, $($conversion:item)*
+    ) => {
         #[derive(Clone, Copy)]
         pub(super) struct $name(__m512);
 
@@ -147,7 +150,11 @@ avx512!(
     Avx512Bf16,
     depth: 2,
     features: "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx2,fma",
-    |sum, a, b| _mm512_dpbf16_ps(sum, std::mem::transmute::<__m512, __m512bh>(a), std::mem::transmute::<__m512, __m512bh>(b)),
+    |sum, a, b| {
+        let a: __m512bh = std::mem::transmute(a);
+        let b: __m512bh = std::mem::transmute(b);
+        _mm512_dpbf16_ps(sum, a, b)
+    },
     // The conversion takes subnormal numbers for zeros, as the product does.
     #[inline(always)]
     unsafe fn along(from: *const f32, _round: bool) -> Self {
