@@ -1,6 +1,8 @@
 //! `engine bench`.
 
-use super::{code, engine, stderr};
+use super::{code, engine, stderr, stdout};
+use engine::base::PatchGrid;
+use engine::nn::sit::{Sit, SitConfig};
 
 #[test]
 fn a_bench_that_nothing_holds_is_refused() {
@@ -29,4 +31,34 @@ fn a_bench_of_drawing_counts_the_evaluations_that_it_times() {
     }
     let refused = engine(&["bench", "sample", "--runs", "300000000000"]).output().unwrap();
     assert!(code(&refused) == 2 && stderr(&refused).contains("--runs 300000000000: is out of range"));
+}
+
+#[test]
+fn the_json_of_a_bench_says_what_was_run_and_how_fast_in_numbers_that_agree() {
+    for (precision, drop) in [("f32", "0"), ("bf16", "0.5")] {
+        let sizes = ["--preset", "sit-xs-8", "--batch", "2", "--side", "16", "--channels", "3", "--classes", "0"];
+        let how =
+            ["--steps", "2", "--drop", drop, "--device", "cpu", "--threads", "1", "--precision", precision, "--json"];
+        let done = engine(&[&["bench", "step"], &sizes[..], &how[..]].concat()).output().unwrap();
+        assert_eq!(code(&done), 0, "{}", stderr(&done));
+        let row: serde_json::Value = serde_json::from_str(&stdout(&done)).unwrap();
+        let text = |key: &str| row[key].as_str().unwrap_or_else(|| panic!("{key} in {row}")).to_owned();
+        let number = |key: &str| row[key].as_f64().unwrap_or_else(|| panic!("{key} in {row}"));
+        assert_eq!([text("preset"), text("precision")], ["sit-xs-8", precision]);
+        assert!(text("device").starts_with("cpu, 1 thread"), "{row}");
+        assert_eq!([number("batch"), number("drop")], [2.0, drop.parse().unwrap()]);
+        let near = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-12;
+        assert!(0.0 < number("seconds_min") && number("seconds_min") <= number("seconds"), "{row}");
+        assert!(near(number("images_per_s") * number("seconds"), 2.0), "{row}");
+        assert!(near(number("share_of_peak") * number("peak_flops_per_s"), number("flops_per_s")), "{row}");
+        let grid = PatchGrid { channels: 3, height: 16, width: 16, patch: 8 };
+        let model = SitConfig { grid, depth: 6, width: 128, heads: 4, classes: 0, learn_sigma: false };
+        let tokens = if drop == "0" { 4 } else { 2 };
+        let flops = (model.forward_cost(2, tokens) + model.backward_cost(2, tokens)).flops;
+        assert!(near(number("flops_per_s") * number("seconds"), flops as f64), "{flops}: {row}");
+        // Masters, gradients, two moments and one average; and all of it is in memory.
+        let parameters = Sit::new(model).1.elements() as f64;
+        assert!(number("peak_memory_bytes") > 4.0 * 5.0 * parameters, "{row}");
+        assert!(number("peak_rss_bytes") > number("peak_memory_bytes"), "{row}");
+    }
 }
