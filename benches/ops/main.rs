@@ -201,8 +201,8 @@ impl Bench {
         println!("\n{:59}        ms    GB/s  GFLOP/s  % of floor", "");
         let mut delays = vec![];
         for row in &mut self.rows {
-            row.seconds.sort_by(f64::total_cmp);
-            let (best, median) = (row.seconds[0], row.seconds[row.seconds.len() / 2]);
+            let median = median(&mut row.seconds);
+            let best = row.seconds[0];
             delays.push(median / best);
             let peak = self.peak[usize::from(row.products == DType::BF16)];
             let floor: f64 = row.costs.iter().map(|cost| cost.floor(self.bandwidth, peak)).sum();
@@ -211,8 +211,8 @@ impl Bench {
             let [ms, gb, gflop, share] = [best * 1e3, rate(total.bytes), rate(total.flops), 100.0 * floor / best];
             println!("{:59} {ms:9.3} {gb:7.1} {gflop:8.1} {share:11.0}", row.name);
         }
-        delays.sort_by(f64::total_cmp);
-        if let Some(delay) = delays.get(delays.len() / 2) {
+        if !delays.is_empty() {
+            let delay = median(&mut delays);
             let Device::Cpu(cpu) = &self.device[0] else { panic!("benches run on the processor") };
             let [f32, bf16] = self.peak.map(|peak| peak / 1e9);
             println!(
@@ -224,6 +224,13 @@ impl Bench {
             );
         }
     }
+}
+
+/// The middle of the values, or the mean of the two in the middle; sorts them.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let count = values.len();
+    (values[(count - 1) / 2] + values[count / 2]) / 2.0
 }
 
 /// The fixture on `device`, whose first run gives what plain Rust gives on one thread.
@@ -251,7 +258,7 @@ fn verified<F: FnMut(&mut Clock)>(op: &str, device: &Device, fixture: impl Fn(&D
 
 fn main() {
     let mut bench = Bench::new();
-    matmul::bench(&mut bench.criterion);
+    let products = matmul::bench(&mut bench.criterion);
     for size in [S, XL] {
         linear::bench(&mut bench, size);
         attention::bench(&mut bench, size);
@@ -268,6 +275,7 @@ fn main() {
     unpatchify::bench(&mut bench, S);
     score::bench(&mut bench);
     step::bench(&mut bench, S);
+    products.iter().for_each(|row| println!("{row}"));
     bench.table();
     bench.criterion.final_summary();
 }

@@ -29,29 +29,34 @@ fn linear(name: &str, rows: usize, inputs: usize, outputs: usize) -> [Shape; 3] 
     ]
 }
 
-/// A training step of SiT-S/2 and of SiT-XL/2 with 8 images of 256 tokens, and the modulation of all 12 layers of the first.
-fn shapes() -> Vec<Shape> {
-    let mut shapes = Vec::new();
-    for (preset, d) in [("S", 384), ("XL", 1152)] {
-        for (layer, inputs, outputs) in [("qkv", d, 3 * d), ("proj", d, d), ("fc1", d, 4 * d), ("fc2", 4 * d, d)] {
-            shapes.extend(linear(&format!("{preset} {layer}"), 2048, inputs, outputs));
-        }
-    }
-    shapes.extend(linear("S condition", 8, 384, 12 * 6 * 384));
-    shapes
+/// The layers of a block of width `d` on 8 images of 256 tokens.
+fn block(preset: &str, d: usize) -> Vec<Shape> {
+    let layers = [("qkv", d, 3 * d), ("proj", d, d), ("fc1", d, 4 * d), ("fc2", 4 * d, d)];
+    layers
+        .iter()
+        .flat_map(|&(layer, inputs, outputs)| linear(&format!("{preset} {layer}"), 2048, inputs, outputs))
+        .collect()
 }
 
-pub fn bench(criterion: &mut Criterion) {
+/// Times the products of a training step of SiT-S/2 on one thread and on all, with the modulation of its 12 layers, and
+/// those of SiT-XL/2 on all. Returns a table.
+pub fn bench(criterion: &mut Criterion) -> Vec<String> {
     let all = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let mut counts = vec![1, all];
-    counts.dedup();
-    for threads in counts {
-        for products in [DType::F32, DType::BF16] {
-            for shape in shapes() {
-                row(criterion, threads, products, &shape);
+    let mut rows = vec![];
+    for products in [DType::F32, DType::BF16] {
+        for threads in if all == 1 { vec![1] } else { vec![1, all] } {
+            let mut shapes = block("S", 384);
+            shapes.extend(linear("S condition", 8, 384, 12 * 6 * 384));
+            if threads == all {
+                shapes.extend(block("XL", 1152));
             }
+            rows.extend(shapes.iter().filter_map(|shape| row(criterion, threads, products, shape)));
         }
     }
+    if !rows.is_empty() {
+        rows.insert(0, format!("\n{:58}        ms    GB/s  GFLOP/s  % of peak  x gemm f32", ""));
+    }
+    rows
 }
 
 fn normals(device: &Device, label: &'static str, sample: u32, rows: usize, cols: usize) -> Tensor {
@@ -112,7 +117,8 @@ fn verify(shape: &Shape, products: DType, a: &[f32], b: &[f32], got: &[f32]) {
     }
 }
 
-fn row(criterion: &mut Criterion, threads: usize, products: DType, shape: &Shape) {
+/// A line of the table; `None` where it was not asked for.
+fn row(criterion: &mut Criterion, threads: usize, products: DType, shape: &Shape) -> Option<String> {
     let &Shape { m, n, k, transposed: (left, right), .. } = shape;
     let cpu = Cpu::new(NonZero::new(threads), products).expect("the processor is there");
     // Operands live where the engine keeps them, in an arena with large pages.
@@ -158,15 +164,10 @@ fn row(criterion: &mut Criterion, threads: usize, products: DType, shape: &Shape
         });
     });
     group.finish();
-    if let Some((time, peer_time, peak)) = best {
-        println!(
-            "matmul | {name} | {:.3} ms | {:.0} GFLOP/s | {:.1} GB/s | {:.0} % of {:.0} GFLOP/s | {:.2} x gemm f32\n",
-            time * 1e3,
-            cost.flops as f64 / time * 1e-9,
-            cost.bytes as f64 / time * 1e-9,
-            100.0 * cost.flops as f64 / time / peak,
-            peak * 1e-9,
-            peer_time / time
-        );
-    }
+    best.map(|(time, peer_time, peak)| {
+        let rate = |amount: u64| amount as f64 / time / 1e9;
+        let [ms, share, faster] = [time * 1e3, 100.0 * cost.flops as f64 / time / peak, peer_time / time];
+        let [gb, gflop] = [cost.bytes, cost.flops].map(rate);
+        format!("{name:58} {ms:9.3} {gb:7.1} {gflop:8.1} {share:10.0} {faster:11.2}")
+    })
 }

@@ -1,8 +1,8 @@
 /// exp(x) within one unit in the last place; 0 below -104, infinity above 88.8, NaN for NaN.
 ///
-/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; exp(r) by its Taylor polynomial, whose next term is below 2^-27. Multiply-adds are
-/// explicit and there is no branch: a loop over it becomes vector code, and every instruction set and card gives the same
-/// bits.
+/// `x = n ln 2 + r` with `|r| <= ln 2 / 2`; exp(r) by its Taylor polynomial, whose next term is below 2^-27. Multiply-adds
+/// are explicit and there is no branch: a loop over it becomes vector code, and every instruction set and card gives the
+/// same bits.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     /// 1.5 * 2^23: adding it rounds to an integer and leaves that integer in the low bits.

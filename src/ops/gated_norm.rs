@@ -183,8 +183,8 @@ pub fn costs(rows: usize, width: usize) -> [Cost; 2] {
     [Cost::new(4 * stream, 10 * stream), Cost::new(6 * stream, 20 * stream)]
 }
 
-/// The same without a branch. Forward reads the stream and writes its norm; backward reads gradient and stream, and reads and
-/// writes the gradient of the stream, which has another reader.
+/// The same without a branch. Forward reads the stream and writes its norm; backward reads gradient and stream, and reads
+/// and writes the gradient of the stream, which has another reader.
 pub fn norm_costs(rows: usize, width: usize) -> [Cost; 2] {
     let stream = rows * width;
     [Cost::new(2 * stream, 8 * stream), Cost::new(4 * stream, 17 * stream)]
