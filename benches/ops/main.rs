@@ -1,6 +1,6 @@
 //! Every operation against its floor: `cargo bench`, or `cargo bench -- attention` for one.
 //!
-//! An operation is first compared with itself on plain Rust and one thread; a wrong answer posts no time. Then it runs on
+//! An operation is first compared with itself on plain Rust; a wrong answer posts no time. Then it runs on
 //! all threads, cold: before every run a pass over the memory evicts the caches. Criterion keeps the history; the table at
 //! the end has one row for each direction,
 //!
@@ -36,7 +36,6 @@ use engine::device::{Cpu, Device, Isa};
 use engine::nn::sit::{SitConfig, SitSize};
 use engine::tensor::Tensor;
 use std::hint::black_box;
-use std::num::NonZero;
 use std::time::{Duration, Instant};
 
 pub const F32: &[DType] = &[DType::F32];
@@ -233,7 +232,7 @@ fn median(values: &mut [f64]) -> f64 {
     (values[(count - 1) / 2] + values[count / 2]) / 2.0
 }
 
-/// The fixture on `device`, whose first run gives what plain Rust gives on one thread.
+/// The fixture on `device`, whose first run gives what plain Rust gives.
 fn verified<F: FnMut(&mut Clock)>(op: &str, device: &Device, fixture: impl Fn(&Device) -> F) -> F {
     let outputs = |device: &Device, run: &mut F| {
         let mut clock = Clock::new(device, None);
@@ -241,7 +240,7 @@ fn verified<F: FnMut(&mut Clock)>(op: &str, device: &Device, fixture: impl Fn(&D
         clock.outputs
     };
     let Device::Cpu(cpu) = device else { panic!("benches run on the processor") };
-    let plain = Cpu::new(NonZero::new(1), cpu.products).expect("a device").with_isa(Isa::Portable);
+    let plain = Cpu::new(None, cpu.products).expect("a device").with_isa(Isa::Portable);
     let plain = Device::cpu(plain);
     let expected = outputs(&plain, &mut fixture(&plain));
     let mut run = fixture(device);
