@@ -143,7 +143,7 @@ STREAM linear_weight_gradient_bf16_128x192(const __grid_constant__ CUtensorMap d
 
 template <class T>
 DEVICE void plain_forward(const T* x, const T* w, const T* b, T* y, uint32_t rows, uint32_t inner, uint32_t width) {
-    auto store = [&](uint32_t r, uint32_t c, float sum) { y[size_t(r) * width + c] = from_float<T>(sum + to_float(b[c])); };
+    auto store = [&](uint32_t r, uint32_t c, float sum) { y[size_t(r) * width + c] = from_float<T>(sum + (b ? to_float(b[c]) : 0.f)); };
     plain_product<Contiguous::Sum, Contiguous::Sum>(x, w, rows, width, inner, 0, inner, store);
 }
 

@@ -4,7 +4,7 @@
 
 use engine::base::{DType, Mask, PatchGrid, Path, Rate};
 use engine::device::{Cpu, Device};
-use engine::nn::sit::SitConfig;
+use engine::nn::{Config, Family};
 use engine::ops::noise::{Noise, Times};
 use engine::ops::update::AdamW;
 use engine::tape::Keep;
@@ -53,7 +53,7 @@ struct Asked {
 fn third_step(width: usize, side: usize, batch: usize, products: DType, keep: Keep) -> Asked {
     let grid = PatchGrid { channels: 4, height: side, width: side, patch: 2 };
     let settings = Settings {
-        model: SitConfig { grid, depth: 2, width, heads: 2, classes: 10, learn_sigma: false },
+        model: Config { family: Family::Sit, grid, depth: 2, width, heads: 2, classes: 10, learn_sigma: false },
         batch,
         mask: Mask { loss_drop: Rate::constant(0.5), ..Mask::patches(0.5) },
         noise: Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.1, null_label: 10, seed: 1 },

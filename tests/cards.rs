@@ -9,7 +9,7 @@ use emulator::Policy;
 use engine::base::{DType, Error, LossMask, Mask, PatchGrid, Path, Rate};
 use engine::device::cuda::{Cuda, MODULES};
 use engine::device::{Device, Recording};
-use engine::nn::sit::SitConfig;
+use engine::nn::{Config, Family};
 use engine::ops::noise::{Noise, Times};
 use engine::ops::solver::advance;
 use engine::ops::update::AdamW;
@@ -54,7 +54,7 @@ const RATE: f32 = 3e-3;
 fn settings(keep: Keep) -> Settings {
     let grid = PatchGrid { channels: 3, height: 6, width: 10, patch: 2 };
     Settings {
-        model: SitConfig { grid, depth: 2, width: 24, heads: 3, classes: 5, learn_sigma: true },
+        model: Config { family: Family::Sit, grid, depth: 2, width: 24, heads: 3, classes: 5, learn_sigma: true },
         batch: 3,
         mask: Mask { loss: LossMask::Pixel, loss_drop: Rate::constant(0.5), ..Mask::patches(0.3) },
         noise: Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.3, null_label: 5, seed: 4 },
@@ -173,7 +173,7 @@ fn a_profile_names_every_launch_of_a_step_and_changes_nothing() {
 /// Two steps of a small model on a card: the first call by call, the second recorded. `Err` holds what was thrown.
 fn two_steps(device: &Device) -> Result<(), Error> {
     let grid = PatchGrid { channels: 1, height: 4, width: 4, patch: 2 };
-    let model = SitConfig { grid, depth: 1, width: 8, heads: 1, classes: 2, learn_sigma: false };
+    let model = Config { family: Family::Sit, grid, depth: 1, width: 8, heads: 1, classes: 2, learn_sigma: false };
     let settings = Settings { model, batch: 1, mask: Mask::patches(0.25), ..settings(Keep::Everything) };
     let thrown = catch_unwind(AssertUnwindSafe(|| {
         let mut step = Step::new(device, settings)?;

@@ -7,7 +7,7 @@ use engine::data::tensors::{FileDType, Spec, TensorFile, Writer, write_f32};
 use engine::device::{Cpu, Device};
 use engine::diffusion::predict;
 use engine::nn::ParamStore;
-use engine::nn::sit::{Sit, SitSize};
+use engine::nn::{Network, Size};
 use engine::ops::masked_loss::Target;
 use engine::tape::{Keep, Tape};
 use engine::tensor::Tensor;
@@ -23,7 +23,7 @@ const CLASSES: usize = 4;
 struct Case {
     folder: PathBuf,
     device: Device,
-    sit: Sit,
+    network: Network,
     store: ParamStore,
     z: Vec<f32>,
     t: Vec<f32>,
@@ -36,9 +36,9 @@ impl Case {
         let folder = std::env::temp_dir().join(format!("engine-predict-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let device = Device::cpu(Cpu::new(None, DType::F32).unwrap());
-        let config = SitSize::preset(PRESET).unwrap().config([2, 8, 16], CLASSES, true);
+        let config = Size::preset(PRESET).unwrap().config([2, 8, 16], CLASSES, true);
         let grid = config.grid;
-        let (sit, list) = Sit::new(config);
+        let (network, list) = Network::new(config);
         let mut store = ParamStore::new(&device, list, 0).unwrap();
         for i in 0..store.list.trained() {
             let part = store.weights.part_mut(i).f32_mut();
@@ -48,7 +48,7 @@ impl Case {
         write_model(&folder.join("bare.safetensors"), &store, &[]);
         let z = common::normals(70, BATCH * grid.image(), 1.0);
         let target = common::normals(71, BATCH * grid.image(), 1.0);
-        Case { folder, device, sit, store, z, t: vec![0.1, 0.5, 0.875], target, grid }
+        Case { folder, device, network, store, z, t: vec![0.1, 0.5, 0.875], target, grid }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -131,12 +131,12 @@ fn the_binary_predicts_what_the_library_predicts() {
     let (z, t) = (case.tensor(&image, &case.z), case.tensor(&[BATCH], &case.t));
     // Without labels in the inputs no image has one.
     let y = Tensor::from_slice(&case.device, "test", [BATCH], &[CLASSES as u32; BATCH]);
-    let ours = predict(&case.device, &case.sit, &case.store.weights, &z, &t, &y);
+    let ours = predict(&case.device, &case.network, &case.store.weights, &z, &t, &y);
     assert_eq!(read(&case.path("a-out"), "prediction"), ours.f32());
 
     let mut grads = case.store.zeros(&case.device, "test").unwrap();
     let mut tape = Tape::training(&case.device, &case.store.weights, &mut grads, Accumulate::Set, Keep::BlockOutputs);
-    let v = case.sit.forward(&mut tape, &z, &t, &y, None);
+    let v = case.network.forward(&mut tape, &z, &t, &y, None);
     let values = case.tensor(&image, &case.target);
     let weight = case.tensor(&[image[0]], &vec![1.0 / case.target.len() as f32; image[0]]);
     let target = Target { values: &values, mask: None, kept: None, weight: &weight, grid: case.grid };
@@ -230,8 +230,8 @@ fn inputs_that_do_not_fit_are_refused_with_what_was_given_and_wanted() {
         command.arg("--target").arg(tensors("target", &floats, None));
         refused(command, 3, parts);
     }
-    let classless = SitSize::preset(PRESET).unwrap().config([2, 8, 16], 0, true);
-    write_model(&case.path("classless"), &ParamStore::new(&case.device, Sit::new(classless).1, 0).unwrap(), &[]);
+    let classless = Size::preset(PRESET).unwrap().config([2, 8, 16], 0, true);
+    write_model(&case.path("classless"), &ParamStore::new(&case.device, Network::new(classless).1, 0).unwrap(), &[]);
     let mut command = case.predict(&case.path("classless"), &tensors("labels", &[z, t], Some(&[0, 1, 2])), "out");
     command.args(["--preset", PRESET, "--learn-sigma"]);
     refused(command, 3, &["has labels y, and the model has no classes"]);
@@ -281,7 +281,7 @@ fn flags_that_do_not_fit_are_refused_before_anything_is_written() {
     );
     refused(case.predict(&case.path("bare"), &case.path("absent"), "out"), 3, &["absent.safetensors: no such file"]);
 
-    let itself = serde_json::to_string(&Model::new(case.sit.config, DiffusionPath::Linear)).unwrap();
+    let itself = serde_json::to_string(&Model::new(case.network.config, DiffusionPath::Linear)).unwrap();
     write_model(&case.path("itself"), &case.store, &[("engine.model", &itself)]);
     let ask = |flags: &[&str]| {
         let mut command = case.predict(&case.path("itself"), &given, "out");

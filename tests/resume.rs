@@ -273,7 +273,7 @@ fn a_checkpoint_opens_as_the_model_it_says_it_is() {
     let folder = out.join("checkpoints/step_00000010");
     let weights = |path: &Path, which| {
         let opened = open(&device(1), path, which, None, |text| panic!("{text}")).unwrap();
-        assert_eq!(opened.model.sit.classes, 2);
+        assert_eq!(opened.model.network.classes, 2);
         let name = opened.file.file_name().unwrap().to_string_lossy().into_owned();
         (name, opened.params.weights.flat(opened.params.weights.count()).to_vec())
     };

@@ -9,7 +9,7 @@ use engine::device::Device;
 use engine::device::cuda::{Cuda, MODULES};
 use engine::diffusion::{Guidance, ModelVelocity, Request, Sampler, Velocity, predict, sample};
 use engine::nn::ParamStore;
-use engine::nn::sit::{Sit, SitConfig};
+use engine::nn::{Config, Family, Network};
 use engine::tensor::Tensor;
 use std::sync::Arc;
 
@@ -67,17 +67,17 @@ fn evaluations_are_what_the_samplers_say() {
 }
 
 /// A small model with random weights everywhere.
-fn model(device: &Device) -> (Sit, ParamStore) {
+fn model(device: &Device) -> (Network, ParamStore) {
     let grid = PatchGrid { channels: 4, height: 8, width: 12, patch: 2 };
-    let config = SitConfig { grid, depth: 2, width: 48, heads: 2, classes: 5, learn_sigma: false };
-    let (sit, list) = Sit::new(config);
+    let config = Config { family: Family::Sit, grid, depth: 2, width: 48, heads: 2, classes: 5, learn_sigma: false };
+    let (network, list) = Network::new(config);
     let mut store = ParamStore::new(device, list, 1).unwrap();
     for i in 0..store.list.trained() {
         let part = store.weights.part_mut(i);
         let values = common::normals(i as u32, part.len(), 0.1);
         part.write(&values);
     }
-    (sit, store)
+    (network, store)
 }
 
 fn request(labels: Vec<u32>, batch: usize) -> Request {
@@ -88,13 +88,13 @@ fn request(labels: Vec<u32>, batch: usize) -> Request {
 #[test]
 fn an_image_does_not_depend_on_its_batch() {
     for (name, device) in common::cpus(DType::F32) {
-        let (sit, store) = model(&device);
+        let (network, store) = model(&device);
         let labels = vec![0, 3, 5, 1, 4];
         let (alone, _) =
-            sample(&device, &sit, &store.weights, &request(labels.clone(), 1), &|| false, &|_| {}).unwrap();
+            sample(&device, &network, &store.weights, &request(labels.clone(), 1), &|| false, &|_| {}).unwrap();
         for batch in [2, 5] {
             let (together, _) =
-                sample(&device, &sit, &store.weights, &request(labels.clone(), batch), &|| false, &|_| {}).unwrap();
+                sample(&device, &network, &store.weights, &request(labels.clone(), batch), &|| false, &|_| {}).unwrap();
             let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert!(bits(&alone) == bits(&together), "{name}: a batch of {batch} changes an image");
         }
@@ -104,11 +104,11 @@ fn an_image_does_not_depend_on_its_batch() {
 #[test]
 fn a_card_draws_what_the_processor_draws_as_one_recording_an_evaluation() {
     let drawn = |device: &Device| {
-        let (sit, store) = model(device);
+        let (network, store) = model(device);
         // The second batch is smaller; within one, evaluations are with and without guidance, each several times.
         let guidance = Guidance { weight: 2.5, channels: Some(3), interval: [0.1, 0.5] };
         let request = Request { steps: 5, guidance, ..request(vec![0, 3, 5], 2) };
-        sample(device, &sit, &store.weights, &request, &|| false, &|_| {}).unwrap().0
+        sample(device, &network, &store.weights, &request, &|| false, &|_| {}).unwrap().0
     };
     let expected = drawn(&common::cpu(2));
     let astray = |images: &[f32]| images.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
@@ -128,10 +128,10 @@ fn a_card_draws_what_the_processor_draws_as_one_recording_an_evaluation() {
 #[test]
 fn progress_counts_images_within_a_batch_too() {
     let device = common::cpu(1);
-    let (sit, store) = model(&device);
+    let (network, store) = model(&device);
     let told = std::cell::RefCell::new(vec![]);
     let request = Request { sampler: Sampler::Euler, ..request(vec![0, 3, 5, 1, 4, 2, 1, 0], 6) };
-    sample(&device, &sit, &store.weights, &request, &|| false, &|done| told.borrow_mut().push(done)).unwrap();
+    sample(&device, &network, &store.weights, &request, &|| false, &|done| told.borrow_mut().push(done)).unwrap();
     // Batches of six and two, three steps each, before every step and at the end of the batch.
     assert_eq!(told.into_inner(), [0, 2, 4, 6, 6, 6, 7, 8]);
 }
@@ -139,18 +139,18 @@ fn progress_counts_images_within_a_batch_too() {
 #[test]
 fn guidance_moves_its_channels_in_its_interval_and_nothing_else() {
     let device = common::cpu(2);
-    let (sit, store) = model(&device);
-    let grid = sit.config.grid;
+    let (network, store) = model(&device);
+    let grid = network.config.grid;
     let z = Tensor::from_slice(&device, "test", [1, 4, 8, 12], &common::normals(90, grid.image(), 1.0));
     for t in [0.05, 0.5, 0.9] {
         let times = Tensor::from_slice(&device, "test", [1], &[t as f32]);
         let [labelled, none] = [3u32, 5].map(|y| {
             let y = Tensor::from_slice(&device, "test", [1], &[y]);
-            predict(&device, &sit, &store.weights, &z, &times, &y).f32().to_vec()
+            predict(&device, &network, &store.weights, &z, &times, &y).f32().to_vec()
         });
         assert!(labelled != none, "the label matters");
         let guidance = request(vec![3], 1).guidance;
-        let mut field = ModelVelocity::new(&device, &sit, &store.weights, guidance, &[3]);
+        let mut field = ModelVelocity::new(&device, &network, &store.weights, guidance, &[3]);
         let mut v = Tensor::new(&device, "test", [1, 4, 8, 12], DType::F32);
         field.velocity(&z, t, &mut v);
         for (i, &v) in v.f32().iter().enumerate() {

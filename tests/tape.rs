@@ -2,7 +2,7 @@
 
 mod common;
 
-use engine::base::{Accumulate, Shape};
+use engine::base::{Accumulate, Gelu, Shape};
 use engine::device::Device;
 use engine::ops::mlp::Mlp;
 use engine::tape::{Backward, Keep, Output, Tape, Var};
@@ -33,7 +33,7 @@ fn sum(tape: &mut Tape, a: Var, b: Var) -> Var {
 /// The parameters of block `i`, four for each.
 fn mlp(i: usize) -> Mlp {
     let param = |j: usize| Var::Param((4 * i + j) as u32);
-    Mlp { w1: param(0), b1: param(1), w2: param(2), b2: param(3) }
+    Mlp { w1: param(0), b1: param(1), w2: param(2), b2: param(3), gelu: Gelu::Tanh }
 }
 
 fn shapes() -> Vec<Shape> {

@@ -5,7 +5,7 @@ use engine::tensor::Tensor;
 
 pub fn bench(bench: &mut Bench, size: Size) {
     let (batch, model) = (size.batch, size.model());
-    let (d, rows, columns) = (model.width, model.classes + 1, model.chunks() * model.width);
+    let (d, rows, columns) = (model.width, model.classes + 1, (6 * model.depth + 2) * model.width);
     let [square, wide] = [param(&[d, d]), param(&[columns, d])];
     let inputs = [param(&[d, 256]), param(&[d]), square, param(&[d]), wide, param(&[columns]), param(&[rows, d])];
     let costs = costs(batch, d, columns, rows);

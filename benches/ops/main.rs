@@ -13,7 +13,10 @@
 
 mod attention;
 mod condition;
+mod extra_tokens;
 mod gated_norm;
+mod join;
+mod layer_norm;
 mod linear;
 mod mask;
 mod masked_loss;
@@ -33,7 +36,7 @@ use engine::base::rng::{Purpose, Stream};
 use engine::base::{Cost, DType, PatchGrid};
 use engine::cpu::peak;
 use engine::device::{Cpu, Device, Isa};
-use engine::nn::sit::{SitConfig, SitSize};
+use engine::nn::{Config, Size as Preset};
 use engine::tensor::Tensor;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -59,10 +62,10 @@ pub const XL: Size = Size { preset: "sit-xl-2", batch: 2 };
 
 impl Size {
     /// The model on latents of 32 x 32 x 4, with the classes of ImageNet.
-    pub fn model(&self) -> SitConfig {
-        let SitSize { depth, width, heads, patch } = SitSize::preset(self.preset).expect("a preset");
+    pub fn model(&self) -> Config {
+        let Preset { family, depth, width, heads, patch } = Preset::preset(self.preset).expect("a preset");
         let grid = PatchGrid { channels: 4, height: 32, width: 32, patch };
-        SitConfig { grid, depth, width, heads, classes: 1000, learn_sigma: false }
+        Config { family, grid, depth, width, heads, classes: 1000, learn_sigma: false }
     }
 
     pub fn rows(&self) -> usize {
@@ -265,6 +268,9 @@ fn main() {
         gated_norm::bench(&mut bench, size);
     }
     condition::bench(&mut bench, S);
+    layer_norm::bench(&mut bench, S);
+    join::bench(&mut bench, S);
+    extra_tokens::bench(&mut bench, S);
     patch_embed::bench(&mut bench, S);
     noise::bench(&mut bench, S);
     mask::bench(&mut bench, S);

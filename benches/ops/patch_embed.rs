@@ -10,6 +10,8 @@ pub fn bench(bench: &mut Bench, size: Size) {
     let costs = costs(batch, tokens, inner, d);
     bench.tape("patch_embed", size, BOTH, &inputs, costs, |device| {
         let z = random(device, 200, &[batch, grid.channels, grid.height, grid.width]);
-        move |tape, v| vec![tape.patch_embed(&z, None, PatchEmbed { weight: v[0], bias: v[1], position: v[2], grid })]
+        move |tape, v| {
+            vec![tape.patch_embed(&z, None, PatchEmbed { weight: v[0], bias: v[1], position: Some(v[2]), grid })]
+        }
     });
 }

@@ -2,7 +2,7 @@
 
 use crate::{BOTH, Bench, Size, normals};
 use engine::base::{Cost, Mask, Path};
-use engine::nn::sit::Sit;
+use engine::nn::Network;
 use engine::ops::noise::{Noise, Times};
 use engine::ops::update::AdamW;
 use engine::ops::{masked_loss, noise, update};
@@ -24,7 +24,7 @@ pub fn bench(bench: &mut Bench, size: Size) {
         seed: 1,
     };
     let mut costs: Vec<Cost> = model.costs(batch, grid.tokens()).into_flattened();
-    let parameters = Sit::new(model).1.elements();
+    let parameters = Network::new(model).1.elements();
     costs.extend([noise::cost(elements), masked_loss::cost(elements), update::cost(parameters, 1)]);
     bench.run("step", size, BOTH, &[("", &costs)], |device| {
         let mut step = Step::new(device, settings.clone()).expect("memory");

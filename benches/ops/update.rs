@@ -1,11 +1,11 @@
 use crate::{Bench, F32, Size, normals};
-use engine::nn::sit::Sit;
+use engine::nn::Network;
 use engine::ops::update::{AdamW, Moments, Report, Update, Weights, cost, update};
 use engine::tensor::{Slab, Tensor};
 use std::slice::from_ref;
 
 pub fn bench(bench: &mut Bench, size: Size) {
-    let parameters = Sit::new(size.model()).1.elements();
+    let parameters = Network::new(size.model()).1.elements();
     let shape = [parameters].into();
     let adamw = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01 };
     let settings = Update { adamw, clip: Some(1.0) };

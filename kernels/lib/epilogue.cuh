@@ -32,7 +32,7 @@ DEVICE void store_row(bf16* to, uint32_t (&w)[4], bool inside) {
     if (inside) *reinterpret_cast<uint4*>(to) = {w[0], w[1], w[2], w[3]};
 }
 
-// The bias of the warp's columns, each lane its own.
+// The bias of the warp's columns, each lane its own; zeros where there is none (null).
 template <class TILE>
 struct Bias {
     float2 at[TILE::WARP_COLUMNS / 8];
@@ -41,7 +41,7 @@ struct Bias {
 #pragma unroll
         for (int j = 0; j < TILE::WARP_COLUMNS / 8; j++) {
             uint32_t column = corner.column_of(j);
-            at[j] = unpack_bf16(column < columns ? *reinterpret_cast<const uint32_t*>(bias + column) : 0);
+            at[j] = unpack_bf16(bias && column < columns ? *reinterpret_cast<const uint32_t*>(bias + column) : 0);
         }
     }
 };

@@ -1,7 +1,7 @@
 use crate::base::Result;
 use crate::device::Isa;
 use crate::device::cuda::{Driver, Image, MODULES, Nvidia, TOOLKIT};
-use crate::nn::sit::SitSize;
+use crate::nn::Size;
 use clap::Args;
 use std::num::NonZero;
 
@@ -17,7 +17,7 @@ impl Info {
     pub fn run(self) -> Result<()> {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
         let isa = Isa::detect().to_string();
-        let presets = SitSize::presets();
+        let presets = Size::presets();
         let targets: Vec<String> = MODULES.first().map_or(&[][..], |module| module.images).iter().map(target).collect();
         let card = Nvidia::open(0);
         if self.json {

@@ -12,7 +12,7 @@ mod train;
 
 use crate::base::{Error, Result};
 use crate::data::atomic::AtomicFile;
-use crate::nn::sit::SitSize;
+use crate::nn::Size;
 use clap::Parser;
 use signal_hook::consts::SIGPIPE;
 use signal_hook::flag;
@@ -90,9 +90,9 @@ fn count(text: &str) -> std::result::Result<NonZero<usize>, &'static str> {
 }
 
 /// The size that `--preset` names.
-fn preset(name: &str) -> Result<SitSize> {
-    let unknown = || format!("--preset {name}: no such preset; there are {}", SitSize::presets().join(", "));
-    SitSize::preset(name).ok_or_else(|| Error::Usage(unknown()))
+fn preset(name: &str) -> Result<Size> {
+    let unknown = || format!("--preset {name}: no such preset; there are {}", Size::presets().join(", "));
+    Size::preset(name).ok_or_else(|| Error::Usage(unknown()))
 }
 
 /// Finds out that a flag's file cannot be written before there is something to write.

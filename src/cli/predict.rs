@@ -4,7 +4,7 @@ use crate::base::{Accumulate, Path as DiffusionPath, Result};
 use crate::data::tensors::{TensorFile, write_f32};
 use crate::device::Device;
 use crate::diffusion::predict;
-use crate::nn::sit::SitConfig;
+use crate::nn::Config;
 use crate::ops::masked_loss::Target;
 use crate::ops::unpatchify::{images, unpatchify};
 use crate::tape::{Keep, Tape};
@@ -65,8 +65,8 @@ struct Given {
 impl Given {
     fn model(&self, image: [usize; 3]) -> Result<Option<Model>> {
         let Some(name) = &self.preset else { return Ok(None) };
-        let sit = preset(name)?.config(image, self.classes, self.learn_sigma);
-        Ok(Some(Model { time: self.time, ..Model::new(sit, DiffusionPath::Linear) }))
+        let network = preset(name)?.config(image, self.classes, self.learn_sigma);
+        Ok(Some(Model { time: self.time, ..Model::new(network, DiffusionPath::Linear) }))
     }
 }
 
@@ -91,14 +91,15 @@ impl Predict {
         // A model of the other direction is asked at 1 - t, and its velocity points the other way.
         let sign = if opened.model.time == Time::DataAt1 { -1.0 } else { 1.0 };
         let extents = shape.as_slice();
-        let labelled = opened.sit.config.classes == 0 || file.find("y").is_some();
+        let labelled = opened.network.config.classes == 0 || file.find("y").is_some();
         let from = opened.file.display().to_string();
         let say = |loss: &str| {
             let about = if labelled { "" } else { "; without y no image has a label" };
             println!("{}: prediction {shape:?}{loss} from {from}{about}", self.out.display());
         };
         let Some(target) = &self.target else {
-            let prediction = predict(&device, &opened.sit, opened.params.network(), &inputs.z, &inputs.t, &inputs.y);
+            let prediction =
+                predict(&device, &opened.network, opened.params.network(), &inputs.z, &inputs.t, &inputs.y);
             write_f32(&self.out, &[], &[("prediction", extents, &scaled(&prediction, sign))])?;
             say("");
             return Ok(());
@@ -125,15 +126,15 @@ impl Predict {
         inputs: Inputs,
         target: Tensor,
     ) -> Result<(Tensor, Tensor)> {
-        let Opened { sit, params, .. } = opened;
+        let Opened { network, params, .. } = opened;
         let mut gradients = params.zeros(device, "gradients")?;
         let mut tape = Tape::training(device, params.network(), &mut gradients, Accumulate::Set, Keep::Everything);
-        let v = sit.forward(&mut tape, &inputs.z, &inputs.t, &inputs.y, None);
-        let mut prediction = images(device, "prediction", inputs.t.len(), sit.config.grid);
-        unpatchify(device, sit.config.grid, tape.value(v), &mut prediction);
-        let images = target.len() / sit.config.grid.image();
+        let v = network.forward(&mut tape, &inputs.z, &inputs.t, &inputs.y, None);
+        let mut prediction = images(device, "prediction", inputs.t.len(), network.config.grid);
+        unpatchify(device, network.config.grid, tape.value(v), &mut prediction);
+        let images = target.len() / network.config.grid.image();
         let weight = Tensor::from_slice(device, "batch", [images], &vec![1.0 / target.len() as f32; images]);
-        let target = Target { values: &target, mask: None, kept: None, weight: &weight, grid: sit.config.grid };
+        let target = Target { values: &target, mask: None, kept: None, weight: &weight, grid: network.config.grid };
         let loss = tape.masked_loss(v, target);
         tape.backward();
         if let Some(path) = &self.grads {
@@ -162,7 +163,7 @@ fn image_shape(file: &TensorFile) -> Result<[usize; 4]> {
 }
 
 fn inputs(device: &Device, file: &TensorFile, shape: [usize; 4], opened: &Opened) -> Result<Inputs> {
-    let SitConfig { grid, classes, .. } = opened.sit.config;
+    let Config { grid, classes, .. } = opened.network.config;
     if shape[1..] != [grid.channels, grid.height, grid.width] {
         let (given, wanted) = (&shape[1..], [grid.channels, grid.height, grid.width]);
         return Err(file

@@ -79,7 +79,7 @@ impl Sample {
         let path = self.run.as_ref().or(self.checkpoint.as_ref()).expect("clap asks for one of the two");
         let warn = |text: String| eprintln!("warning: {text}");
         let opened = open(&device, path, Weights::Sampled, None, warn)?;
-        let config = opened.sit.config;
+        let config = opened.network.config;
         let grid = config.grid;
         if opened.model.time == Time::DataAt1 {
             return Err(Error::Usage(format!("{}: its model has the data at t = 1; convert it first", path.display())));
@@ -99,7 +99,7 @@ impl Sample {
         let bar = drawing_bar(count);
         let weights = opened.params.network();
         let (images, evaluations) =
-            sample(&device, &opened.sit, weights, &request, &|| false, &|done| bar.set_position(done as u64))?;
+            sample(&device, &opened.network, weights, &request, &|| false, &|done| bar.set_position(done as u64))?;
         bar.finish_and_clear();
         let shape = [count, grid.channels, grid.height, grid.width];
         if picture {

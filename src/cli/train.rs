@@ -18,7 +18,8 @@ pub struct Train {
     /// What to do, as TOML; without it and without --preset, the recipe of a first run
     #[arg(value_name = "RECIPE.toml")]
     recipe: Option<PathBuf>,
-    /// Size of the network: sit-{xs,s,b,l,xl}-{2,4,8}; sit-xl-2 is that of SiT-XL/2 and of DiT-XL/2
+    /// Size of the network: sit-{xs,s,b,l,xl}-{2,4,8}, of which sit-xl-2 is that of SiT-XL/2 and of DiT-XL/2, or
+    /// uvit-{s,s-deep,b,m,l,h}-{2,4,8}
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
     /// Store to train on, as made by `engine data ingest` [default: images that the program holds]

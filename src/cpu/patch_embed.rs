@@ -6,7 +6,7 @@
 //! The embedding acts on each token alone, so gathering before it is exact and only what is kept is computed.
 
 use super::column_sums;
-use super::matmul::{Epilogue, Matrix, product};
+use super::matmul::{Bias, Epilogue, Matrix, product};
 use crate::base::{Accumulate, PatchGrid};
 use crate::device::{Chunks, Cpu};
 
@@ -25,13 +25,13 @@ pub fn gather(cpu: &Cpu, grid: PatchGrid, z: &[f32], kept: Option<&[u32]>, token
     });
 }
 
-/// `x` (B, `tokens`, D) from the gathered patches; `position` is (T, D).
+/// `x` (B, `tokens`, D) from the gathered patches; `position` is (T, D), or nothing is added.
 pub fn forward(
     cpu: &Cpu,
     patches: &[f32],
     weight: &[f32],
     bias: &[f32],
-    position: &[f32],
+    position: Option<&[f32]>,
     kept: Option<&[u32]>,
     tokens: usize,
     x: &mut [f32],
@@ -40,7 +40,11 @@ pub fn forward(
     let rows = x.len() / width;
     let inner = weight.len() / width;
     let weight = Matrix::new(weight, width, inner).transposed();
-    product(cpu, Matrix::new(patches, rows, inner), weight, x, Place { bias, position, kept, tokens });
+    let patches = Matrix::new(patches, rows, inner);
+    match position {
+        Some(position) => product(cpu, patches, weight, x, Place { bias, position, kept, tokens }),
+        None => product(cpu, patches, weight, x, Bias(bias)),
+    }
 }
 
 /// Adds the bias and the position of the token.

@@ -173,13 +173,13 @@ const EDGES: f64 = 200.0;
 const LEAST_TERMS: usize = 256;
 const MOST_PARTS: usize = 32;
 
-/// Writes `y` (.., width) from `x` (.., inner), `w` (width, inner) and `b` (width).
-pub fn forward(card: &Cuda, x: &Tensor, w: &Tensor, b: &Tensor, y: &mut Tensor) {
-    let (rows, inner, width) = (x.shape().rows(), x.shape().width(), b.len());
+/// Writes `y` (.., width) from `x` (.., inner), `w` (width, inner) and, where there is one, `b` (width).
+pub fn forward<'a>(card: &Cuda, x: &Tensor, w: &Tensor, b: impl Into<Option<&'a Tensor>>, y: &mut Tensor) {
+    let (rows, inner, width) = (x.shape().rows(), x.shape().width(), y.shape().width());
     let plan = Plan::new(card, x.dtype(), [inner, width], [rows, width, inner], 3, false);
     let kernel = plan.kernel(&FORWARD_TILES, FORWARD, x.dtype());
     let extents = [rows, inner, width].map(Argument::from);
-    let tensors = [plan.left(x, Contiguous::Sum), plan.right(w, Contiguous::Sum), b.into(), y.into()];
+    let tensors = [plan.left(x, Contiguous::Sum), plan.right(w, Contiguous::Sum), b.into().into(), y.into()];
     card.launch(kernel, plan.grid(), &[&tensors[..], &extents].concat());
 }
 
@@ -228,7 +228,7 @@ pub fn weight_gradient(
 }
 
 /// Sums the rows of `parts` (parts, elements of `out`) in their order.
-fn reduce(card: &Cuda, parts: &Tensor, out: &mut Tensor, accumulate: Accumulate) {
+pub(super) fn reduce(card: &Cuda, parts: &Tensor, out: &mut Tensor, accumulate: Accumulate) {
     let (rows, count) = (parts.shape().rows(), out.len());
     // Of few elements eight threads each.
     let sharing = if count < 1 << 16 { 8 } else { 1 };

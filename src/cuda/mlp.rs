@@ -1,4 +1,5 @@
 use super::linear::{Contiguous, Plan};
+use super::{count, stride};
 use crate::device::cuda::{Argument, Cuda, Kernel, Typed};
 use crate::tensor::Tensor;
 use crate::{kernel, kernels};
@@ -17,6 +18,7 @@ const BACKWARD_TILES: [Kernel; 4] = [
     kernel!("mlp", "mlp_backward_bf16_128x128"),
     kernel!("mlp", "mlp_backward_bf16_32x128"),
 ];
+const GELU_ERF: Typed = kernels!("gelu", "gelu_erf");
 
 /// Writes gelu and its derivative at `x W1ᵀ + b1`: `active` and `slope` (.., F), from `x` (.., D), `w1` (F, D) and `b1` (F).
 pub fn forward(card: &Cuda, x: &Tensor, w1: &Tensor, b1: &Tensor, active: &mut Tensor, slope: &mut Tensor) {
@@ -27,6 +29,13 @@ pub fn forward(card: &Cuda, x: &Tensor, w1: &Tensor, b1: &Tensor, active: &mut T
     let extents = [rows, inner, width].map(Argument::from);
     let kernel = plan.kernel(&FORWARD_TILES, FORWARD, x.dtype());
     card.launch(kernel, plan.grid(), &[&tensors[..], &extents].concat());
+}
+
+/// Writes over GELU's argument `active` (.., F) its value, in the form of the error function, and its derivative to `slope`.
+pub fn evaluate_erf(card: &Cuda, active: &mut Tensor, slope: &mut Tensor) {
+    let elements = active.len();
+    let arguments = [active.into(), slope.into(), count(elements)];
+    card.launch(GELU_ERF.of(slope.dtype()), stride(card, elements), &arguments);
 }
 
 /// Writes the gradient `dp` (.., F) of GELU's argument, from `dy` (.., D), `w2` (D, F) and `slope` (.., F).

@@ -2,7 +2,7 @@ use super::{Guidance, ModelVelocity, Sampler};
 use crate::base::rng::{Purpose, Stream};
 use crate::base::{Error, Result};
 use crate::device::Device;
-use crate::nn::sit::Sit;
+use crate::nn::Network;
 use crate::ops::unpatchify::images;
 use crate::tensor::Slab;
 use std::cell::Cell;
@@ -29,13 +29,13 @@ pub struct Request {
 /// `Memory` if the images do not fit; `Stopped` once `stopped`, asked before every step of the solver, says so.
 pub fn sample(
     device: &Device,
-    sit: &Sit,
+    network: &Network,
     weights: &Slab,
     request: &Request,
     stopped: &dyn Fn() -> bool,
     progress: &dyn Fn(usize),
 ) -> Result<(Vec<f32>, usize)> {
-    let grid = sit.config.grid;
+    let grid = network.config.grid;
     let mut all = Vec::new();
     let values = request.labels.len().checked_mul(grid.image());
     if values.is_none_or(|values| all.try_reserve_exact(values).is_err()) {
@@ -56,7 +56,7 @@ pub fn sample(
             progress(before + labels.len() * step.replace(step.get() + 1) / request.steps);
             stopped()
         };
-        let mut velocity = ModelVelocity::new(device, sit, weights, request.guidance, labels).until(&stopped);
+        let mut velocity = ModelVelocity::new(device, network, weights, request.guidance, labels).until(&stopped);
         evaluations = request.sampler.integrate(&mut velocity, &mut z, request.steps);
         if stopped() {
             return Err(Error::Stopped("the images are not finished".into()));

@@ -1,7 +1,7 @@
 use super::Guidance;
 use crate::base::{DType, PatchGrid};
 use crate::device::{Device, Replay};
-use crate::nn::sit::Sit;
+use crate::nn::Network;
 use crate::ops::solver::guide;
 use crate::ops::unpatchify::{images, unpatchify};
 use crate::tape::Tape;
@@ -21,22 +21,30 @@ pub trait Velocity {
 }
 
 /// The prediction (B, C, H, W) of a model at times `t` (B) under labels `y` (B).
-pub fn predict(device: &Device, sit: &Sit, weights: &Slab, z: &Tensor, t: &Tensor, y: &Tensor) -> Tensor {
-    let mut prediction = images(device, "prediction", t.len(), sit.config.grid);
-    write_prediction(device, sit, weights, z, t, y, &mut prediction);
+pub fn predict(device: &Device, network: &Network, weights: &Slab, z: &Tensor, t: &Tensor, y: &Tensor) -> Tensor {
+    let mut prediction = images(device, "prediction", t.len(), network.config.grid);
+    write_prediction(device, network, weights, z, t, y, &mut prediction);
     prediction
 }
 
-fn write_prediction(device: &Device, sit: &Sit, weights: &Slab, z: &Tensor, t: &Tensor, y: &Tensor, v: &mut Tensor) {
+fn write_prediction(
+    device: &Device,
+    network: &Network,
+    weights: &Slab,
+    z: &Tensor,
+    t: &Tensor,
+    y: &Tensor,
+    v: &mut Tensor,
+) {
     let mut tape = Tape::inference(device, weights);
-    let tokens = sit.forward(&mut tape, z, t, y, None);
-    unpatchify(device, sit.config.grid, tape.value(tokens), v);
+    let tokens = network.forward(&mut tape, z, t, y, None);
+    unpatchify(device, network.config.grid, tape.value(tokens), v);
 }
 
 /// The guided velocity of a model for one label per image.
 pub struct ModelVelocity<'a> {
     device: &'a Device,
-    sit: &'a Sit,
+    network: &'a Network,
     weights: &'a Slab,
     guidance: Guidance,
     labels: Vec<u32>,
@@ -69,9 +77,15 @@ impl Evaluation {
 
 impl<'a> ModelVelocity<'a> {
     /// `labels` has one entry per image, each below the number of classes, or equal to it for none.
-    pub fn new(device: &'a Device, sit: &'a Sit, weights: &'a Slab, guidance: Guidance, labels: &[u32]) -> Self {
+    pub fn new(
+        device: &'a Device,
+        network: &'a Network,
+        weights: &'a Slab,
+        guidance: Guidance,
+        labels: &[u32],
+    ) -> Self {
         let evaluations = [None, None];
-        ModelVelocity { device, sit, weights, guidance, labels: labels.into(), evaluations, stopped: &|| false }
+        ModelVelocity { device, network, weights, guidance, labels: labels.into(), evaluations, stopped: &|| false }
     }
 
     /// Wanted until `stopped` says so.
@@ -90,8 +104,8 @@ impl Velocity for ModelVelocity<'_> {
     }
 
     fn velocity(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
-        let (device, sit, weights) = (self.device, self.sit, self.weights);
-        let config = sit.config;
+        let (device, network, weights) = (self.device, self.network, self.weights);
+        let config = network.config;
         let guided = config.classes > 0 && self.guidance.acts_at(t);
         let evaluation = self.evaluations[usize::from(guided)].get_or_insert_with(|| {
             let mut labels = self.labels.clone();
@@ -101,7 +115,7 @@ impl Velocity for ModelVelocity<'_> {
         let Evaluation { z: seen, t: times, y, v: prediction, replay } = evaluation;
         (0..seen.len()).step_by(z.len()).for_each(|start| seen.copy(start, z));
         times.write(&vec![t as f32; times.len()]);
-        let asked = replay.run(device, || write_prediction(device, sit, weights, seen, times, y, prediction));
+        let asked = replay.run(device, || write_prediction(device, network, weights, seen, times, y, prediction));
         asked.unwrap_or_else(|error| std::panic::panic_any(error));
         if guided {
             let channels = self.guidance.channels.unwrap_or(config.grid.channels);

@@ -11,8 +11,11 @@ use std::ops::Range;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Init {
     Zeros,
+    Ones,
     /// Normal with this standard deviation.
     Normal(f32),
+    /// Uniform in `[-a, a]` for this a.
+    Uniform(f32),
     /// Uniform in `[-a, a]` with `a = sqrt(6 / (inputs + outputs))` (Glorot and Bengio, 2010), for a matrix (outputs,
     /// inputs).
     Xavier,
@@ -130,6 +133,8 @@ impl ParamStore {
             let mut values = vec![0.0; param.shape.len()];
             match &param.init {
                 Init::Zeros => {}
+                Init::Ones => values.fill(1.0),
+                &Init::Uniform(limit) => fill_uniform(stream, limit, &mut values),
                 &Init::SinCos { rows, columns } => {
                     values.copy_from_slice(&sincos(rows, columns, param.shape.width()));
                 }
@@ -139,11 +144,7 @@ impl ParamStore {
                 }
                 Init::Xavier => {
                     let limit = (6.0 / (param.shape.rows() + param.shape.width()) as f32).sqrt();
-                    for (block, four) in values.chunks_mut(4).enumerate() {
-                        for (x, word) in four.iter_mut().zip(stream.words(block as u32)) {
-                            *x = limit * (2.0 * uniform(word) - 1.0);
-                        }
-                    }
+                    fill_uniform(stream, limit, &mut values);
                 }
             }
             weights.part_mut(i).write(&values);
@@ -169,5 +170,14 @@ impl ParamStore {
     /// A slab of zeros laid out as the trained parameters: for gradients, moments and averages.
     pub fn zeros(&self, device: &Device, label: &'static str) -> Result<Slab> {
         Slab::zeros(device, label, &self.list.shapes(self.list.trained()))
+    }
+}
+
+/// Numbers of `[-limit, limit]`.
+fn fill_uniform(stream: Stream, limit: f32, values: &mut [f32]) {
+    for (block, four) in values.chunks_mut(4).enumerate() {
+        for (x, word) in four.iter_mut().zip(stream.words(block as u32)) {
+            *x = limit * (2.0 * uniform(word) - 1.0);
+        }
     }
 }

@@ -3,9 +3,10 @@
 //! Peebles and Xie, *Scalable Diffusion Models with Transformers*, 2023, section 3, adaLN-Zero; Ma et al., *SiT*, 2024.
 //! Names, shapes and initial values of the parameters are the published ones.
 
+use super::network::Config;
 use super::params::{Init, ParamList, Piece};
 use crate::base::condition::FEATURES;
-use crate::base::{Cost, PatchGrid};
+use crate::base::{Cost, Gelu};
 use crate::ops;
 use crate::ops::condition::Conditioning;
 use crate::ops::gated_norm::Modulated;
@@ -20,138 +21,37 @@ const MLP_RATIO: usize = 4;
 /// Chunks of modulation of one block: shift, scale and gate of the attention, then of the MLP.
 const CHUNKS: usize = 6;
 
-/// What a SiT is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SitConfig {
-    /// The images and their patches.
-    pub grid: PatchGrid,
-    pub depth: usize,
-    pub width: usize,
-    pub heads: usize,
-    /// 0 for a model without labels.
-    pub classes: usize,
-    /// Whether the final layer has a second half of channels, as DiT's learned variance; it is not trained here.
-    pub learn_sigma: bool,
+/// Chunks of the modulation of the whole model: six for each block, shift and scale for the final layer.
+fn chunks(config: &Config) -> usize {
+    CHUNKS * config.depth + 2
 }
 
-/// The published sizes, and one for laptops: name, depth, width, heads.
-const SIZES: [(&str, usize, usize, usize); 5] =
-    [("xs", 6, 128, 4), ("s", 12, 384, 6), ("b", 12, 768, 12), ("l", 24, 1024, 16), ("xl", 28, 1152, 16)];
-
-const PATCHES: [usize; 3] = [2, 4, 8];
-
-/// Depth, width, heads and patch of a preset: `sit-{xs,s,b,l,xl}-{2,4,8}`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SitSize {
-    pub depth: usize,
-    pub width: usize,
-    pub heads: usize,
-    pub patch: usize,
-}
-
-impl SitSize {
-    /// The size of a preset, or `None` for an unknown name.
-    pub fn preset(name: &str) -> Option<SitSize> {
-        let (size, patch) = name.strip_prefix("sit-")?.split_once('-')?;
-        let &(_, depth, width, heads) = SIZES.iter().find(|row| row.0 == size)?;
-        let patch = *PATCHES.iter().find(|p| p.to_string() == patch)?;
-        Some(SitSize { depth, width, heads, patch })
-    }
-
-    /// A model of this size for images of `[channels, height, width]`.
-    pub fn config(self, [channels, height, columns]: [usize; 3], classes: usize, learn_sigma: bool) -> SitConfig {
-        let SitSize { depth, width, heads, patch } = self;
-        let grid = PatchGrid { channels, height, width: columns, patch };
-        SitConfig { grid, depth, width, heads, classes, learn_sigma }
-    }
-
-    /// The names of all presets.
-    pub fn presets() -> Vec<String> {
-        SIZES.iter().flat_map(|size| PATCHES.map(|patch| format!("sit-{}-{patch}", size.0))).collect()
-    }
-}
-
-impl SitConfig {
-    /// Whether such a model exists, for sizes that come from a file or a flag; says what is wrong and what to do.
-    pub fn check(&self) -> Result<(), String> {
-        let SitConfig {
-            grid: PatchGrid { channels, height, width: columns, patch }, depth, width, heads, classes, ..
-        } = *self;
-        let bounded = |what: &str, value: usize, most: usize| {
-            if (1..=most).contains(&value) { Ok(()) } else { Err(format!("{what} is {value}; give 1 to {most}")) }
-        };
-        bounded("the number of channels", channels, 1 << 16)?;
-        bounded("the height", height, 1 << 16)?;
-        bounded("the width of an image", columns, 1 << 16)?;
-        bounded("the patch", patch, height.min(columns))?;
-        bounded("the depth", depth, 1 << 10)?;
-        bounded("the width", width, 1 << 16)?;
-        bounded("the number of heads", heads, width)?;
-        bounded("the number of classes plus one", classes.saturating_add(1), 1 << 20)?;
-        if !height.is_multiple_of(patch) || !columns.is_multiple_of(patch) {
-            return Err(format!(
-                "a patch of {patch} does not divide images of {height} x {columns}; give one that does"
-            ));
-        }
-        if !width.is_multiple_of(heads) {
-            return Err(format!("{heads} heads do not divide the width {width}; give a number that does"));
-        }
-        if !width.is_multiple_of(4) {
-            return Err(format!("the width {width} is no multiple of 4, as sines of positions need; give one that is"));
-        }
-        bounded("the size of the table of positions, patches times width,", self.grid.tokens() * width, 1 << 28)
-    }
-
-    /// Channels of the final layer.
-    pub fn out_channels(&self) -> usize {
-        self.grid.channels * if self.learn_sigma { 2 } else { 1 }
-    }
-
-    /// Chunks of the modulation of the whole model: six for each block, shift and scale for the final layer.
-    pub fn chunks(&self) -> usize {
-        CHUNKS * self.depth + 2
-    }
-
-    /// What forward and backward of each operation must move and compute, on `batch` images with `tokens` kept patches
-    /// each.
-    pub fn costs(&self, batch: usize, tokens: usize) -> Vec<[Cost; 2]> {
-        use ops::{attention, condition, gated_norm, linear, mlp, patch_embed};
-        let (rows, d, grid) = (batch * tokens, self.width, self.grid);
-        let block = [
-            linear::costs(rows, d, 3 * d),
-            attention::costs(batch, tokens, d),
-            linear::costs(rows, d, d),
-            gated_norm::costs(rows, d),
-            mlp::costs(rows, d, MLP_RATIO * d),
-            gated_norm::costs(rows, d),
-        ];
-        let inner = grid.channels * grid.area();
-        let (columns, table) = (self.chunks() * d, if self.classes > 0 { self.classes + 1 } else { 0 });
-        let ends = [
-            condition::costs(batch, d, columns, table),
-            patch_embed::costs(batch, tokens, inner, d),
-            gated_norm::norm_costs(rows, d),
-            linear::costs(rows, d, grid.area() * self.out_channels()),
-        ];
-        ends.into_iter().chain((0..self.depth).flat_map(|_| block)).collect()
-    }
-
-    /// What forward must move and compute.
-    pub fn forward_cost(&self, batch: usize, tokens: usize) -> Cost {
-        self.costs(batch, tokens).into_iter().map(|[forward, _]| forward).sum()
-    }
-
-    /// What the gradients of all parameters must move and compute.
-    pub fn backward_cost(&self, batch: usize, tokens: usize) -> Cost {
-        self.costs(batch, tokens).into_iter().map(|[_, backward]| backward).sum()
-    }
+/// What forward and backward of each operation must move and compute, on `batch` images with `tokens` kept patches each.
+pub(super) fn costs(config: &Config, batch: usize, tokens: usize) -> Vec<[Cost; 2]> {
+    use ops::{attention, condition, gated_norm, linear, mlp, patch_embed};
+    let (rows, d, grid) = (batch * tokens, config.width, config.grid);
+    let block = [
+        linear::costs(rows, d, 3 * d),
+        attention::costs(batch, tokens, d),
+        linear::costs(rows, d, d),
+        gated_norm::costs(rows, d),
+        mlp::costs(rows, d, MLP_RATIO * d),
+        gated_norm::costs(rows, d),
+    ];
+    let inner = grid.channels * grid.area();
+    let (columns, table) = (chunks(config) * d, if config.classes > 0 { config.classes + 1 } else { 0 });
+    let ends = [
+        condition::costs(batch, d, columns, table),
+        patch_embed::costs(batch, tokens, inner, d),
+        gated_norm::norm_costs(rows, d),
+        linear::costs(rows, d, grid.area() * config.out_channels()),
+    ];
+    ends.into_iter().chain((0..config.depth).flat_map(|_| block)).collect()
 }
 
 /// The parameters of a SiT, as handles: the model itself is this row of numbers.
 #[derive(Clone, Debug)]
 pub struct Sit {
-    pub config: SitConfig,
     embed: PatchEmbed,
     conditioning: Conditioning,
     blocks: Vec<Block>,
@@ -173,12 +73,8 @@ struct Block {
 
 impl Sit {
     /// The model of `config` and the list of its parameters.
-    ///
-    /// # Panics
-    /// If [`SitConfig::check`] refuses it; recipes and files are checked before.
-    pub fn new(config: SitConfig) -> (Sit, ParamList) {
-        let SitConfig { grid, depth, width: d, heads, classes, .. } = config;
-        config.check().unwrap_or_else(|what| panic!("{what}"));
+    pub fn new(config: Config) -> (Sit, ParamList) {
+        let Config { grid, depth, width: d, heads, classes, .. } = config;
         let mut list = ParamList::default();
         let mut linear = |name: &str, outputs: usize, inputs: usize, init: Init| {
             let w = list.add(&format!("{name}.weight"), &[outputs, inputs], [outputs, inputs], init);
@@ -192,7 +88,7 @@ impl Sit {
             let (proj_w, proj_b) = linear(&format!("blocks.{i}.attn.proj"), d, d, Init::Xavier);
             let (w1, b1) = linear(&format!("blocks.{i}.mlp.fc1"), MLP_RATIO * d, d, Init::Xavier);
             let (w2, b2) = linear(&format!("blocks.{i}.mlp.fc2"), d, MLP_RATIO * d, Init::Xavier);
-            let mlp = Mlp { w1, b1, w2, b2 };
+            let mlp = Mlp { w1, b1, w2, b2, gelu: Gelu::Tanh };
             blocks.push(Block { qkv_w, qkv_b, proj_w, proj_b, mlp, heads, chunk: CHUNKS * i });
         }
         let outputs = grid.area() * config.out_channels();
@@ -214,7 +110,7 @@ impl Sit {
             };
             let mut pieces: Vec<_> = (0..depth).map(|i| piece(format!("blocks.{i}"), CHUNKS)).collect();
             pieces.push(piece("final_layer".into(), 2));
-            let shape = [&[config.chunks() * d], inputs].concat();
+            let shape = [&[chunks(&config) * d], inputs].concat();
             list.stack(pieces, crate::base::Shape::new(&shape), Init::Zeros)
         };
         let modulation_w = modulation("weight", &[d]);
@@ -223,9 +119,9 @@ impl Sit {
         let tokens = grid.tokens();
         let position = list.add("pos_embed", &[1, tokens, d], [tokens, d], Init::SinCos { rows, columns });
 
-        let embed = PatchEmbed { weight, bias, position, grid };
+        let embed = PatchEmbed { weight, bias, position: Some(position), grid };
         let conditioning = Conditioning { w0, b0, w2, b2, table, modulation_w, modulation_b };
-        (Sit { config, embed, conditioning, blocks, final_w, final_b }, list)
+        (Sit { embed, conditioning, blocks, final_w, final_b }, list)
     }
 
     /// The prediction (B, N, P P Cv) for noisy images `z` (B, C, H, W) at times `t` (B) under labels `y` (B).
@@ -273,11 +169,13 @@ fn norm(modulation: Var, chunk: usize) -> Modulated {
 mod tests {
     use super::*;
     use crate::base::DType;
+    use crate::base::PatchGrid;
     use crate::device::{Cpu, Device};
     use crate::nn::ParamStore;
+    use crate::nn::{Family, Size};
 
     fn parameters(name: &str, side: usize) -> usize {
-        let config = SitSize::preset(name).unwrap().config([4, side, side], 1000, true);
+        let config = Size::preset(name).unwrap().config([4, side, side], 1000, true);
         Sit::new(config).1.elements()
     }
 
@@ -293,7 +191,8 @@ mod tests {
     #[test]
     fn every_parameter_starts_as_published() {
         let grid = PatchGrid { channels: 4, height: 8, width: 8, patch: 2 };
-        let config = SitConfig { grid, depth: 2, width: 96, heads: 4, classes: 50, learn_sigma: true };
+        let config =
+            Config { family: Family::Sit, grid, depth: 2, width: 96, heads: 4, classes: 50, learn_sigma: true };
         let device = Device::cpu(Cpu::new(None, DType::F32).unwrap());
         let store = ParamStore::new(&device, Sit::new(config).1, 3).unwrap();
         for (piece, param, range) in store.list.pieces(store.list.trained()) {
@@ -320,19 +219,11 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_preset_is_none() {
-        for name in ["sit", "sit-s", "sit-s-3", "sit-xxl-2", "dit-s-2", ""] {
-            assert_eq!(SitSize::preset(name), None, "{name}");
-        }
-        assert!(SitSize::presets().iter().all(|name| SitSize::preset(name).is_some()));
-    }
-
-    #[test]
     fn the_list_of_the_largest_model_holds_none_of_its_values() {
         let grid = PatchGrid { channels: 1, height: 1 << 14, width: 1 << 14, patch: 1 };
-        let config = SitConfig { grid, depth: 1, width: 4, heads: 1, classes: 0, learn_sigma: false };
+        let config = Config { family: Family::Sit, grid, depth: 1, width: 4, heads: 1, classes: 0, learn_sigma: false };
         assert_eq!(config.check().map_err(|_| ()), Err(()));
-        let config = SitConfig { grid: PatchGrid { height: 1 << 12, ..grid }, ..config };
+        let config = Config { grid: PatchGrid { height: 1 << 12, ..grid }, ..config };
         let list = Sit::new(config).1;
         assert_eq!(list.iter().last().unwrap().init, Init::SinCos { rows: 1 << 12, columns: 1 << 14 });
     }
@@ -340,7 +231,7 @@ mod tests {
     #[test]
     fn forward_costs_what_the_papers_say() {
         for (name, gmac) in [("sit-s-2", 6.06), ("sit-b-2", 23.0), ("sit-l-2", 80.7), ("sit-xl-2", 118.6)] {
-            let config = SitSize::preset(name).unwrap().config([4, 32, 32], 1000, true);
+            let config = Size::preset(name).unwrap().config([4, 32, 32], 1000, true);
             let ours = config.forward_cost(1, 256).flops as f64 / 2e9;
             assert!((ours / gmac - 1.0).abs() < 0.01, "{name}: {ours} GMAC");
         }

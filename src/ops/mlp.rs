@@ -1,9 +1,9 @@
-//! `y = gelu(x W1ᵀ + b1) W2ᵀ + b2`, the tanh form of GELU: x (.., D), W1 (F, D), W2 (D, F), y (.., D).
+//! `y = gelu(x W1ᵀ + b1) W2ᵀ + b2`: x (.., D), W1 (F, D), W2 (D, F), y (.., D).
 //!
 //! One operation, so that GELU, its derivative and the bias gradients ride in the products. The processor keeps only the
 //! argument of GELU for backward; a card, which has the memory and not the time, its value and its derivative.
 
-use crate::base::Cost;
+use crate::base::{Cost, Gelu};
 use crate::cpu;
 use crate::cpu::matmul::{Bias, GeluBackward, Map, Matrix, product};
 use crate::cuda;
@@ -22,16 +22,17 @@ pub struct Mlp {
     pub w2: Var,
     /// (D)
     pub b2: Var,
+    pub gelu: Gelu,
 }
 
 struct Undo {
     x: Var,
     mlp: Mlp,
-    gelu: Gelu,
+    kept: Kept,
 }
 
 /// What backward knows of GELU, (.., F) each.
-enum Gelu {
+enum Kept {
     Argument(Tensor),
     Evaluated { value: Tensor, slope: Tensor },
 }
@@ -44,44 +45,50 @@ impl Tape<'_> {
         assert_eq!(w1.shape().extents(), [hidden, width], "mlp: x is {:?}, W1 {:?}", tx.shape(), w1.shape());
         assert_eq!(w2.shape().extents(), [width, hidden], "mlp: x is {:?}, W2 {:?}", tx.shape(), w2.shape());
         let mut y = self.output(*tx.shape());
-        let gelu = match self.device() {
+        let kept = match self.device() {
             Device::Cpu(cpu) => {
                 let mut pre = self.output(tx.shape().with_width(hidden));
                 let w1 = Matrix::new(w1.f32(), hidden, width).transposed();
                 product(cpu, Matrix::new(tx.f32(), rows, width), w1, pre.f32_mut(), Bias(b1.f32()));
-                let active = Matrix::new(pre.f32(), rows, hidden).mapped(Map::Gelu);
+                let active = Matrix::new(pre.f32(), rows, hidden).mapped(Map::Gelu(mlp.gelu));
                 let w2 = Matrix::new(w2.f32(), width, hidden).transposed();
                 product(cpu, active, w2, y.f32_mut(), Bias(b2.f32()));
-                Gelu::Argument(pre)
+                Kept::Argument(pre)
             }
             Device::Cuda(card) => {
                 let [mut value, mut slope] = [(); 2].map(|()| self.output(tx.shape().with_width(hidden)));
-                cuda::mlp::forward(card, tx, w1, b1, &mut value, &mut slope);
+                match mlp.gelu {
+                    Gelu::Tanh => cuda::mlp::forward(card, tx, w1, b1, &mut value, &mut slope),
+                    Gelu::Erf => {
+                        cuda::linear::forward(card, tx, w1, b1, &mut value);
+                        cuda::mlp::evaluate_erf(card, &mut value, &mut slope);
+                    }
+                }
                 cuda::linear::forward(card, &value, w2, b2, &mut y);
-                Gelu::Evaluated { value, slope }
+                Kept::Evaluated { value, slope }
             }
         };
-        let [y] = self.push([y], Undo { x, mlp, gelu });
+        let [y] = self.push([y], Undo { x, mlp, kept });
         y
     }
 }
 
 impl Backward for Undo {
     fn backward(self: Box<Self>, outputs: Vec<Output>, tape: &mut Tape) {
-        let Undo { x, mlp, gelu } = *self;
+        let Undo { x, mlp, kept } = *self;
         let dy = Output::only_grad(outputs);
         tape.recall(x);
         let (rows, width, hidden) = (dy.shape().rows(), dy.shape().width(), tape.value(mlp.b1).len());
         let mut dpre = tape.gradient(dy.shape().with_width(hidden));
         let [(mut dx, set_x), (mut dw1, set_w1), (mut db1, set_b1), (mut dw2, set_w2), (mut db2, set_b2)] =
             [x, mlp.w1, mlp.b1, mlp.w2, mlp.b2].map(|var| tape.open(var));
-        match (tape.device(), gelu) {
-            (Device::Cpu(cpu), Gelu::Argument(pre)) => {
+        match (tape.device(), kept) {
+            (Device::Cpu(cpu), Kept::Argument(pre)) => {
                 let (x, w1, w2) = (tape.value(x).f32(), tape.value(mlp.w1).f32(), tape.value(mlp.w2).f32());
                 let dy_rows = Matrix::new(dy.f32(), rows, width);
-                let derivative = GeluBackward { pre: pre.f32(), width: hidden };
+                let derivative = GeluBackward { pre: pre.f32(), width: hidden, form: mlp.gelu };
                 product(cpu, dy_rows, Matrix::new(w2, width, hidden), dpre.f32_mut(), derivative);
-                let active = Matrix::new(pre.f32(), rows, hidden).mapped(Map::Gelu);
+                let active = Matrix::new(pre.f32(), rows, hidden).mapped(Map::Gelu(mlp.gelu));
                 product(cpu, dy_rows.transposed(), active, dw2.f32_mut(), set_w2);
                 cpu::column_sums(cpu, dy.f32(), rows, width, db2.f32_mut(), set_b2);
                 let dpre_rows = Matrix::new(dpre.f32(), rows, hidden);
@@ -89,14 +96,14 @@ impl Backward for Undo {
                 product(cpu, dpre_rows.transposed(), Matrix::new(x, rows, width), dw1.f32_mut(), set_w1);
                 cpu::column_sums(cpu, dpre.f32(), rows, hidden, db1.f32_mut(), set_b1);
             }
-            (Device::Cuda(card), Gelu::Evaluated { value, slope }) => {
+            (Device::Cuda(card), Kept::Evaluated { value, slope }) => {
                 let [x, w1, w2] = [x, mlp.w1, mlp.w2].map(|var| tape.value(var));
                 cuda::mlp::backward(card, &dy, w2, &slope, &mut dpre);
                 cuda::linear::weight_gradient(card, &dy, &value, (&mut dw2, set_w2), (&mut db2, set_b2));
                 cuda::linear::input_gradient(card, &dpre, w1, &mut dx, set_x);
                 cuda::linear::weight_gradient(card, &dpre, x, (&mut dw1, set_w1), (&mut db1, set_b1));
             }
-            (Device::Cpu(_), Gelu::Evaluated { .. }) | (Device::Cuda(_), Gelu::Argument(_)) => {
+            (Device::Cpu(_), Kept::Evaluated { .. }) | (Device::Cuda(_), Kept::Argument(_)) => {
                 unreachable!("a tape stays on its device")
             }
         }

@@ -5,7 +5,10 @@
 
 pub mod attention;
 pub mod condition;
+pub mod extra_tokens;
 pub mod gated_norm;
+pub mod join;
+pub mod layer_norm;
 pub mod linear;
 pub mod mask;
 pub mod masked_loss;

@@ -1,6 +1,6 @@
 //! Gather of the kept patches and their embedding: z (B, C, H, W) to x (B, N, D).
 //!
-//! `x[b, n] = W patch(z[b], kept[b, n]) + bias + position[kept[b, n]]`. No gradient flows into z.
+//! `x[b, n] = W patch(z[b], kept[b, n]) + bias + position[kept[b, n]]`, or without the position. No gradient flows into z.
 
 use crate::base::{Cost, PatchGrid};
 use crate::cpu;
@@ -16,8 +16,8 @@ pub struct PatchEmbed {
     pub weight: Var,
     /// (D)
     pub bias: Var,
-    /// (T, D), a constant
-    pub position: Var,
+    /// (T, D), a constant; `None` for a model that learns its positions
+    pub position: Option<Var>,
     pub grid: PatchGrid,
 }
 
@@ -31,15 +31,12 @@ impl Tape<'_> {
     /// The tokens that `kept` (B, N) u32 names, or all T in order.
     pub fn patch_embed(&mut self, z: &Tensor, kept: Option<&Tensor>, embed: PatchEmbed) -> Var {
         let grid = embed.grid;
-        let [weight, bias, position] = [embed.weight, embed.bias, embed.position].map(|var| self.value(var));
+        let [weight, bias] = [embed.weight, embed.bias].map(|var| self.value(var));
+        let position = embed.position.map(|position| self.value(position));
         let [batch, ..] = *z.shape().extents() else { panic!("patch_embed: z is {:?}", z.shape()) };
         assert_eq!(z.len(), batch * grid.image(), "patch_embed: z is {:?}, the grid {grid:?}", z.shape());
-        assert_eq!(
-            position.shape().rows(),
-            grid.tokens(),
-            "patch_embed: positions {:?}, the grid {grid:?}",
-            position.shape()
-        );
+        let rows = position.map_or(grid.tokens(), |position| position.shape().rows());
+        assert_eq!(rows, grid.tokens(), "patch_embed: positions {position:?}, the grid {grid:?}");
         let tokens = kept.map_or(grid.tokens(), |kept| kept.shape().width());
         let mut patches = self.output([batch, tokens, grid.channels * grid.area()]);
         let mut x = self.output([batch, tokens, bias.len()]);
@@ -47,12 +44,17 @@ impl Tape<'_> {
             Device::Cpu(cpu) => {
                 let kept = kept.map(|kept| kept.u32());
                 cpu::patch_embed::gather(cpu, grid, z.f32(), kept, tokens, patches.f32_mut());
-                let (weight, bias, position) = (weight.f32(), bias.f32(), position.f32());
+                let (weight, bias, position) = (weight.f32(), bias.f32(), position.map(Tensor::f32));
                 cpu::patch_embed::forward(cpu, patches.f32(), weight, bias, position, kept, tokens, x.f32_mut());
             }
             Device::Cuda(card) => {
                 cuda::patch_embed::gather(card, grid, z, kept, &mut patches);
-                cuda::patch_embed::forward(card, &patches, [weight, bias, position], kept, &mut x);
+                match position {
+                    Some(position) => {
+                        cuda::patch_embed::forward(card, &patches, [weight, bias, position], kept, &mut x);
+                    }
+                    None => cuda::linear::forward(card, &patches, weight, bias, &mut x),
+                }
             }
         }
         let [x] = self.push([x], Undo { embed, patches });

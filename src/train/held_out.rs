@@ -2,7 +2,7 @@ use super::step::{Settings, objective};
 use crate::base::{Mask, Result};
 use crate::data::Store;
 use crate::device::Device;
-use crate::nn::sit::Sit;
+use crate::nn::Network;
 use crate::ops::mask::mask;
 use crate::ops::noise::{Batch, Noise, Noised, noise};
 use crate::tape::Tape;
@@ -34,9 +34,15 @@ impl HeldOut {
         (count > 0).then_some(HeldOut { store, rows, noise, batch: settings.batch })
     }
 
-    /// The mean loss of `sit` with `weights`, under the true labels; `None` once `stopped` says so.
-    pub fn loss(&self, device: &Device, sit: &Sit, weights: &Slab, stopped: &dyn Fn() -> bool) -> Result<Option<f64>> {
-        let grid = sit.config.grid;
+    /// The mean loss of `network` with `weights`, under the true labels; `None` once `stopped` says so.
+    pub fn loss(
+        &self,
+        device: &Device,
+        network: &Network,
+        weights: &Slab,
+        stopped: &dyn Fn() -> bool,
+    ) -> Result<Option<f64>> {
+        let grid = network.config.grid;
         let mut sum = 0.0;
         for (i, rows) in self.rows.chunks(self.batch).enumerate() {
             if stopped() {
@@ -50,7 +56,7 @@ impl HeldOut {
             let mut noised = Noised::new(device, rows.len(), grid);
             noise(device, self.noise, &batch, &mut noised);
             let masked = mask(device, 0, &Mask::none(), None, &batch, grid);
-            let mean = objective(&mut Tape::inference(device, weights), sit, &noised, &masked).to_vec::<f32>()[0];
+            let mean = objective(&mut Tape::inference(device, weights), network, &noised, &masked).to_vec::<f32>()[0];
             sum += f64::from(mean) * rows.len() as f64;
         }
         Ok(Some(sum / self.rows.len() as f64))

@@ -3,7 +3,7 @@ use super::step::Settings;
 use crate::base::{Error, Mask, Rate, Result};
 use crate::data::Store;
 use crate::diffusion::{Guidance, Request};
-use crate::nn::sit::{SitConfig, SitSize};
+use crate::nn::{Config, Family, Size};
 use crate::ops::noise::{self, Noise};
 use crate::ops::update::AdamW;
 use crate::tape::Keep;
@@ -12,14 +12,15 @@ use crate::tape::Keep;
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub recipe: Recipe,
-    pub model: SitConfig,
+    pub model: Config,
 }
 
 impl Plan {
     pub fn new(recipe: Recipe, store: &Store) -> Result<Plan> {
         let [channels, ..] = store.shape();
         let ModelSection { depth, width, heads, patch, learn_sigma, .. } = recipe.model;
-        let size = SitSize { depth, width, heads, patch };
+        let family = Size::preset(&recipe.model.preset).map_or(Family::default(), |size| size.family);
+        let size = Size { family, depth, width, heads, patch };
         let model = size.config(store.shape(), store.classes(), learn_sigma);
         model.check().map_err(|what| Error::Usage(format!("[model]: {what}")))?;
         if recipe.sample.channels > channels {

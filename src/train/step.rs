@@ -2,7 +2,7 @@ use super::Ideal;
 use crate::base::{Accumulate, Cost, DType, Mask, Result, Shape, Squares};
 use crate::device::{Device, Reading, Replay};
 use crate::nn::ParamStore;
-use crate::nn::sit::{Sit, SitConfig};
+use crate::nn::{Config, Network};
 use crate::ops::mask::{Masked, mask};
 use crate::ops::masked_loss::Target;
 use crate::ops::noise::{Batch, Noise, Noised, noise};
@@ -18,7 +18,7 @@ const MOST_REPLAYS: usize = 64;
 /// What every step of a run has in common.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub model: SitConfig,
+    pub model: Config,
     /// Images of a step.
     pub batch: usize,
     /// What steps leave out.
@@ -53,7 +53,7 @@ impl Settings {
 /// A training step in fixed buffers: one call noises a batch, runs forward and backward, and updates.
 pub struct Step {
     pub settings: Settings,
-    pub sit: Sit,
+    pub network: Network,
     pub params: ParamStore,
     pub moments: Moments,
     device: Device,
@@ -74,7 +74,7 @@ pub struct Step {
 impl Step {
     /// A step at its initial weights.
     pub fn new(device: &Device, settings: Settings) -> Result<Step> {
-        let (sit, list) = Sit::new(settings.model);
+        let (network, list) = Network::new(settings.model);
         let params = ParamStore::new(device, list, settings.seed)?;
         let trained: Vec<Shape> = params.list.shapes(params.list.trained());
         let grid = settings.model.grid;
@@ -90,7 +90,7 @@ impl Step {
             drawn: working(device, &params.weights)?,
             device: device.clone(),
             settings,
-            sit,
+            network,
             params,
         })
     }
@@ -100,7 +100,7 @@ impl Step {
     }
 
     /// The model that samples are drawn from: with the first moving average, or the weights where there is none.
-    pub fn sampled(&mut self) -> (&Device, &Sit, &Slab) {
+    pub fn sampled(&mut self) -> (&Device, &Network, &Slab) {
         let average = self.moments.averages.first().map(|average| &average.weights);
         let weights = match (average, &mut self.drawn) {
             (None, _) => self.params.network(),
@@ -110,7 +110,7 @@ impl Step {
                 drawn
             }
         };
-        (&self.device, &self.sit, weights)
+        (&self.device, &self.network, weights)
     }
 
     /// Step number `step`, from 0 on, at learning rate `lr`, on `images` (B, C, H, W) under `labels` (B).
@@ -160,13 +160,13 @@ impl Step {
 
     /// Asks the device for every operation of a step that keeps `squares`, from its noise on unless that is there.
     fn perform(&mut self, squares: Option<Squares>, from_noise: bool) {
-        let Step { settings, sit, params, moments, device, gradients, batch, noised, rate, report, .. } = self;
+        let Step { settings, network, params, moments, device, gradients, batch, noised, rate, report, .. } = self;
         if from_noise {
             noise(device, settings.noise, batch, noised);
         }
         let masked = mask(device, settings.seed, &settings.mask, squares, batch, settings.model.grid);
         let mut tape = Tape::training(device, params.network(), gradients, Accumulate::Set, settings.keep);
-        let loss = objective(&mut tape, sit, noised, &masked);
+        let loss = objective(&mut tape, network, noised, &masked);
         tape.backward();
         let how = Update { adamw: settings.adamw, clip: settings.clip };
         let weights = Weights { masters: &mut params.weights, working: params.working.as_mut() };
@@ -175,10 +175,10 @@ impl Step {
 }
 
 /// The loss of the model on what it sees, as the last operation of the tape.
-pub(super) fn objective(tape: &mut Tape, sit: &Sit, noised: &Noised, masked: &Masked) -> Tensor {
+pub(super) fn objective(tape: &mut Tape, network: &Network, noised: &Noised, masked: &Masked) -> Tensor {
     let Masked { kept, supervised, weight } = masked;
-    let (kept, grid) = (kept.as_ref(), sit.config.grid);
-    let v = sit.forward(tape, &noised.z, &noised.t, &noised.y, kept);
+    let (kept, grid) = (kept.as_ref(), network.config.grid);
+    let v = network.forward(tape, &noised.z, &noised.t, &noised.y, kept);
     tape.masked_loss(v, Target { values: &noised.target, mask: supervised.as_ref(), kept, weight, grid })
 }
 
@@ -187,12 +187,13 @@ mod tests {
     use super::*;
     use crate::base::{PatchGrid, Path};
     use crate::device::Cpu;
+    use crate::nn::Family;
     use crate::ops::noise::Times;
 
     fn step() -> Step {
         let grid = PatchGrid { channels: 1, height: 4, width: 4, patch: 2 };
         let settings = Settings {
-            model: SitConfig { grid, depth: 1, width: 8, heads: 2, classes: 2, learn_sigma: false },
+            model: Config { family: Family::Sit, grid, depth: 1, width: 8, heads: 2, classes: 2, learn_sigma: false },
             batch: 2,
             mask: Mask::patches(0.25),
             noise: Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.5, null_label: 2, seed: 3 },

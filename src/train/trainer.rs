@@ -203,8 +203,8 @@ impl Trainer {
         let stopped = || step < steps && stop.requested();
         if self.lacks_held_out()
             && let Some(held_out) = &self.held_out
-            && let (device, sit, weights) = self.step.sampled()
-            && let Some(loss) = held_out.loss(device, sit, weights, &stopped)?
+            && let (device, network, weights) = self.step.sampled()
+            && let Some(loss) = held_out.loss(device, network, weights, &stopped)?
         {
             self.metrics.add(Line::HeldOut { step, held_out_loss: loss });
             progress.event(&Event::HeldOut { step, loss });
@@ -294,10 +294,10 @@ impl Trainer {
         if !path.exists() {
             self.say_lag(progress);
             let request = self.run.plan.samples();
-            let (device, sit, weights) = self.step.sampled();
+            let (device, network, weights) = self.step.sampled();
             let bar = progress.drawing(step, request.labels.len());
             let drawn =
-                sample(device, sit, weights, &request, &|| stop.requested(), &|done| bar.set_position(done as u64));
+                sample(device, network, weights, &request, &|| stop.requested(), &|done| bar.set_position(done as u64));
             bar.finish_and_clear();
             let grid = self.run.plan.model.grid;
             let shape = [request.labels.len(), grid.channels, grid.height, grid.width];

@@ -20,6 +20,7 @@ pub trait Float:
     fn sqrt(self) -> Self;
     fn tanh(self) -> Self;
     fn ln(self) -> Self;
+    fn erf(self) -> Self;
 }
 
 macro_rules! float {
@@ -43,10 +44,27 @@ macro_rules! float {
             fn ln(self) -> Self {
                 self.ln()
             }
+            fn erf(self) -> Self {
+                erf(self.into()) as $type
+            }
         })*
     };
 }
 float!(f32, f64);
+
+/// The error function: its series, summed in f64 where terms do not cancel, and 1 to f64 beyond.
+fn erf(x: f64) -> f64 {
+    if x.abs() > 6.0 {
+        return x.signum();
+    }
+    // erf x = 2 / sqrt(pi) e^(-x^2) sum of 2^n x^(2n + 1) / (2n + 1)!!, all terms of one sign.
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= 2.0 * x * x / f64::from(2 * n + 1);
+        sum += term;
+    }
+    2.0 / std::f64::consts::PI.sqrt() * (-x * x).exp() * sum
+}
 
 /// An f32 whose multiplications round their factors to bf16, as products in bf16 do, and whose sums are those of f32.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -103,6 +121,9 @@ impl Float for Bf16Factors {
     fn ln(self) -> Self {
         Bf16Factors(self.0.ln())
     }
+    fn erf(self) -> Self {
+        Bf16Factors(Float::erf(self.0))
+    }
 }
 
 /// A value and its rate of change along one direction: arithmetic carries the exact derivative.
@@ -138,6 +159,10 @@ impl<F: Float> Float for Dual<F> {
     }
     fn ln(self) -> Self {
         self.chain(self.value.ln(), F::from_f64(1.0) / self.value)
+    }
+    fn erf(self) -> Self {
+        let slope = F::from_f64(2.0 / std::f64::consts::PI.sqrt()) * (-self.value * self.value).exp();
+        self.chain(self.value.erf(), slope)
     }
 }
 

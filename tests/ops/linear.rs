@@ -1,14 +1,15 @@
 use crate::common::{Float, Input, Oracle, check_products};
 
-/// y = x Wᵀ + b
+/// y = x Wᵀ + b, where b is
 struct Spec {
     rows: usize,
 }
 
 impl Oracle for Spec {
     fn run<F: Float>(&self, inputs: &[Vec<F>]) -> Vec<Vec<F>> {
-        let [x, w, b] = inputs else { unreachable!("three inputs") };
-        vec![linear(x, w, b, self.rows)]
+        let [x, w, rest @ ..] = inputs else { unreachable!("at least two inputs") };
+        let none = vec![F::from_f64(0.0); w.len() / (x.len() / self.rows)];
+        vec![linear(x, w, rest.first().unwrap_or(&none), self.rows)]
     }
 }
 
@@ -28,5 +29,9 @@ fn linear_matches_its_oracle() {
     for (batch, tokens, inner, width) in small.into_iter().chain(tiles) {
         let inputs = vec![Input::node(&[batch, tokens, inner]), Input::param(&[width, inner]), Input::param(&[width])];
         check_products(&Spec { rows: batch * tokens }, inputs, |tape, v| vec![tape.linear(v[0], v[1], v[2])]);
+    }
+    for (batch, tokens, inner, width) in [(2, 3, 5, 7), (2, 16, 96, 40), (1, 300, 16, 264)] {
+        let inputs = vec![Input::node(&[batch, tokens, inner]), Input::param(&[width, inner])];
+        check_products(&Spec { rows: batch * tokens }, inputs, |tape, v| vec![tape.linear(v[0], v[1], None)]);
     }
 }

@@ -5,7 +5,10 @@ mod common;
 
 mod attention;
 mod condition;
+mod extra_tokens;
 mod gated_norm;
+mod join;
+mod layer_norm;
 mod linear;
 mod mask;
 mod masked_loss;

@@ -1,5 +1,5 @@
 use engine::base::rng::{Purpose, Stream};
-use engine::base::{Accumulate, DType};
+use engine::base::{Accumulate, DType, Gelu};
 use engine::cpu::math;
 use engine::cpu::matmul::{Bias, Epilogue, GeluBackward, Map, Matrix, product, product_in_task};
 use engine::device::{Cpu, Isa};
@@ -71,7 +71,7 @@ impl Operand {
 
     fn at(&self, row: usize, col: usize, products: DType) -> f32 {
         let x = self.data[if self.transposed { col * (self.rows + 3) + row } else { row * (self.cols + 3) + col }];
-        let x = if self.map == Map::Gelu { math::gelu(x) } else { x };
+        let x = if self.map == Map::Gelu(Gelu::Tanh) { math::gelu(x) } else { x };
         if products == DType::BF16 { bf16::from_f32(x).to_f32() } else { x }
     }
 }
@@ -176,7 +176,9 @@ fn a_product_in_a_task_writes_its_rows_and_nothing_between_them() {
 #[test]
 fn epilogues_and_maps_are_what_they_say() {
     let (m, n, k) = (61, 107, 45);
-    for (map, left, right) in [(Map::None, false, true), (Map::Gelu, false, false), (Map::Gelu, true, true)] {
+    for (map, left, right) in
+        [(Map::None, false, true), (Map::Gelu(Gelu::Tanh), false, false), (Map::Gelu(Gelu::Tanh), true, true)]
+    {
         let a = Operand::new(0, m, k, left, map);
         let b = Operand::new(100_000, k, n, right, if left { map } else { Map::None });
         let (bias, pre) = (normals(7, n), normals(8, m * n));
@@ -188,7 +190,7 @@ fn epilogues_and_maps_are_what_they_say() {
             let biased = run(&cpu, &a, &b, f32::NAN, Bias(&bias));
             let expected: Vec<f32> = sums.iter().enumerate().map(|(i, x)| x + bias[i % n]).collect();
             assert_eq!(bits(&biased), bits(&expected), "{what}: Bias");
-            let backward = run(&cpu, &a, &b, f32::NAN, GeluBackward { pre: &pre, width: n });
+            let backward = run(&cpu, &a, &b, f32::NAN, GeluBackward { pre: &pre, width: n, form: Gelu::Tanh });
             let expected: Vec<f32> = sums.iter().zip(&pre).map(|(x, &pre)| x * math::gelu_derivative(pre)).collect();
             assert_eq!(bits(&backward), bits(&expected), "{what}: GeluBackward");
         }

@@ -53,7 +53,7 @@ fn patch_embed_matches_its_oracle() {
             let device = tape.device().clone();
             let z = Tensor::from_slice(&device, "test", [2, grid.channels, grid.height, grid.width], &spec.z);
             let kept = Tensor::from_slice(&device, "test", [2, tokens], &spec.kept);
-            let embed = PatchEmbed { weight: v[0], bias: v[1], position: v[2], grid };
+            let embed = PatchEmbed { weight: v[0], bias: v[1], position: Some(v[2]), grid };
             vec![tape.patch_embed(&z, (tokens < grid.tokens()).then_some(&kept), embed)]
         });
     }

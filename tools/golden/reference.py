@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from safetensors.torch import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "peers"))
 import sit
+import uvit
 
 # A large gradient keeps every 7th element: 7 divides none of the sizes, so each row and column is met.
 WHOLE, STRIDE = 2048, 7
@@ -32,7 +34,7 @@ def batch(model, count, size, classes, kept=None):
         inputs["y"] = torch.randint(classes, (count,))
         inputs["y"][-1] = classes
     if kept:
-        inputs["kept"] = torch.rand(count, model.pos_embed.shape[1]).argsort(1)[:, :kept].sort(1).values
+        inputs["kept"] = torch.rand(count, math.prod(model.grid)).argsort(1)[:, :kept].sort(1).values
     return inputs
 
 

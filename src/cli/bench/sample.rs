@@ -3,8 +3,8 @@ use super::super::preset;
 use super::{MOST, median, peak_rss};
 use crate::base::{Error, Result};
 use crate::diffusion::{Guidance, Request, Sampler, sample};
+use crate::nn::Network;
 use crate::nn::ParamStore;
-use crate::nn::sit::Sit;
 use crate::train::recipe::Precision;
 use clap::Args;
 use std::num::NonZero;
@@ -61,7 +61,7 @@ impl BenchSample {
         let model = preset(&self.preset)?.config([self.channels.get(), side, side], self.classes, false);
         model.check().map_err(Error::Usage)?;
         let device = self.machine.open(self.precision)?;
-        let (sit, list) = Sit::new(model);
+        let (network, list) = Network::new(model);
         let params = ParamStore::new(&device, list, 0)?;
         let request = Request {
             labels: (0..batch).map(|i| (i % self.classes.max(1)) as u32).collect(),
@@ -74,7 +74,7 @@ impl BenchSample {
         let mut evaluations = 0;
         let mut run = |_| {
             let start = Instant::now();
-            (_, evaluations) = sample(&device, &sit, params.network(), &request, &|| false, &|_| {})?;
+            (_, evaluations) = sample(&device, &network, params.network(), &request, &|| false, &|_| {})?;
             Ok(start.elapsed().as_secs_f64())
         };
         run(0)?;

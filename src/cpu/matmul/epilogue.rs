@@ -1,4 +1,4 @@
-use crate::base::Accumulate;
+use crate::base::{Accumulate, Gelu};
 use crate::cpu::math;
 
 /// What is done with a finished run of sums before it is stored.
@@ -40,6 +40,7 @@ pub struct GeluBackward<'a> {
     pub pre: &'a [f32],
     /// The width of its rows.
     pub width: usize,
+    pub form: Gelu,
 }
 
 impl Epilogue for GeluBackward<'_> {
@@ -47,8 +48,10 @@ impl Epilogue for GeluBackward<'_> {
     fn write(&self, row: usize, col: usize, sums: &[f32], out: &mut [f32]) {
         let start = row * self.width + col;
         let pre = &self.pre[start..start + sums.len()];
-        for ((out, sum), &pre) in out.iter_mut().zip(sums).zip(pre) {
-            *out = sum * math::gelu_derivative(pre);
+        let outs = out.iter_mut().zip(sums).zip(pre);
+        match self.form {
+            Gelu::Tanh => outs.for_each(|((out, sum), &pre)| *out = sum * math::gelu_derivative(pre)),
+            Gelu::Erf => outs.for_each(|((out, sum), &pre)| *out = sum * math::gelu_erf_derivative(pre)),
         }
     }
 }

@@ -1,3 +1,5 @@
+use crate::base::Gelu;
+
 /// A matrix of f32 read through strides; `map` is applied to each element as it is read.
 #[derive(Clone, Copy)]
 pub struct Matrix<'a> {
@@ -13,8 +15,7 @@ pub struct Matrix<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Map {
     None,
-    /// The tanh form of GELU.
-    Gelu,
+    Gelu(Gelu),
 }
 
 impl<'a> Matrix<'a> {

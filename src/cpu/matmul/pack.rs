@@ -4,6 +4,7 @@
 use super::ahead::prefetch;
 use super::matrix::{Map, Matrix};
 use super::vector::{LANES, Vector, Work};
+use crate::base::Gelu;
 use crate::cpu::math;
 use std::ops::Range;
 
@@ -115,17 +116,23 @@ fn elements(m: &Matrix, row: usize, col: usize, depth: usize, copy: &mut Square)
 /// Maps `x` to the start of `out`, by vectors as far as it goes.
 #[inline(always)]
 fn map(map: Map, x: &[f32], out: &mut [f32]) {
-    if map == Map::None {
-        return out[..x.len()].copy_from_slice(x);
+    match map {
+        Map::None => out[..x.len()].copy_from_slice(x),
+        Map::Gelu(Gelu::Tanh) => each(math::gelu, x, out),
+        Map::Gelu(Gelu::Erf) => each(math::gelu_erf, x, out),
     }
+}
+
+#[inline(always)]
+fn each(f: impl Fn(f32) -> f32, x: &[f32], out: &mut [f32]) {
     let ((x, x_rest), (out, out_rest)) = (x.as_chunks::<LANES>(), out[..x.len()].as_chunks_mut::<LANES>());
     for (out, x) in out.iter_mut().zip(x) {
         for (out, &x) in out.iter_mut().zip(x) {
-            *out = math::gelu(x);
+            *out = f(x);
         }
     }
     for (out, &x) in out_rest.iter_mut().zip(x_rest) {
-        *out = math::gelu(x);
+        *out = f(x);
     }
 }
 

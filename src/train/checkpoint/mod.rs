@@ -22,7 +22,7 @@ pub use open::{Opened, Weights, open};
 
 use super::Recipe;
 use crate::base::{Error, Path as DiffusionPath};
-use crate::nn::sit::SitConfig;
+use crate::nn::Config;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::path::Path;
@@ -31,7 +31,8 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
-    pub sit: SitConfig,
+    #[serde(alias = "sit")]
+    pub network: Config,
     pub path: DiffusionPath,
     pub prediction: Prediction,
     pub time: Time,
@@ -39,8 +40,8 @@ pub struct Model {
 
 impl Model {
     /// A model as this program trains it.
-    pub fn new(sit: SitConfig, path: DiffusionPath) -> Model {
-        Model { sit, path, prediction: Prediction::V, time: Time::DataAt0 }
+    pub fn new(network: Config, path: DiffusionPath) -> Model {
+        Model { network, path, prediction: Prediction::V, time: Time::DataAt0 }
     }
 }
 

@@ -4,8 +4,8 @@ use super::{Checkpoints, MANIFEST, MODEL, MODEL_KEY, Model, STATE, State, bad, e
 use crate::base::{Error, Result};
 use crate::data::tensors::TensorFile;
 use crate::device::Device;
+use crate::nn::Network;
 use crate::nn::ParamStore;
-use crate::nn::sit::Sit;
 use crate::train::Recipe;
 use crate::train::run::CONFIG;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ pub enum Weights {
 /// A model that is ready to predict.
 pub struct Opened {
     pub model: Model,
-    pub sit: Sit,
+    pub network: Network,
     pub params: ParamStore,
     /// Where its run stood; `None` where the file lies outside of a checkpoint.
     pub state: Option<State>,
@@ -67,8 +67,8 @@ pub fn open(
             return Err(Error::file(&file, what));
         }
     };
-    model.sit.check().map_err(|what| Error::file(&file, what))?;
-    let (sit, list) = Sit::new(model.sit);
+    model.network.check().map_err(|what| Error::file(&file, what))?;
+    let (network, list) = Network::new(model.network);
     // Before memory is taken for a model that the file may only claim to hold.
     for (piece, ..) in list.pieces(list.trained()) {
         tensors.expect_shape(tensors.entry(&piece.name)?, &piece.shape)?;
@@ -83,7 +83,7 @@ pub fn open(
     let list = params.list.clone();
     tensors::read(&tensors, &list, list.iter().count(), "", &mut params.weights)?;
     params.round(device);
-    Ok(Opened { model, sit, params, state, file })
+    Ok(Opened { model, network, params, state, file })
 }
 
 /// The file of the weights, and the state of the checkpoint that it belongs to.

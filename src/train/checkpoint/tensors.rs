@@ -28,12 +28,12 @@ pub fn write(file: Marked, model: &Model, list: &ParamList, params: usize, slabs
 
 /// Reads the first `params` parameters of `slab` from the tensors whose names have `prefix`, one at a time.
 ///
-/// A file without `pos_embed` leaves the positions as they are: the table is a constant that not every format keeps.
+/// A file without a constant leaves it as it is: not every format keeps SiT's table of positions.
 pub fn read(file: &TensorFile, list: &ParamList, params: usize, prefix: &str, slab: &mut Slab) -> Result<()> {
     let mut values: Vec<f32> = vec![];
     for (piece, param, range) in list.pieces(params) {
         let name = format!("{prefix}{}", piece.name);
-        if name == "pos_embed" && file.find(&name).is_none() {
+        if param >= list.trained() && file.find(&name).is_none() {
             continue;
         }
         values.resize(range.len(), 0.0);

@@ -2,7 +2,7 @@
 
 use super::{MaskSection, ModelSection, ObjectiveSection, Recipe, Target, nearest};
 use crate::base::{Error, Result, TokenMask};
-use crate::nn::sit::SitSize;
+use crate::nn::Size;
 use std::fmt::Display;
 
 /// Draws count steps in 32 bits.
@@ -12,8 +12,8 @@ impl Recipe {
     /// Fills in the sizes that the preset decides.
     pub(super) fn complete(&mut self) -> Result<()> {
         let ModelSection { preset, depth, width, heads, patch, .. } = &mut self.model;
-        let Some(size) = SitSize::preset(preset) else {
-            let names = SitSize::presets();
+        let Some(size) = Size::preset(preset) else {
+            let names = Size::presets();
             let near = nearest(preset, names.iter().map(String::as_str)).unwrap_or_default();
             let what = format_args!("there is no such preset; did you mean {near}? There are {}", names.join(", "));
             return Err(wrong("model.preset", preset, what));

@@ -50,7 +50,7 @@ pub struct Key {
 section! {
     /// The network.
     ModelSection {
-        /// Size of the network: sit-{xs,s,b,l,xl}-{2,4,8}
+        /// Size of the network: sit-{xs,s,b,l,xl}-{2,4,8} or uvit-{s,s-deep,b,m,l,h}-{2,4,8}
         preset: String = "sit-s-2".into(),
         /// Number of blocks; 0 takes the preset's
         depth: usize = 0,

@@ -289,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_published_names_of_the_models_are_near_to_the_presets() {
-        let names = crate::nn::sit::SitSize::presets();
+        let names = crate::nn::Size::presets();
         for (name, expected) in [("SiT-XL/2", "sit-xl-2"), ("DiT-XL/2", "sit-xl-2"), ("DiT_B/4", "sit-b-4")] {
             assert_eq!(nearest(name, names.iter().map(String::as_str)), Some(expected));
         }
