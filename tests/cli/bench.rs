@@ -2,7 +2,7 @@
 
 use super::{code, engine, stderr, stdout};
 use engine::base::PatchGrid;
-use engine::nn::sit::{Sit, SitConfig};
+use engine::nn::{Config, Family, Network};
 
 #[test]
 fn a_bench_that_nothing_holds_is_refused() {
@@ -52,12 +52,13 @@ fn the_json_of_a_bench_says_what_was_run_and_how_fast_in_numbers_that_agree() {
         assert!(near(number("images_per_s") * number("seconds"), 2.0), "{row}");
         assert!(near(number("share_of_peak") * number("peak_flops_per_s"), number("flops_per_s")), "{row}");
         let grid = PatchGrid { channels: 3, height: 16, width: 16, patch: 8 };
-        let model = SitConfig { grid, depth: 6, width: 128, heads: 4, classes: 0, learn_sigma: false };
+        let model =
+            Config { family: Family::Sit, grid, depth: 6, width: 128, heads: 4, classes: 0, learn_sigma: false };
         let tokens = if drop == "0" { 4 } else { 2 };
         let flops = (model.forward_cost(2, tokens) + model.backward_cost(2, tokens)).flops;
         assert!(near(number("flops_per_s") * number("seconds"), flops as f64), "{flops}: {row}");
         // Masters, gradients, two moments and one average; and all of it is in memory.
-        let parameters = Sit::new(model).1.elements() as f64;
+        let parameters = Network::new(model).1.elements() as f64;
         assert!(number("peak_memory_bytes") > 4.0 * 5.0 * parameters, "{row}");
         assert!(number("peak_rss_bytes") > number("peak_memory_bytes"), "{row}");
     }
