@@ -13,6 +13,9 @@ const ALIGN: usize = 256;
 const GUARD: usize = 64;
 const GUARD_BYTE: u8 = 0xA5;
 
+/// Bytes of the host's addresses with less than which nothing is begun.
+const LEAST: usize = 1 << 30;
+
 /// One slab of memory with a deterministic free list: the same calls give the same addresses.
 ///
 /// The free list is first fit by address, so a step that allocates and frees in the same order as the last one gets the
@@ -54,9 +57,16 @@ pub struct Holding {
 impl Arena {
     /// An arena of the host's memory: it reserves addresses for all that this process may have, and the operating system
     /// provides pages when they are first touched.
+    ///
+    /// Where the addresses of a process are limited it reserves half, again and again, down to a GiB.
     pub(super) fn host() -> Result<Arena> {
-        let capacity = available_memory().next_multiple_of(ALIGN);
-        Ok(Arena::over(Memory::host(capacity)?, capacity))
+        let mut capacity = available_memory().next_multiple_of(ALIGN);
+        loop {
+            match Memory::host(capacity) {
+                Err(_) if capacity / 2 >= LEAST => capacity = (capacity / 2).next_multiple_of(ALIGN),
+                memory => return Ok(Arena::over(memory?, capacity)),
+            }
+        }
     }
 
     /// An arena of `bytes` of a card's memory.
@@ -236,17 +246,17 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// What this process may have: the physical memory, or what its control group leaves of it; 16 GiB where the system says
-/// neither.
+/// What this process may have: the memory that others leave free, or what its control group allows of it; 16 GiB where the
+/// system says neither.
 fn available_memory() -> usize {
     let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse::<usize>().ok();
     let group = number("/sys/fs/cgroup/memory.max").or_else(|| number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
     let kib = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        let line = text.lines().find(|line| line.starts_with("MemAvailable:"))?;
         line.split_whitespace().nth(1)?.parse::<usize>().ok()
     });
-    let physical = kib.map_or(16 << 30, |kib| kib * 1024);
-    group.map_or(physical, |group| group.min(physical))
+    let free = kib.map_or(16 << 30, |kib| kib * 1024);
+    group.map_or(free, |group| group.min(free))
 }
 
 #[cfg(test)]

@@ -17,11 +17,9 @@ pub(super) enum Memory {
 impl Memory {
     /// `bytes` of the host's addresses.
     pub fn host(bytes: usize) -> Result<Memory> {
-        let map = MmapOptions::new()
-            .len(bytes)
-            .no_reserve_swap()
-            .map_anon()
-            .map_err(|e| Error::Memory(format!("reserving {bytes} bytes of addresses: {e}")))?;
+        let map = MmapOptions::new().len(bytes).no_reserve_swap().map_anon().map_err(|e| {
+            Error::Memory(format!("{bytes} bytes of addresses: {e}; raise their limit with `ulimit -v`"))
+        })?;
         // Large pages spare most of the address translation; where the system has none, nothing is lost.
         #[cfg(target_os = "linux")]
         let _ = map.advise(memmap2::Advice::HugePage);
