@@ -95,6 +95,18 @@ fn preset(name: &str) -> Result<Size> {
     Size::preset(name).ok_or_else(|| Error::Usage(unknown()))
 }
 
+/// Refuses a weight of guidance that a model of so many classes cannot follow.
+fn check_guidance(weight: f32, classes: usize) -> Result<()> {
+    let refused = |what: &str| Err(Error::Usage(format!("--guidance {weight}: {what}")));
+    if !weight.is_finite() {
+        return refused("give a finite weight, 1 for none");
+    }
+    if weight != 1.0 && classes == 0 {
+        return refused("the model has no classes to be guided to; leave the flag out");
+    }
+    Ok(())
+}
+
 /// Finds out that a flag's file cannot be written before there is something to write.
 fn check_out(flag: &str, path: &Path) -> Result<()> {
     AtomicFile::create(path).map(drop).map_err(|error| Error::Usage(format!("{flag} {error}")))

@@ -1,5 +1,5 @@
-use super::check_out;
 use super::machine::Machine;
+use super::{check_guidance, check_out};
 use crate::base::{Error, Result};
 use crate::data::{npy, png};
 use crate::diffusion::{Guidance, Request, Sampler, sample};
@@ -150,16 +150,10 @@ impl Sample {
     fn guidance(&self, drawn: Guidance, plan: &Plan) -> Result<Guidance> {
         let refused = |flag: String, what: &str| Err(Error::Usage(format!("{flag}: {what}")));
         let weight = self.guidance.unwrap_or(drawn.weight);
-        let flag = || format!("--guidance {weight}");
-        if !weight.is_finite() {
-            return refused(flag(), "give a finite weight, 1 for none");
-        }
-        if weight != 1.0 && plan.model.classes == 0 {
-            return refused(flag(), "the model has no classes to be guided to; leave the flag out");
-        }
+        check_guidance(weight, plan.model.classes)?;
         if weight != 1.0 && !plan.can_guide() {
             let what = "the model was trained with diffusion.label_dropout = 0 and knows no image without a label";
-            return refused(flag(), &format!("{what}; leave the flag out"));
+            return refused(format!("--guidance {weight}"), &format!("{what}; leave the flag out"));
         }
         let interval = self.guidance_interval.as_ref().map_or(drawn.interval, |given| [given[0], given[1]]);
         let [low, high] = interval;

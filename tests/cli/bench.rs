@@ -3,6 +3,7 @@
 use super::{code, engine, stderr, stdout};
 use engine::base::PatchGrid;
 use engine::nn::{Config, Family, Network};
+use std::process::Command;
 
 #[test]
 fn a_bench_that_nothing_holds_is_refused() {
@@ -18,6 +19,20 @@ fn a_bench_that_nothing_holds_is_refused() {
 }
 
 #[test]
+fn a_limit_on_addresses_is_a_limit_on_memory() {
+    let limited = |kib: u32| {
+        let small = "bench step --preset sit-xs-8 --batch 1 --side 8 --steps 1 --threads 1 --device cpu";
+        let script = format!("ulimit -v {kib}; exec \"$0\" {small}");
+        Command::new("sh").args(["-c", &script, env!("CARGO_BIN_EXE_engine")]).output().unwrap()
+    };
+    let done = limited(3 << 20);
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    let refused = limited(1 << 20);
+    assert_eq!(code(&refused), 5, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("raise their limit with `ulimit -v`"), "{}", stderr(&refused));
+}
+
+#[test]
 fn a_bench_of_drawing_counts_the_evaluations_that_it_times() {
     let small = ["bench", "sample", "--preset", "sit-xs-4", "--side", "8", "--classes", "3", "--batch", "2", "--json"];
     for (sampler, guidance, evaluations) in [("euler", "1", 4), ("heun", "1", 7), ("heun", "2.5", 7)] {
@@ -28,6 +43,10 @@ fn a_bench_of_drawing_counts_the_evaluations_that_it_times() {
         assert_eq!(row["evaluations"], evaluations, "{row}");
         let (seconds, rate) = (row["seconds"].as_f64().unwrap(), row["evaluations_per_s"].as_f64().unwrap());
         assert!(seconds > 0.0 && (rate * seconds - f64::from(2 * evaluations)).abs() < 1e-6, "{row}");
+    }
+    for (guidance, expected) in [("4", "--guidance 4: the model has no classes"), ("nan", "give a finite weight")] {
+        let refused = engine(&["bench", "sample", "--classes", "0", "--guidance", guidance]).output().unwrap();
+        assert!(code(&refused) == 2 && stderr(&refused).contains(expected), "{}", stderr(&refused));
     }
     let refused = engine(&["bench", "sample", "--runs", "300000000000"]).output().unwrap();
     assert!(code(&refused) == 2 && stderr(&refused).contains("--runs 300000000000: is out of range"));

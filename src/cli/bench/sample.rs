@@ -1,5 +1,5 @@
 use super::super::machine::Machine;
-use super::super::preset;
+use super::super::{check_guidance, preset};
 use super::{MOST, median, peak_rss};
 use crate::base::{Error, Result};
 use crate::diffusion::{Guidance, Request, Sampler, sample};
@@ -57,6 +57,7 @@ impl BenchSample {
                 return Err(Error::Usage(format!("{flag} {value}: is out of range; give 1 to {MOST}")));
             }
         }
+        check_guidance(self.guidance, self.classes)?;
         let (batch, side) = (self.batch.get(), self.side.get());
         let model = preset(&self.preset)?.config([self.channels.get(), side, side], self.classes, false);
         model.check().map_err(Error::Usage)?;
