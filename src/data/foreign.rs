@@ -17,6 +17,20 @@ const KINDS: [(&[u8], &str, &str); 4] = [
     (b"\xff\xd8\xff", "one JPEG picture", STACK),
 ];
 
+/// First bytes of files that are given for tensors, what they begin, and what to do.
+const NO_TENSORS: [(&[u8], &str, &str); 3] = [
+    (b"PK\x03\x04", "a zip archive, as a .pt or an .npz is one", TENSORS),
+    (b"\x80\x02", "a pickle, as an old .pt is one", TENSORS),
+    (b"\x93NUMPY", "an .npy array", "save it under the name of its tensor with safetensors.numpy.save_file"),
+];
+
+const TENSORS: &str = "save its tensors, under their names, with safetensors.torch.save_file";
+
+/// What `source` is that was given for a safetensors file, and how to make one of it.
+pub(super) fn no_tensors(source: &Source) -> Option<(&'static str, &'static str)> {
+    NO_TENSORS.iter().find(|(magic, ..)| starts_with(source, magic)).map(|&(_, what, advice)| (what, advice))
+}
+
 /// First bytes of what `engine data ingest` reads.
 const RAW: [(&[u8], &str); 3] =
     [(b"\x93NUMPY", "an .npy array"), (b"\0\0\x08", "an IDX file"), (b"\x1f\x8b", "a gzipped file")];
@@ -47,6 +61,22 @@ pub(super) fn refuse(source: &Source) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::tensors::TensorFile;
+
+    #[test]
+    fn what_is_given_for_tensors_is_named_with_the_way_to_a_file_of_them() {
+        for (bytes, expected) in [
+            (
+                &b"PK\x03\x04\0\0\x08\x08rest"[..],
+                "x: is a zip archive, as a .pt or an .npz is one, and no safetensors file; save",
+            ),
+            (b"\x80\x02\x8a\nl\xfc\x9cF\xf9", "x: is a pickle, as an old .pt is one, and no safetensors file; save"),
+            (b"\x93NUMPY\x01\0v\0{", "with safetensors.numpy.save_file"),
+        ] {
+            let message = TensorFile::from_source(Source::memory("x", bytes)).unwrap_err().to_string();
+            assert!(message.contains(expected), "{expected}: {message}");
+        }
+    }
 
     #[test]
     fn known_kinds_are_named_with_the_way_to_an_array() {

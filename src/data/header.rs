@@ -2,6 +2,7 @@
 
 use crate::base::Result;
 use crate::data::file_dtype::FileDType;
+use crate::data::foreign;
 use crate::data::source::{Source, size_of};
 use crate::data::tensors::Spec;
 use serde::Deserialize;
@@ -49,6 +50,9 @@ pub fn read(source: &Source) -> Result<(Header, u64)> {
     let len = u64::from_le_bytes(len);
     let most = MAX_HEADER.min(source.len() - 8);
     if len > most {
+        if let Some((kind, advice)) = foreign::no_tensors(source) {
+            return Err(source.error(format_args!("is {kind}, and no safetensors file; {advice}")));
+        }
         let what = format_args!("is no safetensors file: a header of {len} bytes at offset 8, at most {most} fit");
         return Err(source.error(format_args!("{what}; check the path")));
     }
