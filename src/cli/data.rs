@@ -119,7 +119,7 @@ fn doubts(info: &Info) -> Vec<String> {
     let [channels, height, width] = info.shape;
     let (min, max) =
         (info.min.iter().copied().fold(f32::MAX, f32::min), info.max.iter().copied().fold(f32::MIN, f32::max));
-    let mut doubts = vec![];
+    let mut doubts = Vec::from_iter(gaps(&info.class_counts));
     if [height, width] == [1, 1] {
         return doubts;
     }
@@ -140,6 +140,15 @@ fn doubts(info: &Info) -> Vec<String> {
         doubts.push(format!("{read}, and pictures are drawn of -1 to 1; if these are pixels, save 2 * x - 1"));
     }
     doubts
+}
+
+/// Which classes have no rows: labels that skip numbers make a larger model, and classes that nothing teaches.
+fn gaps(counts: &[u32]) -> Option<String> {
+    let empty: Vec<usize> = (0..counts.len()).filter(|&class| counts[class] == 0).collect();
+    let first: Vec<String> = empty.iter().take(5).map(usize::to_string).collect();
+    let more = if empty.len() > first.len() { ", ..." } else { "" };
+    let what = format_args!("{} of {} classes have no rows ({}{more})", empty.len(), counts.len(), first.join(", "));
+    (!empty.is_empty()).then(|| format!("{what}: labels count from 0; if they should have no gaps, number them again"))
 }
 
 /// How many rows the classes have, from the fewest to the most.

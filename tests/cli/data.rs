@@ -36,6 +36,17 @@ fn four_channels_of_pixels_are_taken_with_a_warning() {
 }
 
 #[test]
+fn classes_without_rows_are_named() {
+    let scratch = Scratch::new();
+    let (from, out) = (scratch.idx("x-images-idx3-ubyte", &[2, 8, 8], vec![0; 128]), scratch.path("x.store"));
+    scratch.idx("x-labels-idx1-ubyte", &[2], vec![1, 8]);
+    let taken = engine(&["data", "ingest", "--from"]).arg(&from).arg("--out").arg(&out).output().unwrap();
+    assert_eq!(code(&taken), 0, "{}", stderr(&taken));
+    let expected = "warning: 7 of 9 classes have no rows (0, 2, 3, 4, 5, ...): labels count from 0; ";
+    assert!(stderr(&taken).starts_with(expected), "{}", stderr(&taken));
+}
+
+#[test]
 fn floats_that_may_be_something_else_are_taken_with_a_warning() {
     let scratch = Scratch::new();
     let warned = |name: &str, shape: &[usize], value: fn(usize) -> f32| {
