@@ -104,7 +104,6 @@ impl fmt::Display for Speed {
         if let Some(seconds) = self.seconds_left {
             write!(f, "{} left  ", Clock(seconds))?;
         }
-        // Last what a narrow terminal may cut off.
         write!(f, "{:.0} img/s  {:.1} GFLOP/s", self.images_per_s, self.flops_per_s / 1e9)?;
         write!(f, " ({:.0} % of peak)", 100.0 * self.share_of_peak)?;
         let [tokens, all] = self.tokens;

@@ -65,7 +65,9 @@ impl Progress {
         self.meter = Some(Meter::new(step, steps, settings.clone(), peak));
         if self.style == Style::Text && io::stderr().is_terminal() && step < steps {
             let all = MultiProgress::new();
-            let steps = all.add(bar(steps, "{pos}/{len}  {wide_msg}"));
+            // What the words leave of a narrow terminal is the bar's, which goes first.
+            let style = ProgressStyle::with_template("{wide_bar} {pos}/{len}  {msg}").expect("the template is valid");
+            let steps = all.add(ProgressBar::new(steps).with_style(style));
             steps.set_position(step);
             self.bars = Some(Bars { all, steps });
         }
