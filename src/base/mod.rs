@@ -13,6 +13,7 @@ mod patch;
 mod path;
 pub mod rng;
 mod shape;
+pub mod shell;
 mod times;
 
 pub use accumulate::Accumulate;

@@ -1,9 +1,9 @@
 //! What to do after a run, as commands that a shell takes as they are.
 
+use crate::base::shell::quoted;
 use crate::data::png;
 use crate::train::Plan;
 use crate::train::recipe::Decay;
-use std::borrow::Cow;
 use std::path::Path;
 
 /// What can follow the run of the process `argv` in `out`; of one that was finished before, how to train longer.
@@ -52,15 +52,6 @@ fn again(argv: &[String], steps: u64, decay_steps: Option<u64>) -> String {
     words.join(" ")
 }
 
-/// A word as a shell reads it back.
-fn quoted(word: &str) -> Cow<'_, str> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:=,@%+".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.into();
-    }
-    format!("'{}'", word.replace('\'', r"'\''")).into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,19 +77,6 @@ mod tests {
         ] {
             let argv: Vec<String> = words.split(' ').map(Into::into).collect();
             assert_eq!(again(&argv, 20, decay), expected);
-        }
-    }
-
-    #[test]
-    fn words_that_a_shell_would_change_are_quoted() {
-        for (word, expected) in [
-            ("runs/a-1", "runs/a-1"),
-            ("my runs", "'my runs'"),
-            ("train.ema=[0.9]", "'train.ema=[0.9]'"),
-            ("it's", r"'it'\''s'"),
-            ("", "''"),
-        ] {
-            assert_eq!(quoted(word), expected);
         }
     }
 }

@@ -1,6 +1,7 @@
 use super::Plan;
 use super::checkpoint::{Checkpoints, Model, State};
 use super::recipe::{Recipe, wrong};
+use crate::base::shell::quoted;
 use crate::base::{Error, Result};
 use crate::data::{Info, atomic, png};
 use crate::device::Device;
@@ -206,4 +207,16 @@ fn lock(folder: &Path) -> Result<File> {
     let written = file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0)));
     written.and_then(|_| file.write_all(holder.as_bytes())).map_err(failed)?;
     Ok(file)
+}
+
+/// Whether a process holds the run directory `folder`.
+pub(super) fn is_held(folder: &Path) -> bool {
+    let lock = File::open(folder.join(LOCK));
+    lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
+/// The command that last began or went on with the run in `folder`, as a shell takes it.
+pub(super) fn command(folder: &Path) -> Option<String> {
+    let record: Record = serde_json::from_slice(&fs::read(folder.join(RECORD)).ok()?).ok()?;
+    Some(record.starts.last()?.argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
 }

@@ -66,7 +66,19 @@ fn a_checkpoint_that_is_not_there_is_answered_with_those_that_are() {
     refused(4, "--run", "run/checkpoints", "holds the checkpoints of a run; give one of them, or the run");
     refused(4, "--run", "", "is neither a checkpoint nor a run; give a run directory of `engine train`");
     fs::remove_dir_all(run.join("checkpoints")).unwrap();
+    let lock = fs::File::open(run.join(".lock")).unwrap();
+    lock.lock().unwrap();
     refused(4, "--run", "run", "is a run that has no checkpoint yet; its first comes at step 4, wait for it");
+    lock.unlock().unwrap();
+    let command = format!(
+        "{} train {} --out {} --set checkpoint.every=4 --threads 1 --data {}",
+        env!("CARGO_BIN_EXE_engine"),
+        scratch.path("recipe.toml").display(),
+        run.display(),
+        scratch.path("tiny.store").display()
+    );
+    let expected = format!("is a run that has no checkpoint, and nobody trains it; go on with {command}");
+    refused(4, "--run", "run", &expected);
 }
 
 #[test]

@@ -7,8 +7,11 @@ use crate::device::Device;
 use crate::nn::Network;
 use crate::nn::ParamStore;
 use crate::train::Recipe;
-use crate::train::run::CONFIG;
+use crate::train::run::{self, CONFIG};
 use std::path::{Path, PathBuf};
+
+/// What describes a bare file; its images are those that the inputs hold.
+const CHECK: &str = "check --preset, --classes, --learn-sigma and the shape of z";
 
 /// Which weights of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,7 @@ pub fn open(
 ) -> Result<Opened> {
     let (file, state) = file_of(path, weights, warn)?;
     let tensors = TensorFile::open(&file)?;
+    let bare = given.is_some();
     let model = match (tensors.metadata().get(MODEL_KEY), given) {
         (None, Some(given)) => given,
         (Some(text), None) => serde_json::from_str(text)
@@ -70,14 +74,18 @@ pub fn open(
     model.network.check().map_err(|what| Error::file(&file, what))?;
     let (network, list) = Network::new(model.network);
     // Before memory is taken for a model that the file may only claim to hold.
-    for (piece, ..) in list.pieces(list.trained()) {
-        tensors.expect_shape(tensors.entry(&piece.name)?, &piece.shape)?;
+    for (piece, param, _) in list.pieces(list.iter().count()) {
+        if param >= list.trained() && tensors.find(&piece.name).is_none() {
+            continue;
+        }
+        let fits = tensors.entry(&piece.name).and_then(|entry| tensors.expect_shape(entry, &piece.shape));
+        fits.map_err(|error| if bare { Error::Data(format!("{error}; {CHECK}")) } else { error })?;
     }
     // A model that is described with fewer parts than the file has would predict without them.
     let known = |name: &str| list.pieces(list.iter().count()).any(|(piece, ..)| piece.name == name);
     if let Some(entry) = tensors.entries().iter().find(|entry| !known(&entry.name)) {
-        let what = "is no part of this model; check --preset, --classes and --learn-sigma";
-        return Err(Error::file(&file, format_args!("its tensor {:?} {what}", entry.name)));
+        let what = format_args!("its tensor {:?} is no part of this model; {CHECK}", entry.name);
+        return Err(Error::file(&file, what));
     }
     let mut params = ParamStore::new(device, list, 0)?;
     let list = params.list.clone();
@@ -107,6 +115,10 @@ fn file_of(path: &Path, weights: Weights, warn: impl FnMut(String)) -> Result<(P
     }
     match Checkpoints::of(path).newest(warn)? {
         Some((folder, state)) => Ok((choose(&folder), Some(state))),
+        None if path.join(CONFIG).exists() && !run::is_held(path) => {
+            let again = run::command(path).map_or("train it again".into(), |command| format!("go on with {command}"));
+            Err(bad(path, format_args!("is a run that has no checkpoint, and nobody trains it; {again}")))
+        }
         None if path.join(CONFIG).exists() => {
             let recipe = Recipe::open(&path.join(CONFIG), &[])?;
             let first = recipe.checkpoint.every.min(recipe.train.steps);
