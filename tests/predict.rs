@@ -239,6 +239,28 @@ fn inputs_that_do_not_fit_are_refused_with_what_was_given_and_wanted() {
 }
 
 #[test]
+fn what_is_read_is_not_written_over() {
+    let case = Case::new("over");
+    succeed(case.run("good", &case.t, &case.target, "data-at-0"));
+    let files = ["bare", "good-in", "good-target"].map(|name| case.path(name));
+    let read = || files.each_ref().map(|path| std::fs::read(path).unwrap());
+    let before = read();
+    for (out, grads, expected) in [
+        ("bare", "g", "bare.safetensors: is also --checkpoint; name another file"),
+        ("good-in", "g", "good-in.safetensors: is also --inputs; name another file"),
+        ("o", "good-target", "good-target.safetensors: is also --target; name another file"),
+        ("o", "o", "o.safetensors: is also --out; name another file"),
+    ] {
+        let mut command = case.command(&files[1], out);
+        // The same file under another name.
+        let grads = case.folder.join(".").join(case.path(grads).file_name().unwrap());
+        command.arg("--target").arg(&files[2]).arg("--grads").arg(grads);
+        refused(command, 2, &[expected]);
+    }
+    assert!(read() == before && !case.path("o").exists() && !case.path("g").exists());
+}
+
+#[test]
 fn flags_that_do_not_fit_are_refused_before_anything_is_written() {
     let case = Case::new("flags");
     succeed(case.run("good", &case.t, &case.target, "data-at-0"));
@@ -254,7 +276,12 @@ fn flags_that_do_not_fit_are_refused_before_anything_is_written() {
         &["bare.safetensors: its header does not say which model it is; give it to engine predict, with --preset"],
     );
     refused(with(&["--preset", "sit-s-3"]), 2, &["--preset sit-s-3: no such preset", "sit-s-2"]);
-    refused(with(&["--preset", "sit-s-8"]), 3, &["bare.safetensors", "[128, 256]", "[384, 256]"]);
+    let check = "; check --preset, --classes, --learn-sigma and the shape of z";
+    refused(with(&["--preset", "sit-s-8"]), 3, &["bare.safetensors", "[128, 256]", "[384, 256]", check]);
+    refused(with(&["--preset", PRESET, "--classes", "4"]), 3, &["tensor \"final_layer", check]);
+    let taller = case.path("taller-in");
+    write_f32(&taller, &[], &[("z", &[1, 2, 16, 16], &[0.5; 512]), ("t", &[1], &[0.5])]).unwrap();
+    refused(case.command(&taller, "out"), 3, &["tensor \"pos_embed\" has shape", check]);
     refused(
         with(&["--preset", "sit-xs-8", "--learn-sigma"]),
         3,

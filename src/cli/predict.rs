@@ -1,6 +1,6 @@
 use super::machine::Machine;
 use super::{check_out, preset};
-use crate::base::{Accumulate, Path as DiffusionPath, Result};
+use crate::base::{Accumulate, Error, Path as DiffusionPath, Result};
 use crate::data::tensors::{TensorFile, write_f32};
 use crate::device::Device;
 use crate::diffusion::predict;
@@ -12,7 +12,7 @@ use crate::tensor::Tensor;
 use crate::train::checkpoint::{Model, Opened, Time, Weights, open};
 use crate::train::recipe::Precision;
 use clap::Args;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Run a model on given inputs, and write its output and gradients: how another program checks this one
 #[derive(Args)]
@@ -87,6 +87,7 @@ impl Predict {
         let warn = |text: String| eprintln!("warning: {text}");
         let given = self.given.model([shape[1], shape[2], shape[3]])?;
         let opened = open(&device, &self.checkpoint, Weights::Sampled, given, warn)?;
+        self.check_written(&opened.file)?;
         let inputs = inputs(&device, &file, shape, &opened)?;
         // A model of the other direction is asked at 1 - t, and its velocity points the other way.
         let sign = if opened.model.time == Time::DataAt1 { -1.0 } else { 1.0 };
@@ -114,6 +115,26 @@ impl Predict {
         say(&format!(", loss {},", tensors[1].2[0]));
         if let Some(path) = &self.grads {
             println!("{}: the gradient of every trained parameter", path.display());
+        }
+        Ok(())
+    }
+
+    /// Refuses to write over what is read, the weights in `weights` among it, and over what is written.
+    fn check_written(&self, weights: &Path) -> Result<()> {
+        let files = [
+            ("--checkpoint", Some(weights)),
+            ("--inputs", Some(&*self.inputs)),
+            ("--target", self.target.as_deref()),
+            ("--out", Some(&*self.out)),
+        ];
+        let written = [("--out", Some(&*self.out)), ("--grads", self.grads.as_deref())];
+        for (flag, path) in written.into_iter().filter_map(|(flag, path)| Some((flag, path?))) {
+            let same = |&&(other, there): &&(&str, Option<&Path>)| {
+                other != flag && there.is_some_and(|there| canonical(there) == canonical(path))
+            };
+            if let Some((other, _)) = files.iter().find(same) {
+                return Err(Error::Usage(format!("{flag} {}: is also {other}; name another file", path.display())));
+            }
         }
         Ok(())
     }
@@ -146,6 +167,14 @@ impl Predict {
         }
         Ok((prediction, loss))
     }
+}
+
+/// The one name of a file, which may not exist yet in a folder that does.
+fn canonical(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok().or_else(|| {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Some(folder.canonicalize().ok()?.join(path.file_name()?))
+    })
 }
 
 /// `factor` times the elements of `values`.
