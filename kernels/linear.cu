@@ -104,7 +104,8 @@ WEIGHT_GRADIENT(128x128)
 
 #ifdef HOPPER
 
-#define STREAM extern "C" __global__ void __launch_bounds__(Stream128x192::THREADS, 1)
+#define STREAM \
+    extern "C" __global__ void __cluster_dims__(StreamPair::CTAS, 1, 1) __launch_bounds__(Stream128x192::THREADS, 1)
 
 STREAM linear_forward_bf16_128x192(const __grid_constant__ CUtensorMap x, const __grid_constant__ CUtensorMap w,
                                    const bf16* __restrict__ b, bf16* __restrict__ y, uint32_t rows, uint32_t inner,

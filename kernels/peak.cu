@@ -41,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(256) peak_bf16(uint32_t loops, floa
     __syncthreads();
 
     const uint32_t start = uint32_t(__cvta_generic_to_shared(operands));
-    const uint64_t a = describe(start + threadIdx.x / 128 * 64 * TERMS * 2, 0), b = describe(start + ROWS * TERMS * 2, 0);
+    const uint64_t a = describe<128>(start + threadIdx.x / 128 * 64 * TERMS * 2, 0), b = describe<128>(start + ROWS * TERMS * 2, 0);
     float d[24][4] = {};
     for (uint32_t loop = 0; loop < loops; loop++) {
         wgmma_fence();

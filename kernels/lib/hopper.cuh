@@ -43,6 +43,40 @@ DEVICE void copy_box(uint32_t to, const CUtensorMap& map, uint32_t barrier, uint
         : "memory");
 }
 
+// The same to the same place in both CTAs of a cluster of two; its bytes count at the same barrier of each.
+DEVICE void copy_box_to_both(uint32_t to, const CUtensorMap& map, uint32_t barrier, uint32_t column, uint32_t row,
+                             uint32_t image) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
+        " [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(to),
+        "l"(&map), "r"(barrier), "r"(column), "r"(row), "r"(image), "h"(uint16_t(3))
+        : "memory");
+}
+
+DEVICE uint32_t cluster_rank() {
+    uint32_t rank;
+    asm("mov.u32 %0, %cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+
+// Of all threads of the cluster that have not ended.
+DEVICE void synchronize_cluster() {
+    asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+}
+
+// Arrives at the same barrier of the CTA of this rank.
+DEVICE void arrive_at(uint32_t barrier, uint32_t rank) {
+    asm volatile(
+        "{\n.reg .b32 there;\nmapa.shared::cluster.u32 there, %0, %1;\n"
+        "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there];\n}" ::"r"(barrier),
+        "r"(rank)
+        : "memory");
+}
+
+// A barrier of two warpgroups at which one waits and the other does not.
+DEVICE void wait_for_warpgroup() { asm volatile("bar.sync 1, 256;" ::: "memory"); }
+DEVICE void let_warpgroup_go() { asm volatile("bar.arrive 1, 256;" ::: "memory"); }
+
 // From here on each thread of this warpgroup has COUNT registers, fewer or more than before.
 template <int COUNT>
 DEVICE void give_registers() {
@@ -53,25 +87,28 @@ DEVICE void take_registers() {
     asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(COUNT));
 }
 
-// A ring of stages of BYTES bytes, each full when its copies have landed and empty when all who read it have said so.
+// Shows what this thread has written to shared memory to the copy engine and to wgmma; they need a barrier behind it.
+DEVICE void publish_to_engines() { asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); }
+
+// A ring of stages of BYTES bytes, each full when its writers have come and its copies have landed, and empty when its readers
+// have said so.
 // Every thread that uses it keeps its own place.
 template <int STAGES, int BYTES>
 struct Ring {
-    static constexpr int SHARED = STAGES * (BYTES + 16);
+    // Of memory, and of barriers.
+    static constexpr int MEMORY = STAGES * BYTES, BARRIERS = STAGES * 16;
 
-    uint32_t first, stage = 0, turn = 0;
+    uint32_t first, fulls, stage = 0, turn = 0;
 
-    DEVICE explicit Ring(uint32_t memory) : first(memory) {}
-    // One thread's work, before all others use it.
-    DEVICE void init(uint32_t readers) const {
-        for (int i = 0; i < STAGES; i++) init_barrier(fulls() + i * 8, 1), init_barrier(empties() + i * 8, readers);
-        publish_barriers();
+    DEVICE Ring(uint32_t memory, uint32_t barriers) : first(memory), fulls(barriers) {}
+    // One thread's work, which then publishes them.
+    DEVICE void init(uint32_t writers, uint32_t readers) const {
+        for (int i = 0; i < STAGES; i++)
+            init_barrier(fulls + i * 16, writers), init_barrier(fulls + i * 16 + 8, readers);
     }
-    DEVICE uint32_t fulls() const { return first + STAGES * BYTES; }
-    DEVICE uint32_t empties() const { return fulls() + STAGES * 8; }
     DEVICE uint32_t at() const { return first + stage * BYTES; }
-    DEVICE uint32_t full() const { return fulls() + stage * 8; }
-    DEVICE uint32_t empty() const { return empties() + stage * 8; }
+    DEVICE uint32_t full() const { return fulls + stage * 16; }
+    DEVICE uint32_t empty() const { return full() + 8; }
     DEVICE void wait_full() const { wait(full(), turn); }
     DEVICE void wait_empty() const { wait(empty(), turn ^ 1); }
     DEVICE void next() {

@@ -54,6 +54,8 @@ const TILES: [Tile; 4] = [
 const STREAM: usize = 0;
 /// Terms of a stage of the first, and elements of a row of its boxes.
 const STAGE: usize = 64;
+/// Blocks that share the right factor, their tiles one below the other.
+const CLUSTER: usize = 2;
 
 /// The tile of the kernels that take any extents.
 const PLAIN: Tile = Tile { rows: 64, columns: 64, threads: 256, shared: 0, resident: 1, slowness: 1.0 };
@@ -103,9 +105,12 @@ impl Plan {
     fn fastest(multiprocessors: usize, [rows, columns, terms]: [usize; 3], tiles: Range<usize>, splits: bool) -> Plan {
         let plan = |index: Option<usize>, tile: Tile, parts: usize| {
             let (down, across) = (rows.div_ceil(tile.rows), columns.div_ceil(tile.columns));
-            // A block that streams takes one tile after another.
-            let resident = (multiprocessors * tile.resident / parts).max(1);
-            let blocks = if index == Some(STREAM) { (down * across).min(resident) } else { down * across };
+            if index != Some(STREAM) {
+                return Plan { index, tile, down, across, parts, blocks: down * across };
+            }
+            // A cluster takes its tiles one after another.
+            let down = down.next_multiple_of(CLUSTER);
+            let blocks = (multiprocessors / parts / CLUSTER).clamp(1, down * across / CLUSTER) * CLUSTER;
             Plan { index, tile, down, across, parts, blocks }
         };
         if tiles.is_empty() {
@@ -136,20 +141,19 @@ impl Plan {
 
     /// The left factor, of whose tiles the rows are the output's.
     pub(super) fn left(&self, matrix: &Tensor, contiguous: Contiguous) -> Argument {
-        self.factor(matrix, contiguous, self.tile.rows)
+        self.factor(matrix, if contiguous == Contiguous::Sum { self.tile.rows } else { STAGE })
     }
 
-    /// The right factor.
+    /// The right factor, of which each block of a cluster copies its share.
     pub(super) fn right(&self, matrix: &Tensor, contiguous: Contiguous) -> Argument {
-        self.factor(matrix, contiguous, self.tile.columns)
+        self.factor(matrix, if contiguous == Contiguous::Sum { self.tile.columns } else { STAGE } / CLUSTER)
     }
 
-    /// A row-major matrix as the kernel of this plan takes it: by its address, or in boxes.
-    fn factor(&self, matrix: &Tensor, contiguous: Contiguous, extent: usize) -> Argument {
+    /// A row-major matrix as the kernel of this plan takes it: by its address, or in boxes of so many rows.
+    fn factor(&self, matrix: &Tensor, down: usize) -> Argument {
         match Argument::from(matrix) {
             Argument::Pointer(address) if self.index == Some(STREAM) => {
                 let (rows, columns) = (matrix.shape().rows(), matrix.shape().width());
-                let down = if contiguous == Contiguous::Sum { extent } else { STAGE };
                 Argument::Boxes(Boxes { address, images: 1, rows, columns, across: STAGE, down })
             }
             pointer => pointer,
@@ -284,6 +288,8 @@ mod tests {
         let plan = Plan::fastest(132, [65536, 1152, 1152], 0..1, false);
         assert_eq!((plan.down * plan.across, plan.blocks), (512 * 6, 132));
         let plan = Plan::fastest(132, [1152, 1152, 65536], 0..1, true);
-        assert_eq!(plan.blocks, (132 / plan.parts).min(9 * 6));
+        // Nine tiles down, rounded to whole clusters.
+        assert_eq!((plan.down, plan.blocks % CLUSTER), (10, 0));
+        assert!(plan.parts > 1 && plan.blocks * plan.parts <= 132, "{plan:?}");
     }
 }

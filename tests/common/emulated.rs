@@ -116,10 +116,12 @@ impl State {
             Call::Copy { to, from, bytes } => self.device.copy(*to, *from, *bytes),
             Call::Launch { function, grid, arguments } => {
                 let Grid { blocks, threads, shared } = *grid;
-                let launch = Launch { grid: blocks, block: threads, cluster: [1; 3], dynamic_shared: shared };
+                let function = &self.functions[function.0];
+                let cluster = function.kernel.cluster.unwrap_or([1; 3]);
+                let launch = Launch { grid: blocks, block: threads, cluster, dynamic_shared: shared };
                 let values: Vec<Value> = arguments.iter().map(|&argument| Value(argument)).collect();
                 let values: Vec<&dyn emulator::Argument> = values.iter().map(|value| value as _).collect();
-                let report = self.device.launch(&self.functions[function.0], launch, &values)?;
+                let report = self.device.launch(function, launch, &values)?;
                 if let Some(reports) = &mut self.reports {
                     reports.push(report);
                 }
