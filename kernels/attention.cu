@@ -14,9 +14,46 @@
 // NAME_bf16_WIDTHxROWS are for tensor cores: head width WIDTH, 128 threads for ROWS queries (or keys) of one head; 64 suits
 // at most 64 tokens. NAME_f32 and NAME_bf16 take any width up to 256, 128 threads for 4 rows. Both have a grid of
 // (blocks of rows, H, B), backward twice the blocks; `delta` runs in CTAs of 256 threads, eight for each row.
+//
+// stream_NAME_bf16_WIDTHxROWS are Hopper's, by wgmma from what the copy engine brings: 384 threads, each CTA takes item after
+// item, of 128 rows of one head or of 64 of two. They take maps of qkv (and dout) in boxes of ROWS rows: of 64 columns, and of
+// the WIDTH % 64 that are left. Products over the width go by 16.
 #include "attention/backward.cuh"
 #include "attention/forward.cuh"
 #include "attention/plain.cuh"
+#ifdef HOPPER
+#include "attention/stream_backward.cuh"
+#include "attention/stream_forward.cuh"
+
+#define STREAM extern "C" __global__ void __launch_bounds__(3 * WARPGROUP, 1)
+#define STREAM_FORWARD(WIDTH, ROWS)                                                                                   \
+    STREAM attention_stream_forward_bf16_##WIDTH##x##ROWS(                                                            \
+        const __grid_constant__ CUtensorMap panels, const __grid_constant__ CUtensorMap rest, bf16* __restrict__ out, \
+        float* __restrict__ lse, uint32_t batch, uint32_t tokens, uint32_t heads, float scale) {                      \
+        StreamForward<WIDTH, ROWS>{panels, rest, out, lse, batch, tokens, heads, scale * LOG2_E}.run();               \
+    }
+#define STREAM_BACKWARD(WIDTH, ROWS)                                                                                  \
+    STREAM attention_stream_backward_bf16_##WIDTH##x##ROWS(                                                           \
+        const __grid_constant__ CUtensorMap panels, const __grid_constant__ CUtensorMap rest,                         \
+        const __grid_constant__ CUtensorMap dout_panels, const __grid_constant__ CUtensorMap dout_rest,               \
+        const float* __restrict__ lse, const float* __restrict__ delta, bf16* __restrict__ dqkv, uint32_t batch,      \
+        uint32_t tokens, uint32_t heads, float scale) {                                                               \
+        StreamBackward<WIDTH, ROWS> head{panels, rest, dout_panels, dout_rest, lse, delta, dqkv, batch, tokens, heads, \
+                                         scale};                                                                      \
+        head.run();                                                                                                   \
+    }
+#define STREAM_BOTH(WIDTH, ROWS) STREAM_FORWARD(WIDTH, ROWS) STREAM_BACKWARD(WIDTH, ROWS)
+STREAM_BOTH(32, 64)
+STREAM_BOTH(32, 128)
+STREAM_BOTH(64, 64)
+STREAM_BOTH(64, 128)
+STREAM_BOTH(72, 64)
+STREAM_BOTH(72, 128)
+STREAM_BOTH(80, 64)
+STREAM_BOTH(80, 128)
+STREAM_FORWARD(128, 64)
+STREAM_BOTH(128, 128)
+#endif
 
 #define FORWARD(WIDTH, ROWS)                                                                                          \
     extern "C" __global__ void __launch_bounds__(128, 2)                                                              \

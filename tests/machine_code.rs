@@ -47,6 +47,7 @@ fn kernels_for_hopper_multiply_by_wgmma_and_keep_their_registers() {
     for name in kernels.keys() {
         assert!(!has(name, "LDL") && !has(name, "STL"), "{name}: it uses local memory");
     }
+    let products = |name: &str| kernels[name].iter().filter(|line| line.contains("HGMMA")).count();
     for name in [
         "linear_forward_bf16_128x192",
         "linear_input_gradient_bf16_128x192",
@@ -54,9 +55,13 @@ fn kernels_for_hopper_multiply_by_wgmma_and_keep_their_registers() {
         "mlp_forward_bf16_128x192",
         "mlp_backward_bf16_128x192",
     ] {
-        // Four steps of 16 terms, and nothing on the tensor cores of earlier cards.
-        let products = kernels[name].iter().filter(|line| line.contains("HGMMA")).count();
-        assert_eq!(products, 4, "{name}: products");
+        // Four steps of 16 terms.
+        assert_eq!(products(name), 4, "{name}: products");
         assert!(!has(name, "HMMA"), "{name}: it uses mma.sync");
+    }
+    let streams: Vec<_> = kernels.keys().filter(|name| name.starts_with("attention_stream_")).collect();
+    assert_eq!(streams.len(), 19, "each width forward and backward, of few tokens and of many, but one");
+    for name in streams {
+        assert!(products(name) > 0 && !has(name, "HMMA"), "{name}: products");
     }
 }

@@ -9,21 +9,6 @@
 
 constexpr int KEYS = 64;
 
-DEVICE float quad_max(float x) {
-    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
-    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
-}
-
-DEVICE float quad_sum(float x) {
-    x += __shfl_xor_sync(0xffffffffu, x, 1);
-    return x + __shfl_xor_sync(0xffffffffu, x, 2);
-}
-
-// The running softmax of one row of scores, scaled to powers of two, and the sums it weighs.
-struct Softmax {
-    float top = -INFINITY, total = 0;
-};
-
 template <int WIDTH, int DOWN>
 struct Forward {
     static constexpr int QUERIES = 64 * DOWN, PITCH = Rows<WIDTH>::PITCH;

@@ -7,16 +7,20 @@
 // Keeps the compiler from computing what follows from `x` earlier, and holding it in registers across a loop.
 DEVICE void forget(uint32_t& x) { asm volatile("" : "+r"(x)); }
 
-// The rows of head blockIdx.y of image blockIdx.z, in a (B, N, parts, H, K) array: row n at `rows + n * stride`.
+// The rows of one head of one image, in a (B, N, parts, H, K) array: row n at `rows + n * stride`.
 template <class T>
 struct Head {
     T* rows;
     uint32_t stride;
 
-    DEVICE Head(T* array, uint32_t tokens, uint32_t width, uint32_t part, uint32_t parts) {
-        stride = parts * gridDim.y * width;
-        rows = array + size_t(blockIdx.z * tokens) * stride + (part * gridDim.y + blockIdx.y) * width;
+    DEVICE Head(T* array, uint32_t tokens, uint32_t width, uint32_t part, uint32_t parts, uint32_t image, uint32_t head,
+                uint32_t heads) {
+        stride = parts * heads * width;
+        rows = array + size_t(image * tokens) * stride + (part * heads + head) * width;
     }
+    // Of head blockIdx.y of image blockIdx.z.
+    DEVICE Head(T* array, uint32_t tokens, uint32_t width, uint32_t part, uint32_t parts)
+        : Head(array, tokens, width, part, parts, blockIdx.z, blockIdx.y, gridDim.y) {}
     DEVICE T* row(uint32_t n) const { return rows + size_t(n) * stride; }
 };
 
@@ -161,10 +165,11 @@ DEVICE void multiply_columns(float (&o)[DOWN][WIDTH / 8][4], const uint32_t (&p)
     }
 }
 
-// Sums of 16 x 32, rounded, as A of a product over the 32.
-DEVICE void pack_terms(uint32_t (&p)[2][4], const float (&s)[4][4]) {
+// Sums of 16 rows, or of 64 by four warps, rounded: for each 16 columns A of a product over them.
+template <int FRAGMENTS>
+DEVICE void pack_terms(uint32_t (&p)[FRAGMENTS / 2][4], const float (&s)[FRAGMENTS][4]) {
 #pragma unroll
-    for (int k = 0; k < 2; k++)
+    for (int k = 0; k < FRAGMENTS / 2; k++)
 #pragma unroll
         for (int e = 0; e < 4; e++) p[k][e] = pack_bf16(s[2 * k + e / 2][e % 2 * 2], s[2 * k + e / 2][e % 2 * 2 + 1]);
 }
@@ -195,3 +200,18 @@ DEVICE void store_rows(const Head<bf16>& to, uint32_t row, uint32_t rows, const 
                     pack_bf16(o[j][2 * half] * factor, o[j][2 * half + 1] * factor);
     }
 }
+
+DEVICE float quad_max(float x) {
+    x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+    return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+
+DEVICE float quad_sum(float x) {
+    x += __shfl_xor_sync(0xffffffffu, x, 1);
+    return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+// The running softmax of one row of scores, scaled to powers of two, and the sums it weighs.
+struct Softmax {
+    float top = -INFINITY, total = 0;
+};

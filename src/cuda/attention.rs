@@ -1,5 +1,5 @@
 use crate::base::DType;
-use crate::device::cuda::{Argument, Cuda, Grid, Kernel, Typed};
+use crate::device::cuda::{Argument, Boxes, Cuda, Grid, Kernel, Typed};
 use crate::tensor::Tensor;
 use crate::{kernel, kernels};
 
@@ -7,7 +7,7 @@ const FORWARD: Typed = kernels!("attention", "attention_forward");
 const BACKWARD: Typed = kernels!("attention", "attention_backward");
 const DELTA: Typed = kernels!("attention", "attention_delta");
 
-/// A kernel on tensor cores: for heads of one width, and for so many rows in a block of four warps.
+/// A kernel on tensor cores: for heads of one width, and for so many rows in a tile.
 struct Tile {
     width: usize,
     rows: usize,
@@ -29,6 +29,14 @@ const FORWARD_TILES: &[Tile] =
     tiles!("forward", 32 x 64, 32 x 128, 64 x 64, 64 x 128, 72 x 64, 72 x 128, 80 x 64, 80 x 128, 128 x 64);
 const BACKWARD_TILES: &[Tile] =
     tiles!("backward", 32 x 64, 32 x 128, 64 x 64, 64 x 128, 72 x 64, 72 x 128, 80 x 64, 128 x 64);
+
+/// The same for cards of capability 9.0; those of 64 rows are for at most 64 tokens.
+const STREAM_FORWARD_TILES: &[Tile] = tiles!(
+    "stream_forward", 32 x 64, 32 x 128, 64 x 64, 64 x 128, 72 x 64, 72 x 128, 80 x 64, 80 x 128, 128 x 64, 128 x 128
+);
+const STREAM_BACKWARD_TILES: &[Tile] = tiles!(
+    "stream_backward", 32 x 64, 32 x 128, 64 x 64, 64 x 128, 72 x 64, 72 x 128, 80 x 64, 80 x 128, 128 x 128
+);
 
 /// Rows of keys and values, or of queries, that stream by in one stage of the ring.
 const STREAMED: usize = 64;
@@ -79,10 +87,77 @@ impl Heads {
     }
 }
 
+/// How a kernel of `kernels/attention/stream_*.cuh` is launched: its blocks take one item after another.
+struct Stream<'a> {
+    heads: &'a Heads,
+    tile: &'a Tile,
+}
+
+impl<'a> Stream<'a> {
+    /// `None` where these heads, or this card, are for other kernels.
+    fn new(card: &Cuda, heads: &'a Heads, tiles: &'a [Tile], dtype: DType) -> Option<Stream<'a>> {
+        let tile = heads.tile(tiles, dtype).filter(|_| card.card().capability == (9, 0))?;
+        Some(Stream { heads, tile })
+    }
+
+    /// Bytes of the tiles of one tensor in an item: of 128 rows of one head, or of 64 of two.
+    fn tensor(&self) -> usize {
+        128 * self.tile.width * 2
+    }
+
+    /// An array of so many heads' rows in boxes: panels of 64 columns of a head, then the columns that are left. Where there
+    /// are only the ones or only the others, the kernel reads no other map.
+    fn boxes(&self, array: &Tensor, columns: usize) -> [Argument; 2] {
+        let Heads { batch, tokens, width, .. } = *self.heads;
+        let Argument::Pointer(address) = Argument::from(array) else {
+            unreachable!("a tensor is passed by its address")
+        };
+        let (panel, rest) = (width.min(64), width % 64);
+        [panel, if rest > 0 { rest } else { panel }].map(|across| {
+            Argument::Boxes(Boxes { address, images: batch, rows: tokens, columns, across, down: self.tile.rows })
+        })
+    }
+
+    /// `items` of work by blocks with `stages` stages of shared memory of two tensors each, and `more` bytes.
+    fn launch(&self, card: &Cuda, items: usize, stages: usize, more: usize, arguments: &[Argument]) {
+        let Heads { batch, tokens, heads, .. } = *self.heads;
+        // A page of zeros, and a pair of barriers for each stage and for each half of one.
+        let shared = 2 * stages * self.tensor() + more + 64 * 16 + 2 * stages * 16;
+        let grid = Grid::new(items.min(card.card().multiprocessors), 384).shared(shared);
+        let extents = [batch, tokens, heads].map(Argument::from);
+        card.launch(self.tile.kernel, grid, &[arguments, &extents, &[self.heads.scale()]].concat());
+    }
+
+    /// Items of one pass over all heads, `passes` of them where a head has more than one tile.
+    fn items(&self, passes: usize) -> usize {
+        let Heads { batch, tokens, heads, .. } = *self.heads;
+        let together = 128 / self.tile.rows;
+        if together > 1 { (batch * heads).div_ceil(together) } else { passes * batch * heads * tokens.div_ceil(128) }
+    }
+
+    fn forward(&self, card: &Cuda, qkv: &Tensor, out: &mut Tensor, lse: &mut Tensor) {
+        // One of queries, the others of keys and values.
+        let stages = if self.tile.width > 80 { 3 } else { 5 };
+        let tensors = [&self.boxes(qkv, qkv.shape().width())[..], &[out.into(), lse.into()]].concat();
+        self.launch(card, self.items(1), stages, 0, &tensors);
+    }
+
+    fn backward(&self, card: &Cuda, qkv: &Tensor, dout: &Tensor, lse: &Tensor, delta: &Tensor, dqkv: &mut Tensor) {
+        let (owned, streamed) = if self.tile.width > 80 { (1, 2) } else { (2, 3) };
+        let boxes = [self.boxes(qkv, qkv.shape().width()), self.boxes(dout, dout.shape().width())].concat();
+        let tensors = [&boxes[..], &[lse.into(), delta.into(), dqkv.into()]].concat();
+        // The logarithms and deltas of the queries that stream by.
+        self.launch(card, self.items(2), owned + streamed, streamed * 2 * 128 * 4, &tensors);
+    }
+}
+
 /// Writes `out` (B, N, H K) and `lse` (B, H, N) from `qkv` (B, N, 3 H K).
 pub fn forward(card: &Cuda, heads: usize, qkv: &Tensor, out: &mut Tensor, lse: &mut Tensor) {
     let h = Heads::new(qkv, heads);
     let dtype = qkv.dtype();
+    if let Some(stream) = Stream::new(card, &h, STREAM_FORWARD_TILES, dtype) {
+        return stream.forward(card, qkv, out, lse);
+    }
     let tensors = [qkv.into(), out.into(), lse.into()];
     match h.tile(FORWARD_TILES, dtype) {
         Some(tile) => {
@@ -106,6 +181,9 @@ pub fn backward(card: &Cuda, heads: usize, qkv: &Tensor, out: &Tensor, lse: &Ten
     let extents = [h.batch, h.tokens, h.heads, h.width].map(Argument::from);
     let arguments = [&[out.into(), dout.into(), (&delta).into()], &extents[..]].concat();
     card.launch(DELTA.of(dtype), Grid::new(rows.div_ceil(32), 256), &arguments);
+    if let Some(stream) = Stream::new(card, &h, STREAM_BACKWARD_TILES, dtype) {
+        return stream.backward(card, qkv, dout, lse, &delta, dqkv);
+    }
     let tensors = [qkv.into(), dout.into(), lse.into(), (&delta).into(), dqkv.into()];
     match h.tile(BACKWARD_TILES, dtype) {
         Some(tile) => {

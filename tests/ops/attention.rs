@@ -34,8 +34,9 @@ impl Oracle for Spec {
 #[test]
 fn attention_matches_its_oracle() {
     // The last shapes have more tokens than one block of queries.
-    let any = [(1, 1, 1, 1), (2, 3, 2, 4), (1, 65, 2, 32), (1, 530, 1, 8)];
-    // On a card: tensor cores at each width, for tokens that fill one block and that do not.
+    let any = [(1, 1, 1, 1), (2, 3, 2, 4), (1, 65, 2, 32), (1, 530, 1, 4)];
+    // On a card: tensor cores at each width, for tokens that fill one block and that do not; then blocks that take one head after
+    // another, and rings that are shorter than what they take.
     let tiles = [
         (1, 33, 1, 72),
         (2, 16, 2, 64),
@@ -44,6 +45,8 @@ fn attention_matches_its_oracle() {
         (1, 90, 1, 128),
         (1, 150, 1, 72),
         (1, 140, 1, 64),
+        (9, 5, 4, 32),
+        (1, 130, 2, 32),
     ];
     for (batch, tokens, heads, width) in any.into_iter().chain(tiles) {
         let inputs = vec![Input::sole(&[batch, tokens, 3 * heads * width])];
