@@ -1,17 +1,19 @@
-//! What the kernels of products and of attention do on a card, counted: bounds that a change of a kernel must keep.
+//! What the kernels do on a card, counted: bounds that a change of a kernel must keep.
 //!
 //! The counts are those of `tools/emulator`: multiply-adds of tensor cores, bytes of the distinct sectors of memory that a
-//! launch touches, and the turns that accesses to shared memory take.
+//! launch touches, sectors that its accesses ask for, and the turns that accesses to shared memory take.
 
 mod common;
 
 use common::{Emulated, normals, put};
 use emulator::{Policy, Report};
 use engine::base::{Accumulate, DType};
-use engine::cuda::{attention, linear, mlp};
+use engine::cuda::gated_norm::{self, Branch, Modulation};
+use engine::cuda::{attention, linear, mlp, patch_embed};
 use engine::device::Device;
 use engine::device::cuda::{Cuda, MODULES};
-use engine::tensor::Tensor;
+use engine::ops::update::{AdamW, Moments, Report as Done, Update, Weights, update, working};
+use engine::tensor::{Slab, Tensor};
 use std::sync::Arc;
 
 /// A card that counts, with bf16 activations.
@@ -110,28 +112,33 @@ fn products_multiply_and_touch_what_they_must_and_wait_for_no_bank() {
 
 #[test]
 fn attention_multiplies_and_touches_what_it_must_and_waits_for_no_bank() {
-    let Some(bench) = Bench::new((8, 0)) else { return };
-    let card = bench.card();
-    for (batch, tokens, heads, width) in
-        [(1, 256, 2, 72), (1, 128, 2, 64), (2, 64, 2, 32), (1, 64, 2, 80), (1, 64, 1, 128)]
+    let shapes: [(usize, usize, usize, usize); 5] =
+        [(1, 256, 2, 72), (1, 128, 2, 64), (2, 64, 2, 32), (1, 64, 2, 80), (1, 128, 1, 128)];
+    for (capability, (batch, tokens, heads, width)) in [(8, 0), (9, 0)].into_iter().flat_map(|c| shapes.map(|s| (c, s)))
     {
+        let Some(bench) = Bench::new(capability) else { return };
+        let card = bench.card();
         let columns = heads * width;
         let (stream, statistics) = (2 * batch * tokens * columns, 4 * batch * heads * tokens);
-        let one = batch * heads * tokens * tokens * width;
+        let one = |width| batch * heads * tokens * tokens * width;
+        // Of a product over the width; those of wgmma go by 16.
+        let over = one(if capability == (9, 0) { width.next_multiple_of(16) } else { width });
         let qkv = bench.values([batch, tokens, 3 * columns]);
         let [mut out, dout] = [(); 2].map(|()| bench.values([batch, tokens, columns]));
         let mut lse = bench.sums([batch, heads, tokens]);
 
         attention::forward(card, heads, &qkv, &mut out, &mut lse);
         let [report] = &bench.launches()[..] else { panic!("one launch") };
-        assert_counts(report, 2 * one, 4 * stream + statistics);
+        assert_counts(report, over + one(width), 4 * stream + statistics);
+        assert_eq!(report.function.kernel.name.contains("_stream_"), capability == (9, 0));
 
         let mut dqkv = bench.values([batch, tokens, 3 * columns]);
         attention::backward(card, heads, &qkv, &out, &lse, &dout, &mut dqkv);
         let [delta, report] = &bench.launches()[..] else { panic!("two launches") };
         assert_counts(delta, 0, 2 * stream + statistics);
         // Seven products: the scores and their gradients are made both where keys are owned and where queries are.
-        assert_counts(report, 7 * one, 7 * stream + 2 * statistics);
+        assert_counts(report, 4 * over + 3 * one(width), 7 * stream + 2 * statistics);
+        assert_eq!(report.function.kernel.name.contains("_stream_"), capability == (9, 0));
     }
 }
 
@@ -147,4 +154,95 @@ fn the_peak_is_counted_by_what_its_kernel_multiplies() {
         // The first is long enough on an emulated card.
         assert_eq!(loops, [16, 16], "{capability:?}");
     }
+}
+
+/// Asserts which memory a launch touched and, in bytes of whole sectors, what its accesses asked for.
+fn assert_streams(report: &Report, touched: usize, asked: usize) {
+    let (name, total) = (&report.function.kernel.name, report.total());
+    assert_eq!(report.counts.unique_bytes, touched as u64, "{name}: bytes of memory");
+    assert_eq!(32 * total.global_sectors, asked as u64, "{name}: bytes of sectors asked for");
+    assert_eq!(total.shared_wavefronts, total.shared_ideal, "{name}: turns in shared memory");
+}
+
+const SECTOR: usize = 32;
+
+#[test]
+fn norms_move_each_element_of_a_stream_once() {
+    let Some(bench) = Bench::new((8, 0)) else { return };
+    let card = bench.card();
+    let (images, tokens, width) = (2, 64, 1152);
+    let rows = images * tokens;
+    // Of one stream, and of one chunk of the modulation.
+    let (stream, chunk) = (2 * rows * width, 2 * images * width);
+    let [s, branch] = [(); 2].map(|()| bench.values([images, tokens, width]));
+    let values = bench.values([images, 3 * width]);
+    let modulation = Modulation { values: &values, shift: 1, scale: 2 };
+    let branch = Branch { value: &branch, gate: 0 };
+    let [mut gated, mut normed] = [(); 2].map(|()| bench.values([images, tokens, width]));
+    let mut stats = bench.sums([images, tokens, 2]);
+
+    gated_norm::gated_norm(card, &s, branch, modulation, &mut gated, &mut normed, &mut stats);
+    let [report] = &bench.launches()[..] else { panic!("one launch") };
+    // A row asks for the three chunks of its image again, which level two has, and writes its stats alone.
+    assert_streams(report, 4 * stream + 3 * chunk + 8 * rows, 4 * stream + 3 * stream + SECTOR * rows);
+
+    let mut dmodulation = bench.values([images, 3 * width]);
+    let (dnormed, dstream) = (&mut normed, &mut s.copied(&bench.device, "test"));
+    bench.launches();
+    let into = (dstream, Accumulate::Add);
+    gated_norm::backward(card, dnormed, into, &gated, Some(branch), &stats, modulation, &mut dmodulation);
+    let [report, sums] = &bench.launches()[..] else { panic!("two launches") };
+    // Four streams are read and two of them written. A block asks for scale and gate again with every two rows, rather than
+    // hold them in registers, and writes three rows of sums, whose sectors two stores share.
+    let blocks = sums.counts.unique_bytes as usize / (4 * 3 * width) - images / 2;
+    let (parts, warps) = (4 * 3 * width * blocks, width.div_ceil(8 * 32));
+    let touched = 4 * stream + 2 * chunk + 8 * rows + parts;
+    assert_streams(report, touched, 6 * stream + stream + SECTOR * rows * warps + 2 * parts);
+    assert_streams(sums, parts + 3 * chunk, parts + 2 * 3 * chunk);
+    assert!(parts * 8 <= 6 * stream, "sums are an eighth of the traffic or less");
+}
+
+#[test]
+fn patches_are_read_and_embedded_once() {
+    let Some(bench) = Bench::new((8, 0)) else { return };
+    let card = bench.card();
+    let (images, tokens, inner, width) = (2, 64, 16, 512);
+    let rows = images * tokens;
+    let patches = bench.values([images, tokens, inner]);
+    let [w, position] = [bench.values([width, inner]), bench.values([tokens, width])];
+    let (bias, mut x) = (bench.values([width]), bench.values([images, tokens, width]));
+    bench.launches();
+    patch_embed::forward(card, &patches, [&w, &bias, &position], None, &mut x);
+    let [report] = &bench.launches()[..] else { panic!("one launch") };
+    let touched = 2 * (rows * inner + width * inner + width + tokens * width + rows * width);
+    // Of x each element with its position, and one bias for eight rows; of both factors, for 32 rows by 32 columns, what a
+    // fragment takes of a row is half a sector.
+    let asked = 2 * (2 * rows * width + rows * width / 8 + 2 * rows * width / 32 * inner * 2);
+    assert_streams(report, touched, asked);
+}
+
+#[test]
+fn an_update_moves_42_bytes_for_each_parameter() {
+    let Some(bench) = Bench::new((8, 0)) else { return };
+    let (card, count) = (bench.card(), 1 << 16);
+    let shapes = [[count].into()];
+    let slab = || Slab::zeros(&bench.device, "test", &shapes).unwrap();
+    let (mut weights, mut gradients) = (slab(), slab());
+    gradients.part_mut(0).write(&normals(1, count, 1.0));
+    let mut moments = Moments::new(&bench.device, &weights, &shapes, &[0.9]).unwrap();
+    let [loss, rate] = [(); 2].map(|()| Tensor::from_slice(&bench.device, "test", [1], &[1.0f32]));
+    let (mut working, mut report) = (working(&bench.device, &weights).unwrap(), Done::memory(&bench.device));
+    let adamw = AdamW { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.1 };
+    let both = Weights { masters: &mut weights, working: working.as_mut() };
+    bench.launches();
+    let settings = Update { adamw, clip: None };
+    update(&bench.device, settings, &rate, &loss, both, &gradients, &mut moments, &mut report);
+    let [norm, step] = &bench.launches()[..] else { panic!("two launches") };
+    let asked = |report: &Report| 32 * report.total().global_sectors as usize;
+    // Besides, a block writes its sum and arrives, and the last one decides.
+    let (blocks, few) = (8 * card.card().multiprocessors, 5 * SECTOR);
+    assert_eq!(norm.counts.unique_bytes as usize, 4 * count + 8 * blocks + few);
+    assert!((4 * count..4 * count + (3 * blocks + 32) * SECTOR).contains(&asked(norm)), "{} bytes", asked(norm));
+    // The five numbers that were decided, for each warp.
+    assert_streams(step, 22 * count + SECTOR, 38 * count + 5 * 8 * blocks * SECTOR);
 }
