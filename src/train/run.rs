@@ -66,19 +66,13 @@ impl Run {
                     let what = format_args!("{folder} has done {done} steps; give at least as many, or another --out");
                     return Err(wrong("train.steps", steps, what));
                 }
-                if state.data != data.digest {
-                    let given = match plan.recipe.data.store.as_str() {
-                        "" => "the embedded data",
-                        path => path,
-                    };
-                    let (theirs, ours) = (&state.data, &data.digest);
-                    let what = format_args!("holds a run on the data with digest {theirs}; {given} has digest {ours}");
-                    let instead = "give the data of this run, or another --out";
-                    return Err(Error::Usage(format!("{}: {what}; {instead}", folder.display())));
-                }
+                same_data(folder, &state.data, &plan.recipe, data)?;
             }
             None if folder.join(CONFIG).exists() => {
                 resume(folder, &Recipe::open(&folder.join(CONFIG), &[])?, &mut plan.recipe)?;
+                if let Some(record) = Record::read(folder) {
+                    same_data(folder, &record.data, &plan.recipe, data)?;
+                }
             }
             None => {}
         }
@@ -103,10 +97,8 @@ impl Run {
 
     /// Writes the recipe, and that a process with the arguments `argv` went on from here on `device`.
     pub fn record(&self, device: &Device, argv: &[String]) -> Result<()> {
-        let path = self.folder.join(RECORD);
-        // A record that cannot be read is begun anew: it is for people, nothing depends on it.
-        let old = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
-        let mut record = old.unwrap_or_default();
+        // One that cannot be read is begun anew: from the first checkpoint on, which has the digest too, it is for people.
+        let mut record = Record::read(&self.folder).unwrap_or_default();
         record.data = self.data.clone();
         record.starts.push(Start {
             time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
@@ -117,7 +109,7 @@ impl Run {
             device: device.describe(),
         });
         let text = serde_json::to_string_pretty(&record).expect("a record has a form in JSON") + "\n";
-        atomic::write(&path, text.as_bytes())?;
+        atomic::write(&self.folder.join(RECORD), text.as_bytes())?;
         atomic::write(&self.folder.join(CONFIG), self.plan.recipe.render().as_bytes())
     }
 
@@ -133,6 +125,13 @@ struct Record {
     /// blake3 of the data set.
     data: String,
     starts: Vec<Start>,
+}
+
+impl Record {
+    /// The record of the run in `folder`, if it can be read.
+    fn read(folder: &Path) -> Option<Record> {
+        serde_json::from_slice(&fs::read(folder.join(RECORD)).ok()?).ok()
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -186,6 +185,20 @@ fn resume(folder: &Path, begun: &Recipe, given: &mut Recipe) -> Result<()> {
     let sets = all(" ", |[key, theirs, _]| format!("--set '{key}={theirs}'"));
     let what = format_args!("holds a run with {theirs}; this one has {ours}; give another --out, or {sets}");
     Err(Error::Usage(format!("{}: {what}", folder.display())))
+}
+
+/// Refuses `data` where the run in `folder` was begun on data with another digest than its.
+fn same_data(folder: &Path, begun: &str, recipe: &Recipe, data: &Info) -> Result<()> {
+    if begun == data.digest {
+        return Ok(());
+    }
+    let given = match recipe.data.store.as_str() {
+        "" => "the embedded data",
+        path => path,
+    };
+    let what = format_args!("holds a run on the data with digest {begun}; {given} has digest {}", data.digest);
+    let instead = "give the data of this run, or another --out";
+    Err(Error::Usage(format!("{}: {what}; {instead}", folder.display())))
 }
 
 fn lock(folder: &Path) -> Result<File> {
