@@ -1,5 +1,5 @@
 use super::Plan;
-use super::checkpoint::{Checkpoints, Model, State};
+use super::checkpoint::{Checkpoints, Model, State, name_of, step_of};
 use super::recipe::{Recipe, wrong};
 use crate::base::shell::quoted;
 use crate::base::{Error, Result};
@@ -39,8 +39,8 @@ pub struct Run {
 impl Run {
     /// Takes the directory `folder` for the run of `plan` on `data`: a new one, or one that such a run has begun.
     ///
-    /// A directory that another process holds, or that holds another recipe or other data, is refused as it is. `warn` is
-    /// told of damaged checkpoints.
+    /// A directory that another process holds, or that holds another recipe or other data, is refused as it is. Samples of
+    /// steps that the run does again go. `warn` is told of damaged checkpoints.
     pub fn open(folder: &Path, mut plan: Plan, data: &Info, warn: impl FnMut(String)) -> Result<Run> {
         if folder.exists() && !folder.is_dir() {
             return Err(Error::Usage(format!(
@@ -76,6 +76,7 @@ impl Run {
             }
             None => {}
         }
+        forget_samples(&folder.join(SAMPLES), found.as_ref().map_or(0, |(_, state)| state.step))?;
         Ok(Run { folder: folder.into(), plan, checkpoints, found, data: data.digest.clone(), _lock: lock })
     }
 
@@ -116,7 +117,7 @@ impl Run {
     /// The picture of `step`; latents, which have none, are an array.
     pub fn sample_path(&self, step: u64) -> PathBuf {
         let picture = png::has_picture(self.plan.model.grid.channels);
-        self.folder.join(SAMPLES).join(format!("step_{step:08}.{}", if picture { "png" } else { "npy" }))
+        self.folder.join(SAMPLES).join(format!("{}.{}", name_of(step), if picture { "png" } else { "npy" }))
     }
 }
 
@@ -199,6 +200,22 @@ fn same_data(folder: &Path, begun: &str, recipe: &Recipe, data: &Info) -> Result
     let what = format_args!("holds a run on the data with digest {begun}; {given} has digest {}", data.digest);
     let instead = "give the data of this run, or another --out";
     Err(Error::Usage(format!("{}: {what}; {instead}", folder.display())))
+}
+
+/// Removes from `folder` the samples of steps after `step`, which the run does again: on another device it comes to other
+/// weights, and under other `sample` keys it draws them otherwise.
+fn forget_samples(folder: &Path, step: u64) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(folder).map_err(|error| Error::file(folder, error))? {
+        let path = entry.map_err(|error| Error::file(folder, error))?.path();
+        let stem = path.file_stem().and_then(|stem| stem.to_str());
+        if stem.and_then(step_of).is_some_and(|drawn| drawn > step) {
+            fs::remove_file(&path).map_err(|error| Error::file(&path, error))?;
+        }
+    }
+    Ok(())
 }
 
 fn lock(folder: &Path) -> Result<File> {

@@ -172,6 +172,29 @@ fn other_data_in_the_same_directory_is_refused_and_the_same_data_elsewhere_is_no
 }
 
 #[test]
+fn samples_of_steps_that_are_done_again_are_drawn_again() {
+    let scratch = Scratch::new();
+    let out = scratch.path("run");
+    let sample = |name: &str| out.join("samples").join(name);
+    let again = || {
+        let done = train(&scratch, &out, &["--set", "sample.every=5", "--set", "sample.steps=1"]).output().unwrap();
+        assert_eq!(code(&done), 0, "{}", stderr(&done));
+        ["step_00000005.png", "step_00000010.png", "mine.png"].map(|name| fs::read(sample(name)).unwrap_or_default())
+    };
+    let [fifth, tenth, _] = again();
+    let old = || vec![7];
+    for name in ["step_00000005.png", "step_00000010.png", "step_00000015.npy", "mine.png"] {
+        fs::write(sample(name), old()).unwrap();
+    }
+    // The last checkpoint is damaged, so the run falls back to step 9.
+    fs::write(out.join("checkpoints/step_00000010/model.safetensors"), "").unwrap();
+    assert_eq!(again(), [old(), tenth.clone(), old()]);
+    assert!(!sample("step_00000015.npy").exists());
+    fs::remove_dir_all(out.join("checkpoints")).unwrap();
+    assert_eq!(again(), [fifth, tenth, old()]);
+}
+
+#[test]
 fn a_second_run_in_the_same_directory_names_the_first() {
     let scratch = Scratch::new();
     let out = scratch.path("run");

@@ -140,13 +140,13 @@ impl Checkpoints {
     }
 }
 
-/// What the checkpoint of `step` is called.
-pub(super) fn name_of(step: u64) -> String {
+/// What the checkpoint of `step` is called, and its samples.
+pub(in crate::train) fn name_of(step: u64) -> String {
     format!("{START}{step:08}")
 }
 
-/// The step of a checkpoint of this name.
-pub(super) fn step_of(name: &str) -> Option<u64> {
+/// The step of a checkpoint, or of samples, of this name.
+pub(in crate::train) fn step_of(name: &str) -> Option<u64> {
     name.strip_prefix(START)?.parse().ok()
 }
 

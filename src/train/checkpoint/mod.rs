@@ -18,6 +18,7 @@ mod open;
 mod tensors;
 
 pub use folder::{Checkpoints, restore};
+pub(super) use folder::{name_of, step_of};
 pub use open::{Opened, Weights, open};
 
 use super::Recipe;
