@@ -194,6 +194,31 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_counts_block_sample_step_and_purpose_under_the_seed() {
+        let (seed, sample, step) = (0x0123_4567_89AB_CDEF, 11, 13);
+        for (purpose, number) in [
+            (Purpose::Time, 1),
+            (Purpose::Noise, 2),
+            (Purpose::LabelDropout, 3),
+            (Purpose::TokenMask, 4),
+            (Purpose::LossMask, 5),
+            (Purpose::Shuffle, 6),
+            (Purpose::Weights, 7),
+            (Purpose::Start, 8),
+            (Purpose::Fixture, 9),
+            (Purpose::HeldOut, 11),
+            (Purpose::Posterior, 12),
+            (Purpose::MaskKind, 13),
+            (Purpose::Subset, 14),
+        ] {
+            let words = philox4x32([17, sample, step, number], [0x89AB_CDEF, 0x0123_4567]);
+            assert_eq!(Stream::new(seed, sample, step, purpose).words(17), words, "{purpose:?}");
+            let draw = Draw { seed, step, first: 8 };
+            assert_eq!(draw.stream(3, purpose).words(17), words, "{purpose:?}, of the fourth sample from 8 on");
+        }
+    }
+
+    #[test]
     fn uniforms_stay_inside_the_open_interval_and_are_evenly_spaced() {
         assert_eq!(uniform(0), 0.5 / 8_388_608.0);
         assert_eq!(uniform(u32::MAX), 1.0 - 0.5 / 8_388_608.0);
