@@ -9,7 +9,7 @@ const ADAMW: Kernel = kernel!("update", "adamw");
 const CAST: Kernel = kernel!("update", "cast_bf16");
 
 /// Moving averages that one pass follows.
-const AVERAGES: usize = 4;
+pub const MOST_AVERAGES: usize = 4;
 
 /// The slabs of one update, all laid out as the gradients are.
 pub struct State<'a> {
@@ -36,7 +36,11 @@ pub fn update(
     report: &mut Tensor,
 ) {
     let State { weights, working, gradients, m, v, averages, applied } = state;
-    assert!(averages.len() <= AVERAGES, "one pass follows {AVERAGES} moving averages, not {}", averages.len());
+    assert!(
+        averages.len() <= MOST_AVERAGES,
+        "one pass follows {MOST_AVERAGES} moving averages, not {}",
+        averages.len()
+    );
     let elements = gradients.elements(gradients.count());
     let blocks = elements.div_ceil(4 * THREADS).clamp(1, 8 * card.card().multiprocessors);
     let grid = Grid::new(blocks, THREADS);
@@ -53,7 +57,7 @@ pub fn update(
     let working = working.map_or(Argument::NULL, |slab| slab.argument());
     let slabs = [gradients.argument(), weights.argument(), working, m.argument(), v.argument(), count(elements)];
     let constants = [(&decision).into(), beta1.into(), beta2.into(), epsilon.into()];
-    let mut followed = [[Argument::NULL, Argument::F32(0.0)]; AVERAGES];
+    let mut followed = [[Argument::NULL, Argument::F32(0.0)]; MOST_AVERAGES];
     for (slot, (slab, decay)) in followed.iter_mut().zip(averages) {
         *slot = [slab.argument(), decay.into()];
     }

@@ -4,6 +4,7 @@ pub use crate::base::AdamW;
 use crate::base::{Cost, DType, Result, Shape};
 use crate::cpu;
 use crate::cuda;
+pub use crate::cuda::update::MOST_AVERAGES;
 use crate::device::{Device, Reading};
 use crate::tensor::{Slab, Tensor};
 

@@ -3,6 +3,7 @@
 use super::{MaskSection, ModelSection, ObjectiveSection, Recipe, Target, nearest};
 use crate::base::{Error, Result, TokenMask};
 use crate::nn::Size;
+use crate::ops::update::MOST_AVERAGES;
 use std::fmt::Display;
 
 /// Draws count steps in 32 bits.
@@ -60,6 +61,11 @@ impl Recipe {
 
         whole("train.steps", train.steps, 1, MAX_STEPS)?;
         whole("train.batch_size", train.batch_size as u64, 1, 1 << 20)?;
+        if train.ema.len() > MOST_AVERAGES {
+            let (decays, count) = (format!("{:?}", train.ema), train.ema.len());
+            let what = format_args!("are {count} moving averages; give at most {MOST_AVERAGES}");
+            return Err(wrong("train.ema", decays, what));
+        }
         for (i, &decay) in train.ema.iter().enumerate() {
             share("train.ema", decay, false)?;
             if train.ema[..i].iter().any(|&other| other as f32 == decay as f32) {
@@ -142,6 +148,10 @@ mod tests {
                 "train.ema = 1: is out of range; give a number from 0 up to, but not including, 1",
             ),
             ("train.ema=[0.9, 0.9]", "train.ema = 0.9: is there twice; give each decay once"),
+            (
+                "train.ema=[0.1, 0.2, 0.3, 0.4, 0.5]",
+                "train.ema = [0.1, 0.2, 0.3, 0.4, 0.5]: are 5 moving averages; give at most 4",
+            ),
             (
                 "train.ema=[0.99999999]",
                 "train.ema = 0.99999999: is 1 in 32 bits; give a number from 0 up to, but not including, 1",

@@ -139,7 +139,7 @@ section! {
         seed: u64 = 0,
         /// What matrix products read: f32, or bf16 with sums in f32; auto is bf16 on a card and f32 on the processor
         precision: Precision = Precision::Auto,
-        /// Decays of the moving averages of the weights; samples come from the first
+        /// Decays of the moving averages of the weights, at most four; samples come from the first
         ema: Vec<f64> = vec![0.9999],
         /// Compute each block twice to keep only its outputs in memory; the numbers stay the same bits
         recompute: bool = false,
