@@ -2,6 +2,7 @@
 
 use super::{Scratch, code, engine, stderr, stdout, train};
 use std::fs;
+use std::process::Command;
 
 #[test]
 fn a_run_trains_draws_and_says_what_to_do_next() {
@@ -20,6 +21,22 @@ fn a_run_trains_draws_and_says_what_to_do_next() {
     }
     let record: serde_json::Value = serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap();
     assert_eq!(record["starts"][0]["step"], 0);
+}
+
+#[test]
+fn the_first_run_needs_nothing_but_a_folder_and_its_next_command_works() {
+    let scratch = Scratch::new();
+    let folder = scratch.path("here");
+    fs::create_dir(&folder).unwrap();
+    let short = ["train", "--steps", "2", "--set", "sample.count=10", "--set", "sample.steps=1"];
+    let done = engine(&short).current_dir(&folder).output().unwrap();
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    assert!(folder.join("runs/sit-xs-4/samples/step_00000002.png").is_file());
+    let text = stdout(&done);
+    let more = text.lines().find_map(|line| line.strip_prefix("draw more     ")).expect(&text);
+    let drawn = Command::new("sh").args(["-c", more]).current_dir(&folder).output().unwrap();
+    assert_eq!(code(&drawn), 0, "{more}: {}", stderr(&drawn));
+    assert!(fs::read(folder.join("more.png")).unwrap().starts_with(b"\x89PNG"));
 }
 
 #[test]
