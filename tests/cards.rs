@@ -16,7 +16,7 @@ use engine::ops::update::AdamW;
 use engine::tape::Keep;
 use engine::tensor::Tensor;
 use engine::train::{Report, Settings, Step, Stop};
-use runs::{Scratch, contents, losses};
+use runs::{Scratch, contents, losses, said};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
@@ -167,6 +167,22 @@ fn a_profile_names_every_launch_of_a_step_and_changes_nothing() {
             names(0)
         );
         assert!(launches[0].iter().all(|launch| launch.1 > 0.0), "{name}");
+    }
+}
+
+#[test]
+fn a_run_that_diverges_on_a_card_ends_at_the_last_step_that_reported() {
+    for (name, device) in cards(DType::BF16) {
+        let scratch = Scratch::new();
+        let out = scratch.path("run");
+        let lost = ["optimizer.lr=1e30", "optimizer.warmup=0", "optimizer.decay=constant"];
+        let sets = [&lost[..], &["train.steps=100", "checkpoint.every=100"]].concat();
+        let ended = runs::train(|_| device.clone(), &Stop::default(), &scratch.store(), &out, &sets);
+        assert!(matches!(ended, Err(Error::Diverged(_))), "{name}: {ended:?}");
+        let (metrics, events) = (losses(&out), said(&out));
+        let (line, end) = (metrics.last().unwrap(), events.last().unwrap());
+        assert_eq!(end["outcome"], "failed", "{name}: {end}");
+        assert!(line.starts_with(&format!("{{\"step\":{},", end["step"])), "{name}: {end}, but {line}");
     }
 }
 

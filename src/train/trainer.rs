@@ -116,7 +116,8 @@ impl Trainer {
                 Err(_) => Outcome::Failed,
             },
             from,
-            step: self.state.step,
+            // On a card a step may be on its way whose report nobody waits for any more.
+            step: self.state.step - self.asked.len() as u64,
             held_out: self.left.held_out,
             checkpoint: self.left.checkpoint.as_deref(),
             samples: self.left.samples.as_deref(),

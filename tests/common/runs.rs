@@ -10,7 +10,7 @@ use engine::train::progress::{Progress, Style};
 use engine::train::recipe::Change;
 use engine::train::{Plan, Recipe, Run, Stop, Trainer};
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -60,7 +60,8 @@ impl Drop for Scratch {
     }
 }
 
-/// Trains the run at `out` on the device that `device` opens for a type of products: to its end, or until `stop`.
+/// Trains the run at `out` on the device that `device` opens for a type of products: to its end, or until `stop`. What it
+/// says is in the file of [`said`].
 pub fn train(
     device: impl FnOnce(DType) -> Device,
     stop: &Stop,
@@ -75,7 +76,14 @@ pub fn train(
     let run = Run::open(out, plan, store.info(), |_| {})?;
     let device = device(products);
     run.record(&device, &["test".into()])?;
-    Trainer::new(run, store, &device)?.train(&mut Progress::new(Style::Json, std::io::sink()), stop).map(drop)
+    let said = File::create(out.with_extension("said")).unwrap();
+    Trainer::new(run, store, &device)?.train(&mut Progress::new(Style::Json, said), stop).map(drop)
+}
+
+/// The events of the last start of the run at `out`.
+pub fn said(out: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read_to_string(out.with_extension("said")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// Every file of a checkpoint.
