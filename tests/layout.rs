@@ -49,57 +49,86 @@ fn depth(file: &Path) -> usize {
     path.components().count() - usize::from(["mod.rs", "lib.rs", "main.rs"].iter().any(|root| path.ends_with(root)))
 }
 
-/// The floors that a source at this depth names as `crate::FLOOR` or through a chain of `super` that is long enough to reach
-/// the root, alone or in a group, across lines.
+/// What [`named_below_the_root`] calls the root itself, where an import gives it another name.
+const ROOT: &str = "self";
+
+/// The floors that a source at this depth names.
 fn floors_named(source: &str, depth: usize) -> Vec<usize> {
-    let lines = source.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>();
-    let mut code = lines.join(" ");
-    if depth > 0 {
-        code = code.replace(&"super::".repeat(depth), "crate::");
-        // A module inside the file needs as many more as it is deep.
-        while code.contains("crate::super::") {
-            code = code.replace("crate::super::", "crate::");
-        }
-    }
-    let mut named = vec![];
-    for after in code.split("crate::").skip(1) {
-        let names: Vec<&str> = match after.strip_prefix('{') {
-            // The direct members of a group: names at depth one.
-            Some(group) => {
-                let mut depth = 1;
-                let end = group.find(|c| {
-                    depth += match c {
-                        '{' => 1,
-                        '}' => -1,
-                        _ => 0,
-                    };
-                    depth == 0
-                });
-                split_at_depth_zero(&group[..end.unwrap_or(group.len())])
-            }
-            None => vec![after],
-        };
-        for name in names {
-            let name = name.trim_start();
-            let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
-            named.extend(FLOORS.iter().position(|&floor| floor == &name[..end]));
-        }
+    let names = named_below_the_root(source, depth);
+    names.iter().filter_map(|name| FLOORS.iter().position(|floor| floor == name)).collect()
+}
+
+/// What a source at this depth names right below the root of the crate: through `crate`, or through a chain of `super` that
+/// is long enough to reach it, alone or in groups, across lines. A module inside the file needs a longer chain.
+fn named_below_the_root(source: &str, depth: usize) -> Vec<String> {
+    let code = source.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join(" ");
+    let tokens = tokens(&code);
+    let (mut named, mut at) = (vec![], 0);
+    while at < tokens.len() {
+        let begins = ["crate", "super", "self"].contains(&tokens[at]) && (at == 0 || tokens[at - 1] != "::");
+        at = if begins { tree(&tokens, at, false, depth, &mut named) } else { at + 1 };
     }
     named
 }
 
-fn split_at_depth_zero(group: &str) -> Vec<&str> {
-    let mut depth = 0;
-    group
-        .split(|c| {
-            depth += match c {
-                '{' => 1,
-                '}' => -1,
-                _ => 0,
-            };
-            c == ',' && depth == 0
-        })
-        .collect()
+/// Words, `::`, and every other character for itself.
+fn tokens(code: &str) -> Vec<&str> {
+    let mut tokens = vec![];
+    let mut rest = code.trim_start();
+    while let Some(first) = rest.chars().next() {
+        let word = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        let length = if rest.starts_with("::") { 2 } else { word.max(first.len_utf8()) };
+        tokens.push(&rest[..length]);
+        rest = rest[length..].trim_start();
+    }
+    tokens
+}
+
+/// Follows the tree of paths that begins at token `at`, in a module `above` modules below the root, which is 0 at the root
+/// and `grouped` within braces. Returns the token after it.
+fn tree(tokens: &[&str], mut at: usize, grouped: bool, mut above: usize, named: &mut Vec<String>) -> usize {
+    let mut rooted = grouped && above == 0;
+    let token = |at: usize| tokens.get(at).copied().unwrap_or("}");
+    loop {
+        match token(at) {
+            "crate" => (above, rooted) = (0, true),
+            "super" => {
+                above = above.saturating_sub(1);
+                rooted = above == 0;
+            }
+            "self" if token(at + 1) == "::" => {}
+            "{" => {
+                at += 1;
+                while token(at) != "}" {
+                    at = tree(tokens, at, true, above, named);
+                    at += usize::from(token(at) == ",");
+                }
+                return at + 1;
+            }
+            name => {
+                if rooted {
+                    named.push(name.into());
+                }
+                break;
+            }
+        }
+        at += 1;
+        if token(at) != "::" {
+            if rooted && token(at) == "as" {
+                named.push(ROOT.into());
+            }
+            break;
+        }
+        at += 1;
+    }
+    // The members of a group's member, and its other name.
+    let mut open = 0;
+    while grouped && at < tokens.len() && (open > 0 || ![",", "}"].contains(&tokens[at])) {
+        open += usize::from(tokens[at] == "{");
+        open -= usize::from(tokens[at] == "}");
+        at += 1;
+    }
+    at + usize::from(!grouped)
 }
 
 #[test]
@@ -109,7 +138,10 @@ fn imports_point_only_downward() {
             assert!(file.ends_with("lib.rs") || file.ends_with("main.rs"), "{}: stands on no floor", file.display());
             continue;
         };
-        for above in floors_named(&fs::read_to_string(&file).unwrap(), depth(&file)) {
+        let source = fs::read_to_string(&file).unwrap();
+        let renamed = named_below_the_root(&source, depth(&file)).iter().any(|name| name == ROOT);
+        assert!(!renamed, "{}: gives the root another name, under which imports hide", file.display());
+        for above in floors_named(&source, depth(&file)) {
             assert!(
                 above <= here,
                 "{}: {} imports {}, which stands above it",
@@ -135,7 +167,20 @@ fn the_import_check_sees_every_form_of_import() {
     assert_eq!(at(1, "use super::cli::run;"), ["cli"]);
     assert_eq!(at(2, "use super::super::{train, nn};"), ["train", "nn"]);
     assert_eq!(at(2, "mod tests { use super::super::super::cli; }"), ["cli"]);
+    assert_eq!(at(2, "use super::{super::cli, data::{nn, tape}};"), ["cli"]);
+    assert_eq!(at(1, "use super::{self::tape, cli::{self, train}, nn as n};"), ["tape", "cli", "nn"]);
+    assert_eq!(
+        at(3, "use self::super::super::{data, super::{study, ffi}}; use crate::eval;"),
+        ["study", "ffi", "eval"]
+    );
     assert!(at(2, "use super::data::Store;").is_empty(), "a neighbour is no floor");
+    let renames = |depth, source: &str| named_below_the_root(source, depth).iter().any(|name| name == ROOT);
+    assert!(renames(1, "use crate as c;") && renames(2, "use crate::{self as c, base};"));
+    assert!(renames(2, "use super::{super as c, data};") && renames(1, "use super::{self as c};"));
+    assert!(!renames(
+        2,
+        "pub(crate) fn f(); use crate::cli::{self as c}; use super as here; use super::{self as here};"
+    ));
 }
 
 /// What only the floors that know every device may say: views of memory that the processor alone addresses, and arms.
