@@ -274,31 +274,68 @@ fn every_operation_has_its_kernel_its_test_and_its_bench_under_its_own_name() {
     }
 }
 
-#[test]
-fn every_path_named_in_the_documents_exists() {
-    const PLACES: [&str; 8] = ["src/", "kernels/", "tests/", "benches/", "tools/", "include/", "examples/", ".ci/"];
-    let mut seen = 0;
-    let mut documents: Vec<PathBuf> = ["README.md", "ARCHITECTURE.md"].map(PathBuf::from).to_vec();
-    documents.extend(
-        files_under(Path::new("tools"), "md")
-            .into_iter()
-            .filter(|d| !d.components().any(|c| c.as_os_str() == "venv" || c.as_os_str() == "toolkit")),
-    );
-    for document in documents {
-        let text = fs::read_to_string(&document).unwrap_or_else(|e| panic!("{}: {e}", document.display()));
-        for span in text.split('`').skip(1).step_by(2) {
-            // A command quotes a path as its first word; a pattern or a placeholder is no path.
-            let word = span.split_whitespace().next().unwrap_or("");
-            let is_path =
-                PLACES.iter().any(|place| word.starts_with(place)) && !word.contains(['*', '<', '{', '$', '…']);
-            if is_path {
-                let path = word.trim_end_matches([':', ',', '.']);
-                // In a recipe X stands for the name of an operation.
-                let stands_for_any = path.split(['/', '.']).any(|part| part == "X");
-                assert!(stands_for_any || Path::new(path).exists(), "{}: `{word}` does not exist", document.display());
-                seen += 1;
-            }
+/// The documents of the project: none that git ignores.
+fn documents(folder: &Path, ignored: &[&str]) -> Vec<PathBuf> {
+    let mut documents = vec![];
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let path = path.strip_prefix(".").unwrap_or(&path);
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let rooted = format!("/{}", path.display());
+        if name.starts_with('.') || ignored.iter().any(|&ignored| ignored == name || ignored == rooted) {
+            continue;
+        } else if path.is_dir() {
+            documents.extend(self::documents(path, ignored));
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            documents.push(path.into());
         }
     }
-    assert!(seen > 0, "the documents name paths");
+    documents
+}
+
+/// The paths that a document in `folder` names: from the root, or from there, each word in quotes, commands and text that
+/// begins with a place of ours, and the target of each link. A pattern or a placeholder is no path.
+fn paths_named(text: &str, folder: &Path) -> Vec<PathBuf> {
+    const PLACES: [&str; 8] = ["src/", "kernels/", "tests/", "benches/", "tools/", "include/", "examples/", ".ci/"];
+    let words = text.split(|c: char| c.is_whitespace() || "`'\"()[]|=,;".contains(c));
+    let ours = words
+        .filter(|word| PLACES.iter().any(|place| word.starts_with(place)) && !word.contains(['*', '<', '{', '$', '…']));
+    // In a recipe X stands for the name of an operation.
+    let whole = ours
+        .map(|word| word.trim_end_matches([':', '.']))
+        .filter(|word| !word.split(['/', '.']).any(|part| part == "X"));
+    let targets = text.split("](").skip(1).filter_map(|link| link.split([')', '#']).next());
+    let relative = targets.filter(|target| !target.is_empty() && !target.contains("://"));
+    whole.map(PathBuf::from).chain(relative.map(|target| folder.join(target))).collect()
+}
+
+#[test]
+fn every_path_named_in_the_documents_exists() {
+    let ignored = fs::read_to_string(".gitignore").unwrap();
+    let documents = documents(Path::new("."), &ignored.lines().collect::<Vec<_>>());
+    assert!(["README.md", "src/data/fashion-mnist/README.md"].iter().all(|name| documents.contains(&name.into())));
+    for document in documents {
+        let text = fs::read_to_string(&document).unwrap_or_else(|e| panic!("{}: {e}", document.display()));
+        let folder = document.parent().unwrap();
+        for path in paths_named(&text, folder) {
+            assert!(
+                path.exists() || folder.join(&path).exists(),
+                "{}: {} does not exist",
+                document.display(),
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_check_of_documents_sees_every_form_of_path() {
+    let named = |text: &str| paths_named(text, Path::new("tools/peers"));
+    assert_eq!(
+        named("`tools/a --out=src/b.rs`: see kernels/c.cu."),
+        ["tools/a", "src/b.rs", "kernels/c.cu"].map(PathBuf::from)
+    );
+    assert_eq!(named("    cargo run -- train src/d.toml"), [PathBuf::from("src/d.toml")]);
+    assert_eq!(named("[e](e.md), [f](../f.md#g)"), ["tools/peers/e.md", "tools/peers/../f.md"].map(PathBuf::from));
+    assert!(named("[h](https://src/h), [i](#j), `src/*.rs`, src/<op>.rs, `src/ops/X.rs`").is_empty());
 }
