@@ -152,7 +152,7 @@ fn the_peak_is_counted_by_what_its_kernel_multiplies() {
         let loops =
             bench.launches().iter().map(|launch| 2 * launch.total().matrix_fma / (blocks * block)).collect::<Vec<_>>();
         // The first is long enough on an emulated card.
-        assert_eq!(loops, [16, 16], "{capability:?}");
+        assert_eq!(loops, [1, 1], "{capability:?}");
     }
 }
 

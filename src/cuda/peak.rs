@@ -17,7 +17,7 @@ const SECONDS: f64 = 2e-3;
 /// The most FLOP/s that the card reaches on multiply-adds that no memory feeds, `card.activations` in and f32 out: the best of
 /// `rounds` launches of some milliseconds.
 pub fn flops(card: &Cuda, rounds: usize) -> f64 {
-    let mut loops = 16;
+    let mut loops = 1;
     while seconds(card, loops) < SECONDS {
         loops *= 2;
     }
