@@ -19,6 +19,7 @@ DEVICE void forward(const T* s, const T* branch, const T* w, const T* b, T* sum,
                     uint32_t width) {
     uint32_t row = blockIdx.x * WARPS + threadIdx.x / WARP, lane = threadIdx.x % WARP;
     if (row >= rows) return;
+    // Either what was given or what this kernel has written: not constant, so s is without __restrict__ where this is called.
     const T* x = s + size_t(row) * width;
     y += size_t(row) * width;
     if (branch) {
@@ -73,7 +74,7 @@ DEVICE void sums(const T* dy, const T* s, const float* stats, float* dw, float* 
 
 #define EITHER_TYPE(T, TYPE)                                                                                           \
     extern "C" __global__ void layer_norm_forward_##TYPE(                                                              \
-        const T* __restrict__ s, const T* __restrict__ branch, const T* __restrict__ w, const T* __restrict__ b,       \
+        const T* s, const T* __restrict__ branch, const T* __restrict__ w, const T* __restrict__ b,                    \
         T* sum, T* __restrict__ y, float* __restrict__ stats, uint32_t rows, uint32_t width) {                         \
         forward(s, branch, w, b, sum, y, stats, rows, width);                                                          \
     }                                                                                                                  \
