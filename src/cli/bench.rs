@@ -6,6 +6,7 @@ use super::score::BenchScore;
 use crate::base::rng::{Purpose, Stream};
 use crate::base::{Error, Mask, Path as DiffusionPath, Rate, Result, TokenMasks};
 use crate::device::Device;
+use crate::nn::Config;
 use crate::ops::noise::{Noise, Times};
 use crate::ops::peak_flops;
 use crate::ops::update::AdamW;
@@ -37,21 +38,11 @@ enum BenchVerb {
 /// Time whole training steps on random data: noise, forward, backward, AdamW, one moving average
 #[derive(Args)]
 struct BenchStep {
-    /// Size of the model
-    #[arg(long, default_value = "sit-s-2")]
-    preset: String,
+    #[command(flatten)]
+    model: BenchModel,
     /// Images of a step
     #[arg(long, allow_negative_numbers = true, value_parser = super::count, default_value = "8")]
     batch: NonZero<usize>,
-    /// Height and width of an image
-    #[arg(long, allow_negative_numbers = true, value_parser = super::count, default_value = "32")]
-    side: NonZero<usize>,
-    /// Channels of an image
-    #[arg(long, allow_negative_numbers = true, value_parser = super::count, default_value = "4")]
-    channels: NonZero<usize>,
-    /// Classes of the model
-    #[arg(long, default_value_t = 1000)]
-    classes: usize,
     /// Share of the patches that is dropped
     #[arg(long, value_name = "RATE", default_value_t = 0.0)]
     drop: f64,
@@ -72,6 +63,37 @@ struct BenchStep {
     /// What matrix products read
     #[arg(long, value_enum, default_value = "auto")]
     precision: Precision,
+}
+
+/// The model that is measured, at its initial weights.
+#[derive(Args)]
+struct BenchModel {
+    /// Size of the model
+    #[arg(long, default_value = "sit-s-2")]
+    preset: String,
+    /// Height and width of an image
+    #[arg(long, allow_negative_numbers = true, value_parser = super::count, default_value = "32")]
+    side: NonZero<usize>,
+    /// Channels of an image
+    #[arg(long, allow_negative_numbers = true, value_parser = super::count, default_value = "4")]
+    channels: NonZero<usize>,
+    /// Classes of the model
+    #[arg(long, default_value_t = 1000)]
+    classes: usize,
+}
+
+impl BenchModel {
+    fn config(&self) -> Result<Config> {
+        let side = self.side.get();
+        let config = preset(&self.preset)?.config([self.channels.get(), side, side], self.classes, false);
+        config.check().map_err(Error::Usage)?;
+        Ok(config)
+    }
+
+    /// A label for each of `batch` images, the classes in turn.
+    fn labels(&self, batch: usize) -> Vec<u32> {
+        (0..batch).map(|i| (i % self.classes.max(1)) as u32).collect()
+    }
 }
 
 impl Bench {
@@ -103,9 +125,9 @@ impl BenchStep {
         let precision = Precision::of(device.products());
         let tokens = settings.tokens(0);
         let cost = settings.cost(tokens);
-        let (batch, classes) = (settings.batch, settings.model.classes);
+        let batch = settings.batch;
         Stream::new(0, 0, 0, Purpose::Fixture).fill_normals(&mut images);
-        let labels: Vec<u32> = (0..batch).map(|i| (i % classes.max(1)) as u32).collect();
+        let labels = self.model.labels(batch);
         let mut step = Step::new(&device, settings)?;
         let applied =
             |report: Option<Report>| assert!(report.is_some_and(|report| report.applied), "the step is finite");
@@ -135,7 +157,7 @@ impl BenchStep {
         let share = rate / peak;
         if self.json {
             let row = serde_json::json!({
-                "preset": self.preset,
+                "preset": self.model.preset,
                 "batch": batch,
                 "device": device.describe(),
                 "precision": precision,
@@ -156,7 +178,7 @@ impl BenchStep {
         } else {
             println!(
                 "{} batch {batch} {}: {:.1} ms a step, {:.1} img/s, {:.0} GFLOP/s, {:.0} % of the measured peak, {:.0} MB",
-                self.preset,
+                self.model.preset,
                 precision,
                 median * 1e3,
                 batch as f64 / median,
@@ -178,9 +200,7 @@ impl BenchStep {
                 return Err(Error::Usage(format!("{flag} {value}: is out of range; give 1 to {MOST}")));
             }
         }
-        let side = self.side.get();
-        let model = preset(&self.preset)?.config([self.channels.get(), side, side], self.classes, false);
-        model.check().map_err(Error::Usage)?;
+        let model = self.model.config()?;
         if !(0.0..1.0).contains(&self.drop) {
             return Err(Error::Usage(format!("--drop {}: give a fraction from 0 to below 1", self.drop)));
         }
@@ -196,7 +216,7 @@ impl BenchStep {
                 path: DiffusionPath::Linear,
                 times: Times::Uniform,
                 label_dropout: 0.1,
-                null_label: self.classes as u32,
+                null_label: self.model.classes as u32,
                 seed: 0,
             },
             adamw: AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 },

@@ -1,10 +1,9 @@
+use super::super::check_guidance;
 use super::super::machine::Machine;
-use super::super::{check_guidance, preset};
-use super::{MOST, median, peak_rss};
+use super::{BenchModel, MOST, median, peak_rss};
 use crate::base::{Error, Result};
 use crate::diffusion::{Guidance, Request, Sampler, sample};
-use crate::nn::Network;
-use crate::nn::ParamStore;
+use crate::nn::{Network, ParamStore};
 use crate::train::recipe::Precision;
 use clap::Args;
 use std::num::NonZero;
@@ -13,21 +12,11 @@ use std::time::Instant;
 /// Time drawing: one batch from noise to images, by a model at its initial weights
 #[derive(Args)]
 pub(super) struct BenchSample {
-    /// Size of the model
-    #[arg(long, default_value = "sit-s-2")]
-    preset: String,
+    #[command(flatten)]
+    model: BenchModel,
     /// Images drawn at once; with 1 the time is the latency of an image
     #[arg(long, allow_negative_numbers = true, value_parser = crate::cli::count, default_value = "8")]
     batch: NonZero<usize>,
-    /// Height and width of an image
-    #[arg(long, allow_negative_numbers = true, value_parser = crate::cli::count, default_value = "32")]
-    side: NonZero<usize>,
-    /// Channels of an image
-    #[arg(long, allow_negative_numbers = true, value_parser = crate::cli::count, default_value = "4")]
-    channels: NonZero<usize>,
-    /// Classes of the model
-    #[arg(long, default_value_t = 1000)]
-    classes: usize,
     /// Solver: euler or heun
     #[arg(long, default_value = "euler")]
     sampler: Sampler,
@@ -57,15 +46,13 @@ impl BenchSample {
                 return Err(Error::Usage(format!("{flag} {value}: is out of range; give 1 to {MOST}")));
             }
         }
-        check_guidance(self.guidance, self.classes)?;
-        let (batch, side) = (self.batch.get(), self.side.get());
-        let model = preset(&self.preset)?.config([self.channels.get(), side, side], self.classes, false);
-        model.check().map_err(Error::Usage)?;
+        check_guidance(self.guidance, self.model.classes)?;
+        let (batch, model) = (self.batch.get(), self.model.config()?);
         let device = self.machine.open(self.precision)?;
         let (network, list) = Network::new(model);
         let params = ParamStore::new(&device, list, 0)?;
         let request = Request {
-            labels: (0..batch).map(|i| (i % self.classes.max(1)) as u32).collect(),
+            labels: self.model.labels(batch),
             sampler: self.sampler,
             steps: self.steps.get(),
             guidance: Guidance { weight: self.guidance, channels: None, interval: [0.0, 1.0] },
@@ -85,7 +72,7 @@ impl BenchSample {
         let (rate, each) = ((batch * evaluations) as f64 / median, median / evaluations as f64);
         if self.json {
             let row = serde_json::json!({
-                "preset": self.preset,
+                "preset": self.model.preset,
                 "batch": batch,
                 "device": device.describe(),
                 "precision": precision,
@@ -105,7 +92,7 @@ impl BenchSample {
             println!(
                 "{} batch {batch} {precision}, {} of {} steps, guidance {}: {:.1} ms, {evaluations} evaluations of {:.2} ms, \
                  {rate:.1} evaluations of an image a second",
-                self.preset,
+                self.model.preset,
                 self.sampler,
                 self.steps,
                 self.guidance,
