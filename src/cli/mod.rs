@@ -2,6 +2,7 @@
 
 mod bench;
 mod data;
+mod foreign;
 mod info;
 mod machine;
 mod next;
@@ -13,7 +14,7 @@ mod train;
 use crate::base::{Error, Result};
 use crate::data::atomic::AtomicFile;
 use crate::nn::Size;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use signal_hook::consts::SIGPIPE;
 use signal_hook::flag;
 use std::io::Write;
@@ -60,7 +61,10 @@ impl Verb {
 
 /// Parses the arguments, runs the verb, prints an error if there is one; the exit code is documented in the README.
 pub fn run() -> ExitCode {
-    let Cli { verb } = Cli::parse();
+    let Cli { verb } = Cli::try_parse().unwrap_or_else(|error| {
+        let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+        foreign::named(error, &Cli::command(), words).exit()
+    });
     let Err(error) = ends_with_its_reader(&verb).and_then(|()| caught(|| verb.run())) else {
         return ExitCode::SUCCESS;
     };

@@ -9,7 +9,7 @@ mod schedule;
 mod write;
 
 pub(super) use check::wrong;
-pub use read::{Change, nearest};
+pub use read::{Change, example, key_called, nearest};
 
 use super::{Softmax, Target};
 use crate::base::{DType, LossMask, LossNorm, Path, TokenMask, TokenMasks};

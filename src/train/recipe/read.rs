@@ -1,6 +1,6 @@
 //! From text to a recipe: a file, then flags, each laid over what came before.
 
-use super::Recipe;
+use super::{Key, Recipe};
 use crate::base::{Error, Result};
 use std::path::Path;
 use toml::{Table, Value};
@@ -27,8 +27,7 @@ impl Change {
         let source = format!("--set {assignment}");
         let Some((key, value)) = assignment.split_once('=') else {
             check_key(&source, assignment)?;
-            let default = default_of(assignment).expect("a checked key has a default");
-            return Err(usage(&source, format_args!("there is no `=`; write --set {assignment}={}", text(&default))));
+            return Err(usage(&source, format_args!("there is no `=`; write --set {}", example(assignment))));
         };
         let (key, value) = (key.trim(), value.trim());
         let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("value"));
@@ -138,6 +137,11 @@ fn default_of(path: &str) -> Option<Value> {
     Recipe::default().table().get(section)?.get(key).cloned()
 }
 
+/// How `--set` takes `section.key`, which there is: with its default.
+pub fn example(key: &str) -> String {
+    format!("{key}={}", text(&default_of(key).expect("there is such a key")))
+}
+
 /// What is wrong with a value in the place of one like `default`, and what to give; `said` is what the library found.
 fn unfit(given: &Value, default: &Value, said: &str) -> String {
     match default {
@@ -167,30 +171,56 @@ fn check_key(source: &str, path: &str) -> Result<()> {
 }
 
 /// What other programs call a key.
-const SYNONYMS: [(&str, &str); 11] = [
+const SYNONYMS: [(&str, &str); 20] = [
     ("learning_rate", "optimizer.lr"),
     ("wd", "optimizer.weight_decay"),
     ("eps", "optimizer.epsilon"),
     ("grad_clip", "optimizer.clip"),
     ("max_grad_norm", "optimizer.clip"),
     ("batch", "train.batch_size"),
+    ("global_batch_size", "train.batch_size"),
     ("ema_decay", "train.ema"),
     ("epochs", "train.steps"),
+    ("max_steps", "train.steps"),
+    ("ckpt_every", "checkpoint.every"),
+    ("sample_every", "sample.every"),
+    ("num_steps", "sample.steps"),
+    ("num_samples", "sample.count"),
+    ("cfg", "sample.guidance"),
     ("cfg_scale", "sample.guidance"),
+    ("guidance_scale", "sample.guidance"),
+    ("model", "model.preset"),
     ("mask_ratio", "mask.drop"),
     ("mask_type", "mask.kind"),
 ];
 
+/// A name as keys have them.
+fn as_key(name: &str) -> String {
+    name.to_lowercase().replace('-', "_")
+}
+
+/// The key `section.key` that is called `name` by other programs or in some section, whatever its case and dashes.
+pub fn key_called(name: &str) -> Option<String> {
+    let name = as_key(name);
+    let of = |keys: &[Key]| keys.iter().any(|key| key.name == name);
+    let ours = Recipe::SECTIONS.iter().find(|(_, keys)| of(keys)).map(|(section, _)| format!("{section}.{name}"));
+    synonym(&name).map(str::to_owned).or(ours)
+}
+
+fn synonym(name: &str) -> Option<&'static str> {
+    SYNONYMS.iter().find(|row| row.0 == name).map(|row| row.1)
+}
+
 fn unknown(path: &str) -> String {
     let (section, last) = path.rsplit_once('.').unwrap_or(("", path));
-    let last = &*last.to_lowercase().replace('-', "_");
+    let last = &*as_key(last);
     let keys = Recipe::SECTIONS.iter().flat_map(|(of, keys)| keys.iter().map(move |key| (*of, key.name)));
     // A slip within a section is the likeliest; after it the same name in another section, however that is called.
     let edits = |&(of, name): &(&str, &str)| distance(last, name) + distance(section, of).min(2);
     let near = keys.min_by_key(edits).filter(|key| edits(key) <= 2.max(last.len() / 2));
     let near = near.map(|(of, name)| format!("{of}.{name}"));
-    let synonym = SYNONYMS.iter().find(|row| row.0 == last).map(|row| row.1.to_owned());
-    let advice = match (synonym.or(near), Recipe::SECTIONS.iter().find(|row| row.0 == section)) {
+    let key = synonym(last).map(str::to_owned).or(near);
+    let advice = match (key, Recipe::SECTIONS.iter().find(|row| row.0 == section)) {
         (Some(key), _) => format!("did you mean {key}?"),
         (None, Some((of, keys))) => {
             format!("[{of}] has {}", keys.iter().map(|key| key.name).collect::<Vec<_>>().join(", "))
