@@ -5,7 +5,7 @@ use crate::data::{Store, fashion_mnist};
 use crate::train::progress::{Progress, Style};
 use crate::train::recipe::{Change, FIRST_RUN, Precision};
 use crate::train::{Plan, Recipe, Run, Stop, Target, Trainer};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -76,13 +76,14 @@ impl FromStr for LossShare {
 impl Train {
     /// Everything that can be wrong is found before the device is opened and the run directory touched.
     pub fn run(self) -> Result<()> {
-        let recipe = self.read_recipe()?;
+        let mut recipe = self.read_recipe()?;
         let store = Arc::new(match recipe.data.store.as_str() {
             "" => fashion_mnist()?,
             path => Store::open(Path::new(path))?,
         });
         if !recipe.data.store.is_empty() {
             store.verify()?;
+            recipe.data.store = from_any_folder(recipe.data.store);
         }
         let plan = Plan::new(recipe, &store)?;
         let out = self.out.clone().unwrap_or_else(|| Path::new("runs").join(&plan.recipe.model.preset));
@@ -128,4 +129,10 @@ impl Train {
             (None, None) => Recipe::read("first run", FIRST_RUN, &changes),
         }
     }
+}
+
+/// `store` as the recipe that a run writes names it, which may be read in another folder than this run was begun in. TOML
+/// has no form for names that are not UTF-8.
+fn from_any_folder(store: String) -> String {
+    path::absolute(&store).ok().and_then(|path| path.into_os_string().into_string().ok()).unwrap_or(store)
 }

@@ -42,6 +42,23 @@ fn a_finished_run_says_so_and_the_command_that_it_prints_goes_on_with_it() {
     }
 }
 
+#[test]
+fn the_recipe_that_a_run_wrote_names_its_data_from_any_folder() {
+    let scratch = Scratch::new();
+    let store = scratch.store();
+    let begun = train(&scratch, &scratch.path("run"), &["--data", store.file_name().unwrap().to_str().unwrap()])
+        .current_dir(store.parent().unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(code(&begun), 0, "{}", stderr(&begun));
+    let elsewhere = scratch.path("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let again = engine(&["train", "../run/config.resolved.toml", "--out", "again"]).current_dir(&elsewhere).output();
+    let again = again.unwrap();
+    assert_eq!(code(&again), 0, "{}", stderr(&again));
+    assert!(elsewhere.join("again/config.resolved.toml").is_file());
+}
+
 /// The learning rates of a run, of its steps in order.
 fn rates(out: &Path) -> Vec<f64> {
     let text = fs::read_to_string(out.join("metrics.jsonl")).unwrap();

@@ -68,7 +68,7 @@ section! {
 section! {
     /// What is trained on.
     DataSection {
-        /// Path of a store made by `engine data ingest`; empty takes the embedded images
+        /// Path of a store made by `engine data ingest`, from the folder of the command; empty takes the embedded images
         store: String = String::new(),
     }
 }
