@@ -91,6 +91,7 @@ impl Train {
         let stop = Stop::on_signals()?;
         let style = if self.json { Style::Json } else { Style::Text };
         let mut progress = Progress::new(style, std::io::stdout());
+        store.info().doubts().iter().for_each(|doubt| progress.warn(doubt));
         let precision = plan.recipe.train.precision;
         let device = match plan.recipe.objective.target {
             Target::Data => self.machine.open(precision)?,

@@ -1,6 +1,7 @@
 //! Data at rest and on its way to a step: files, the dataset store, the loader.
 
 pub mod atomic;
+mod doubts;
 mod embedded;
 mod file_dtype;
 mod foreign;

@@ -17,8 +17,13 @@ pub struct Plan {
 
 impl Plan {
     pub fn new(recipe: Recipe, store: &Store) -> Result<Plan> {
-        let [channels, ..] = store.shape();
+        let [channels, height, columns] = store.shape();
         let ModelSection { depth, width, heads, patch, learn_sigma, .. } = recipe.model;
+        if [height, columns] == [1, 1] && patch > 1 {
+            let what = format_args!("the data has rows of {channels} values, and no images");
+            let what = format_args!("{what}; ingest it as (M, C, H, W), or give 1 to take a row as one patch");
+            return Err(wrong("model.patch", patch, what));
+        }
         let family = Size::preset(&recipe.model.preset).map_or(Family::default(), |size| size.family);
         let size = Size { family, depth, width, heads, patch };
         let model = size.config(store.shape(), store.classes(), learn_sigma);

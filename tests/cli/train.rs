@@ -141,6 +141,42 @@ fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
 }
 
 #[test]
+fn floats_that_look_like_bytes_are_trained_on_with_the_warning_that_ingest_gave() {
+    let scratch = Scratch::new();
+    let (numbers, store) = (scratch.path("bytes.npy"), scratch.path("bytes.store"));
+    let values: Vec<f32> = (0..40 * 64).map(|i| (i % 256) as f32).collect();
+    engine::data::npy::write(&numbers, &[40, 1, 8, 8], &values).unwrap();
+    engine::data::ingest::ingest(&numbers, None, &store, &mut |_, _| {}).unwrap();
+    let done = train(&scratch, &scratch.path("run"), &["--data", store.to_str().unwrap()]).output().unwrap();
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    let expected = "values from 0 to 255: floats are read as they are; if these are pixels, save their astype('uint8')";
+    assert_eq!(stdout(&done).matches(expected).count(), 1, "{}", stdout(&done));
+}
+
+#[test]
+fn rows_that_are_no_images_are_refused_with_two_ways_on_and_both_lead_on() {
+    let scratch = Scratch::new();
+    let run = |name: &str, shape: &[usize], more: &[&str]| {
+        let (numbers, store) = (scratch.path(&format!("{name}.npy")), scratch.path(&format!("{name}.store")));
+        engine::data::npy::write(&numbers, shape, &[0.5; 40 * 64]).unwrap();
+        engine::data::ingest::ingest(&numbers, None, &store, &mut |_, _| {}).unwrap();
+        let more = [&["--data", store.to_str().unwrap()], more].concat();
+        train(&scratch, &scratch.path(name), &more).output().unwrap()
+    };
+    let refused = run("flat", &[40, 64], &[]);
+    assert_eq!(code(&refused), 2);
+    let expected = "error: model.patch = 2: the data has rows of 64 values, and no images; \
+        ingest it as (M, C, H, W), or give 1 to take a row as one patch\n";
+    assert_eq!(stderr(&refused), expected);
+    for (name, shape, more) in
+        [("images", &[40, 1, 8, 8][..], &[][..]), ("rows", &[40, 64], &["--set", "model.patch=1", "--drop", "0"])]
+    {
+        let done = run(name, shape, more);
+        assert_eq!(code(&done), 0, "{name}: {}", stderr(&done));
+    }
+}
+
+#[test]
 fn a_model_that_no_memory_holds_is_refused() {
     let scratch = Scratch::new();
     let refused = ["--set", "model.depth=1024", "--set", "model.width=16384"];
