@@ -167,6 +167,9 @@ fn free(key: &str) -> bool {
         || key.starts_with("sample.")
 }
 
+/// Differing keys that a message names; of more the recipe of the run tells.
+const MOST_NAMED: usize = 4;
+
 /// Makes `given` the recipe with which the run that `begun` began in `folder` goes on, or says what keeps it from that. The
 /// end of a cosine that was set stays where it is until another is.
 fn resume(folder: &Path, begun: &Recipe, given: &mut Recipe) -> Result<()> {
@@ -178,13 +181,21 @@ fn resume(folder: &Path, begun: &Recipe, given: &mut Recipe) -> Result<()> {
     if differences.is_empty() {
         return given.check_decay();
     }
-    let all = |separator: &str, one: fn(&[String; 3]) -> String| {
-        differences.iter().map(one).collect::<Vec<_>>().join(separator)
+    let named = &differences[..differences.len().min(MOST_NAMED)];
+    let join =
+        |separator: &str, one: fn(&[String; 3]) -> String| named.iter().map(one).collect::<Vec<_>>().join(separator);
+    let more = match differences.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} other keys"),
     };
-    let theirs = all(", ", |[key, theirs, _]| format!("{key} = {theirs}"));
-    let ours = all(", ", |[key, _, ours]| format!("{key} = {ours}"));
-    let sets = all(" ", |[key, theirs, _]| format!("--set '{key}={theirs}'"));
-    let what = format_args!("holds a run with {theirs}; this one has {ours}; give another --out, or {sets}");
+    let theirs = join(", ", |[key, theirs, _]| format!("{key} = {theirs}"));
+    let ours = join(", ", |[key, _, ours]| format!("{key} = {ours}"));
+    let instead = if more.is_empty() {
+        join(" ", |[key, theirs, _]| format!("--set '{key}={theirs}'"))
+    } else {
+        format!("its own recipe, {}", folder.join(CONFIG).display())
+    };
+    let what = format_args!("holds a run with {theirs}{more}; this one has {ours}; give another --out, or {instead}");
     Err(Error::Usage(format!("{}: {what}", folder.display())))
 }
 

@@ -135,7 +135,7 @@ fn a_run_may_stop_on_the_way_down_and_go_on() {
 }
 
 #[test]
-fn another_recipe_in_the_same_directory_is_refused_by_every_differing_key() {
+fn another_recipe_in_the_same_directory_is_refused_by_its_first_differing_keys() {
     let scratch = Scratch::new();
     let out = scratch.path("run");
     assert_eq!(code(&train(&scratch, &out, &[]).output().unwrap()), 0);
@@ -146,6 +146,21 @@ fn another_recipe_in_the_same_directory_is_refused_by_every_differing_key() {
     assert_eq!(code(&refused), 2);
     assert!(stderr(&refused).ends_with(expected), "{}", stderr(&refused));
     assert_eq!(fs::read(out.join("config.resolved.toml")).unwrap(), before);
+
+    let refused = engine(&["train", "--preset", "sit-xs-4", "--out"]).arg(&out).output().unwrap();
+    let message = stderr(&refused);
+    let (theirs, ours) = message.split_once("; this one has ").expect(&message);
+    assert!(
+        theirs.contains("holds a run with model.preset = \"sit-xs-2\", model.depth = 1, model.width = 8, "),
+        "{message}"
+    );
+    let others: usize = theirs.rsplit_once(" and ").unwrap().1.strip_suffix(" other keys").unwrap().parse().unwrap();
+    assert!(others > 5, "{message}");
+    assert!(ours.starts_with("model.preset = \"sit-xs-4\", ") && ours.matches(" = ").count() == 4, "{message}");
+    let own = out.join("config.resolved.toml");
+    assert!(ours.ends_with(&format!("; give another --out, or its own recipe, {}\n", own.display())), "{message}");
+    let again = engine(&["train"]).arg(own).arg("--out").arg(&out).output().unwrap();
+    assert!(stdout(&again).contains("was finished"), "{}", stderr(&again));
 }
 
 #[test]
