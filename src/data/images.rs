@@ -134,7 +134,13 @@ pub(super) fn idx_labels(idx: &Idx) -> Result<Vec<u32>> {
 pub(super) fn npy_labels(npy: &Npy) -> Result<Vec<u32>> {
     let (shape, dtype, source) = (npy.shape(), npy.dtype(), npy.source());
     let &[count] = shape else {
-        return Err(source.error(format_args!("has shape {shape:?}, labels have (M); reshape it")));
+        let what = format_args!("has shape {shape:?}, labels have (M)");
+        return Err(match *shape {
+            [_, classes] if classes > 1 => {
+                source.error(format_args!("{what}; if its rows are one-hot, save their argmax(1)"))
+            }
+            _ => source.error(format_args!("{what}; reshape it")),
+        });
     };
     let size = dtype.size() as usize;
     let mut labels = vec![0; count];

@@ -283,7 +283,12 @@ mod tests {
         refuse(
             &floats([0.0; 4]),
             Some(array("|u1", "(2, 1)", &[0; 2])),
-            "x-labels.npy: has shape [2, 1], labels have (M)",
+            "x-labels.npy: has shape [2, 1], labels have (M); reshape it",
+        );
+        refuse(
+            &floats([0.0; 4]),
+            Some(array("|u1", "(2, 3)", &[0, 1, 0, 1, 0, 0])),
+            "x-labels.npy: has shape [2, 3], labels have (M); if its rows are one-hot, save their argmax(1)",
         );
         refuse(&array("|u1", "(0, 2)", &[]), None, "has 0 rows");
         refuse(&array("|u1", "(2, 0)", &[]), None, "rows of shape [0]");

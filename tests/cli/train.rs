@@ -136,6 +136,9 @@ fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
     let binary = engine(&["train"]).arg(scratch.store()).output().unwrap();
     let expected = "tiny.store: is no recipe, which is text; a store goes after --data";
     assert!(code(&binary) == 2 && stderr(&binary).contains(expected), "{}", stderr(&binary));
+    let folder = engine(&["train", "src"]).output().unwrap();
+    let expected = "error: src: is a folder, a recipe is a file; that of a run is its config.resolved.toml\n";
+    assert_eq!((code(&folder), stderr(&folder).as_str()), (2, expected));
     let absent = engine(&["train", "absent.toml"]).output().unwrap();
     assert_eq!((code(&absent), stderr(&absent).as_str()), (2, "error: absent.toml: no such recipe; check the path\n"));
 }

@@ -80,6 +80,9 @@ impl Recipe {
         let name = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => usage(&name, "no such recipe; check the path"),
+            std::io::ErrorKind::IsADirectory => {
+                usage(&name, "is a folder, a recipe is a file; that of a run is its config.resolved.toml")
+            }
             _ => usage(&name, error),
         })?;
         match String::from_utf8(bytes) {
