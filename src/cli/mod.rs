@@ -12,7 +12,7 @@ mod score;
 mod train;
 
 use crate::base::{Error, Result};
-use crate::data::atomic::AtomicFile;
+use crate::data::atomic::{AtomicFile, folder_of, sweep};
 use crate::nn::Size;
 use clap::{CommandFactory, Parser};
 use signal_hook::consts::SIGPIPE;
@@ -111,9 +111,12 @@ fn check_guidance(weight: f32, classes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Finds out that a flag's file cannot be written before there is something to write.
+/// Finds out that a flag's file cannot be written before there is something to write, and sweeps its folder.
 fn check_out(flag: &str, path: &Path) -> Result<()> {
-    AtomicFile::create(path).map(drop).map_err(|error| Error::Usage(format!("{flag} {error}")))
+    AtomicFile::create(path).map(drop).map_err(|error| Error::Usage(format!("{flag} {error}")))?;
+    // Its own file was made there: a folder that cannot be read is no reason not to write.
+    let _ = sweep(folder_of(path));
+    Ok(())
 }
 
 /// Runs `verb`, and turns the panic that is no bug into a failure: an [`Error`] from where no `Result` passes, as where

@@ -1,7 +1,7 @@
 //! Files that are there whole or not at all, also after a power cut.
 //!
 //! Write to a temporary name in the same folder, sync, rename over the final name, sync the folder. A process that dies on
-//! the way leaves a stray: a temporary name that [`sweep`] recognises.
+//! the way leaves a stray: a temporary name that nobody holds a lock on any more, which [`sweep`] removes.
 
 use crate::base::{Error, Result};
 use std::fs::{self, File};
@@ -38,7 +38,14 @@ impl AtomicFile {
             Ok(false) => Error::file(path, "its folder does not exist; make it, or give another path"),
             _ => Error::file(path, format_args!("cannot be written: {error}; give another path")),
         });
-        let file = BufWriter::with_capacity(1 << 18, file?);
+        let file = file?;
+        // Where a file system has no locks, nothing is ever swept.
+        let _ = file.lock();
+        if !partial.exists() {
+            // Somebody swept it before it was locked.
+            return AtomicFile::create(path);
+        }
+        let file = BufWriter::with_capacity(1 << 18, file);
         Ok(AtomicFile { path: path.to_owned(), partial, file, committed: false })
     }
 
@@ -99,14 +106,17 @@ pub fn create_folder(path: &Path) -> io::Result<()> {
 }
 
 /// Removes what dead writers left in `folder` and says how many there were.
-///
-/// A living writer's file looks the same, so this is for whoever holds the folder's lock.
 pub fn sweep(folder: &Path) -> Result<usize> {
     let mut swept = 0;
     for entry in fs::read_dir(folder).map_err(|error| Error::file(folder, error))? {
         let path = entry.map_err(|error| Error::file(folder, error))?.path();
         let name = path.file_name().and_then(|name| name.to_str());
-        if name.is_some_and(|name| name.starts_with(STRAY_START) && name.ends_with(STRAY_END)) {
+        if !name.is_some_and(|name| name.starts_with(STRAY_START) && name.ends_with(STRAY_END)) {
+            continue;
+        }
+        // A living writer's, or one that was given its name or swept since the folder was read.
+        let Ok(stray) = File::open(&path) else { continue };
+        if stray.try_lock().is_ok() && path.exists() {
             fs::remove_file(&path).map_err(|error| Error::file(&path, error))?;
             swept += 1;
         }
@@ -114,7 +124,8 @@ pub fn sweep(folder: &Path) -> Result<usize> {
     Ok(swept)
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// Where `path` lies.
+pub fn folder_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -162,13 +173,19 @@ mod tests {
     #[test]
     fn a_sweep_takes_the_strays_of_dead_writers_and_nothing_else() {
         let scratch = Scratch::new();
-        std::mem::forget(AtomicFile::create(&scratch.path("a")).unwrap());
-        std::mem::forget(AtomicFile::create(&scratch.path("b")).unwrap());
+        let mut living = AtomicFile::create(&scratch.path("a")).unwrap();
+        for name in [".engine-1-0.partial", ".engine-1-1.partial"] {
+            scratch.file(name, b"half");
+        }
         for name in [".engine-notes", "x.partial", "model.safetensors"] {
             scratch.file(name, b"kept");
         }
         assert_eq!(sweep(scratch.folder()).unwrap(), 2);
-        assert_eq!(fs::read_dir(scratch.folder()).unwrap().count(), 3);
+        assert_eq!(fs::read_dir(scratch.folder()).unwrap().count(), 4);
+        living.write_all(b"whole").unwrap();
+        living.commit().unwrap();
+        assert_eq!(fs::read(scratch.path("a")).unwrap(), b"whole");
+        assert_eq!(sweep(scratch.folder()).unwrap(), 0);
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use super::{Scratch, code, engine, stderr, stdout};
 use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
 
 #[test]
 fn bad_data_is_refused_with_its_reason() {
@@ -110,6 +112,43 @@ fn a_store_that_cannot_be_written_is_refused_before_the_data_is_read() {
     let refused = engine(&["data", "ingest", "--from", "nowhere.npy", "--out"]).arg(&store).output().unwrap();
     assert_eq!(code(&refused), 2, "{}", stderr(&refused));
     assert!(stderr(&refused).ends_with("tiny.store: exists, and a store is never changed; give another name\n"));
+}
+
+#[test]
+fn what_a_killed_ingest_left_is_swept_by_the_next_and_what_a_living_one_writes_is_not() {
+    let scratch = Scratch::new();
+    // A hole of four gigabytes takes seconds to read.
+    let vast = scratch.path("vast.npy");
+    let header = "{'descr': '|u1', 'fortran_order': False, 'shape': (4096, 1, 1024, 1024)}";
+    fs::write(&vast, [b"\x93NUMPY\x01\x00", &[header.len() as u8, 0][..], header.as_bytes()].concat()).unwrap();
+    fs::File::options().append(true).open(&vast).unwrap().set_len(10 + header.len() as u64 + (1 << 32)).unwrap();
+    let folder = scratch.path("stores");
+    fs::create_dir(&folder).unwrap();
+    let begin = |name: &str| {
+        let mut command = engine(&["data", "ingest", "--from"]);
+        let child = command.arg(&vast).arg("--out").arg(folder.join(name)).stderr(Stdio::null()).spawn().unwrap();
+        // Its first file is to find out whether there can be one; its second is the store.
+        let partial = folder.join(format!(".engine-{}-1.partial", child.id()));
+        while !partial.exists() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        child
+    };
+    let (mut dead, mut living) = (begin("dead"), begin("living"));
+    dead.kill().unwrap();
+    dead.wait().unwrap();
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2);
+    let next = engine(&["data", "ingest", "--from"])
+        .arg(scratch.idx("x-images-idx3-ubyte", &[2, 8, 8], vec![0; 128]))
+        .arg("--out")
+        .arg(folder.join("next"))
+        .output()
+        .unwrap();
+    assert_eq!(code(&next), 0, "{}", stderr(&next));
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 2, "the new store, and what the living one writes");
+    assert!(folder.join("next").is_file() && living.try_wait().unwrap().is_none());
+    living.kill().unwrap();
+    living.wait().unwrap();
 }
 
 #[test]
