@@ -189,7 +189,7 @@ fn inputs_that_do_not_fit_are_refused_with_what_was_given_and_wanted() {
         let labels = y.map(|y| ("y".to_owned(), FileDType::I64, vec![y.len()]));
         let owned: Vec<_> = floats.iter().map(spec).chain(labels).collect();
         let specs: Vec<Spec> = owned.iter().map(|(name, dtype, shape)| Spec { name, dtype: *dtype, shape }).collect();
-        let mut writer = Writer::new(Vec::new(), &path, &[], &specs).unwrap();
+        let mut writer = Writer::new(Vec::new(), &[], &specs).unwrap();
         floats.iter().for_each(|(_, _, values)| writer.put(bytemuck::cast_slice(values)).unwrap());
         writer.put(bytemuck::cast_slice(y.unwrap_or_default())).unwrap();
         std::fs::write(&path, writer.finish()).unwrap();

@@ -4,7 +4,6 @@ use engine::base::rng::{Purpose, Stream};
 use engine::data::tensors::{FileDType, Spec, Writer};
 use engine::data::{Source, Store};
 use engine::ops::score::{Query, Rows, Select, select_cost};
-use std::path::Path;
 use std::sync::OnceLock;
 
 const ROWS: usize = 16_384;
@@ -27,7 +26,7 @@ fn store() -> &'static Store {
         ];
         let parts: Vec<_> = statistics.into_iter().chain(rows).collect();
         let specs: Vec<Spec<'_>> = parts.iter().map(|&(name, dtype, shape, _)| Spec { name, dtype, shape }).collect();
-        let mut writer = Writer::new(Vec::new(), Path::new("bench"), &[("engine.store", "1")], &specs).expect("memory");
+        let mut writer = Writer::new(Vec::new(), &[("engine.store", "1")], &specs).expect("memory");
         parts.iter().for_each(|part| writer.put(part.3).expect("memory"));
         Store::from_source(Source::memory("bench.store", writer.finish())).expect("a store")
     })

@@ -3,11 +3,13 @@ mod demo;
 
 pub use bench::BenchScore;
 
+use super::check_out;
 use super::machine::Machine;
 use crate::base::{Error, Path as DiffusionPath, Result};
+use crate::data::atomic::{AtomicFile, unwritten};
 use crate::data::npy::Npy;
 use crate::data::tensors::{FileDType, Spec, Writer};
-use crate::data::{Source, Store, atomic::AtomicFile};
+use crate::data::{Source, Store};
 use crate::device::Device;
 use crate::ops::read_rate;
 use crate::score::{EmpiricalScore, Queries, Request, Scores};
@@ -88,11 +90,11 @@ impl Score {
         let t = times(t, batch)?;
         let request = self.request(&store)?;
         // An answer that cannot be written is not worth waiting for.
-        let file = AtomicFile::create(&self.out)?;
+        check_out("--out", &self.out)?;
         store.verify()?;
         let score = EmpiricalScore::new(&device, &store, self.path.path())?;
         let scores = self.answers(&device, &score, Queries { z: &z, t: &t }, &request)?;
-        write(file, &self.out, &shape, &scores, &request, store.info().digest.as_str())
+        write(&self.out, &shape, &scores, &request, store.info().digest.as_str())
     }
 
     fn request(&self, store: &Store) -> Result<Request> {
@@ -201,14 +203,7 @@ fn doubles(npy: &Npy) -> Result<Vec<f64>> {
     }
 }
 
-fn write(
-    file: AtomicFile,
-    path: &Path,
-    shape: &[usize],
-    scores: &Scores,
-    request: &Request,
-    digest: &str,
-) -> Result<()> {
+fn write(path: &Path, shape: &[usize], scores: &Scores, request: &Request, digest: &str) -> Result<()> {
     let batch = shape[0];
     let rows = |rows: &[u32]| -> Vec<u8> { rows.iter().flat_map(|&row| i64::from(row).to_le_bytes()).collect() };
     let doubles = |values: &[f64]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
@@ -231,7 +226,10 @@ fn write(
         parts.iter().map(|(name, dtype, shape, _)| Spec { name, dtype: *dtype, shape }).collect();
     let seed = request.seed.to_string();
     let metadata = [("data", digest), ("seed", seed.as_str()), ("certificate", "total variation, log p, |score|")];
-    let mut writer = Writer::new(file, path, &metadata, &specs)?;
-    parts.iter().try_for_each(|part| writer.put(&part.3))?;
-    writer.finish().commit()
+    let writer = Writer::new(AtomicFile::create(path)?, &metadata, &specs);
+    let written = writer.and_then(|mut writer| {
+        parts.iter().try_for_each(|part| writer.put(&part.3))?;
+        Ok(writer.finish())
+    });
+    written.map_err(|error| unwritten(path, error))?.commit()
 }

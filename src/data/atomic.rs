@@ -4,6 +4,7 @@
 //! the way leaves a stray: a temporary name that nobody holds a lock on any more, which [`sweep`] removes.
 
 use crate::base::{Error, Result};
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -25,18 +26,18 @@ impl AtomicFile {
     pub fn create(path: &Path) -> Result<AtomicFile> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         if path.file_name().is_none() || path.as_os_str().as_encoded_bytes().ends_with(b"/") {
-            return Err(Error::file(path, "is no name of a file; give one"));
+            return Err(refused(path, "is no name of a file; give one"));
         }
         // A rename would put a plain file in the place of /dev/null.
         if path.metadata().is_ok_and(|there| !there.is_file()) {
-            return Err(Error::file(path, "exists and is not a regular file; give another path"));
+            return Err(refused(path, "exists and is not a regular file; give another path"));
         }
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let partial = folder_of(path).join(format!("{STRAY_START}{}-{count}{STRAY_END}", std::process::id()));
         let file = File::options().write(true).create_new(true).open(&partial);
         let file = file.map_err(|error| match folder_of(path).try_exists() {
-            Ok(false) => Error::file(path, "its folder does not exist; make it, or give another path"),
-            _ => Error::file(path, format_args!("cannot be written: {error}; give another path")),
+            Ok(false) => refused(path, "its folder does not exist; make it, or give another path"),
+            _ => unwritten(path, error),
         });
         let file = file?;
         // Where a file system has no locks, nothing is ever swept.
@@ -53,7 +54,7 @@ impl AtomicFile {
     pub fn commit(mut self) -> Result<()> {
         let durable = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
         let named = durable.and_then(|()| fs::rename(&self.partial, &self.path));
-        named.map_err(|error| Error::file(&self.path, error))?;
+        named.map_err(|error| unwritten(&self.path, error))?;
         self.committed = true;
         sync_folder(folder_of(&self.path))
     }
@@ -81,8 +82,17 @@ impl Drop for AtomicFile {
 /// Puts `bytes` at `path`, whole or not at all.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = AtomicFile::create(path)?;
-    file.write_all(bytes).map_err(|error| Error::file(path, error))?;
+    file.write_all(bytes).map_err(|error| unwritten(path, error))?;
     file.commit()
+}
+
+/// That the file at `path` cannot be written, for the writers of its bytes.
+pub fn unwritten(path: &Path, error: impl Display) -> Error {
+    refused(path, format_args!("cannot be written: {error}; make room, or give another path"))
+}
+
+fn refused(path: &Path, what: impl Display) -> Error {
+    Error::Usage(format!("{}: {what}", path.display()))
 }
 
 /// Makes the names in `folder` durable: a rename is only on its way until then.
@@ -166,7 +176,7 @@ mod tests {
         let file = AtomicFile::create(&path).unwrap();
         fs::create_dir(&path).unwrap();
         let message = file.commit().unwrap_err().to_string();
-        assert!(message.contains("state: "), "{message}");
+        assert!(message.contains("state: cannot be written: "), "{message}");
         assert_eq!(fs::read_dir(scratch.folder()).unwrap().count(), 1);
     }
 

@@ -5,8 +5,8 @@
 //! {'descr': '<f4', 'fortran_order': False, 'shape': (60000, 28, 28), }
 //! ```
 
-use crate::base::{Error, Result};
-use crate::data::atomic::AtomicFile;
+use crate::base::Result;
+use crate::data::atomic::{AtomicFile, unwritten};
 use crate::data::file_dtype::FileDType;
 use crate::data::source::{Source, size_of};
 use std::io::Write;
@@ -121,7 +121,7 @@ pub fn write(path: &Path, shape: &[usize], values: &[f32]) -> Result<()> {
     assert_eq!(values.len(), shape.iter().product::<usize>(), "npy: shape {shape:?} and values differ");
     let mut file = AtomicFile::create(path)?;
     let written = file.write_all(&header(shape)).and_then(|()| file.write_all(bytemuck::cast_slice(values)));
-    written.map_err(|error| Error::file(path, error))?;
+    written.map_err(|error| unwritten(path, error))?;
     file.commit()
 }
 

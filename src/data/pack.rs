@@ -1,6 +1,7 @@
 //! Rows and labels become a store: one pass for the statistics, one that writes the rows sorted by class.
 
 use crate::base::{Error, Result};
+use crate::data::atomic::unwritten;
 use crate::data::moments::Moments;
 use crate::data::source::size_of;
 use crate::data::store::{self, MARK, MAX_ROW};
@@ -70,22 +71,24 @@ pub(super) fn pack<W: Write>(
     if !notes.class_names.is_empty() {
         metadata.push(("class_names", &names));
     }
-    let mut writer = Writer::new(Digested { out, hasher: blake3::Hasher::new() }, path, &metadata, &specs)?;
+    let failed = |error| unwritten(path, error);
+    let out = Digested { out, hasher: blake3::Hasher::new() };
+    let mut writer = Writer::new(out, &metadata, &specs).map_err(failed)?;
     for words in [Some(&index), sorted.as_ref(), offsets.as_ref()].into_iter().flatten() {
-        writer.put(bytemuck::cast_slice(words))?;
+        writer.put(bytemuck::cast_slice(words)).map_err(failed)?;
     }
     for statistic in [Moments::mean, Moments::std, Moments::min, Moments::max] {
         let values: Vec<f32> = moments.iter().map(statistic).collect();
-        writer.put(bytemuck::cast_slice(&values))?;
+        writer.put(bytemuck::cast_slice(&values)).map_err(failed)?;
     }
     let mut bytes = vec![0; width * rows.dtype().size() as usize];
     for (done, &row) in (u64::from(count) + 1..).zip(&index) {
         rows.read(row, &mut bytes)?;
-        writer.put(&bytes)?;
+        writer.put(&bytes).map_err(failed)?;
         progress(done, total);
     }
     let digest = writer.out().hasher.finalize();
-    writer.put(digest.as_bytes())?;
+    writer.put(digest.as_bytes()).map_err(failed)?;
     Ok(writer.finish().out)
 }
 

@@ -1,7 +1,7 @@
 //! Pictures of samples: a batch of images as one PNG.
 
 use crate::base::{Error, Result};
-use crate::data::atomic::AtomicFile;
+use crate::data::atomic::{AtomicFile, unwritten};
 use std::path::Path;
 
 /// Pixels between two images.
@@ -56,7 +56,7 @@ pub fn write_grid(path: &Path, images: &[f32], shape: [usize; 4]) -> Result<()> 
         }
     }
 
-    let failed = |error: png::EncodingError| Error::file(path, error);
+    let failed = |error: png::EncodingError| unwritten(path, error);
     let size = |pixels| u32::try_from(pixels).map_err(|_| Error::file(path, format_args!("a grid of {pixels} pixels")));
     let mut file = AtomicFile::create(path)?;
     let mut encoder = png::Encoder::new(&mut file, size(grid_width)?, size(grid_height)?);

@@ -7,13 +7,13 @@
 //! Offsets count from the payload's first byte. A file is refused unless its tensors cover the payload without hole or
 //! overlap, each with just the bytes its shape needs. The format has no checksum; whoever needs one keeps it beside.
 
-use crate::base::{Error, Result};
-use crate::data::atomic::AtomicFile;
+use crate::base::Result;
+use crate::data::atomic::{AtomicFile, unwritten};
 use crate::data::header::{self, Header};
 use crate::data::source::Source;
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::Path;
 
 pub use crate::data::file_dtype::FileDType;
 pub use crate::data::header::Entry;
@@ -139,23 +139,22 @@ pub struct Spec<'a> {
 /// Writes the header, then payloads as they come: nothing is held twice.
 pub struct Writer<W: Write> {
     out: W,
-    path: PathBuf,
     missing: u64,
 }
 
 impl<W: Write> Writer<W> {
-    /// Writes the header; `{"format": "pt"}`, which other loaders ask for, joins `metadata`. `path` names `out` in errors.
-    pub fn new(mut out: W, path: &Path, metadata: &[(&str, &str)], specs: &[Spec<'_>]) -> Result<Writer<W>> {
+    /// Writes the header; `{"format": "pt"}`, which other loaders ask for, joins `metadata`.
+    pub fn new(mut out: W, metadata: &[(&str, &str)], specs: &[Spec<'_>]) -> io::Result<Writer<W>> {
         let (header, payload) = header::compose(metadata, specs);
-        out.write_all(&header).map_err(|error| Error::file(path, error))?;
-        Ok(Writer { out, path: path.to_owned(), missing: payload })
+        out.write_all(&header)?;
+        Ok(Writer { out, missing: payload })
     }
 
     /// The next bytes of the payload, in the order of the specs.
-    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+    pub fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         let len = bytes.len() as u64;
         self.missing = self.missing.checked_sub(len).expect("more payload than the specs announce");
-        self.out.write_all(bytes).map_err(|error| Error::file(&self.path, error))
+        self.out.write_all(bytes)
     }
 
     pub fn out(&self) -> &W {
@@ -173,10 +172,11 @@ impl<W: Write> Writer<W> {
 pub fn write_f32(path: &Path, metadata: &[(&str, &str)], tensors: &[(&str, &[usize], &[f32])]) -> Result<()> {
     let specs: Vec<Spec<'_>> =
         tensors.iter().map(|&(name, shape, _)| Spec { name, dtype: FileDType::F32, shape }).collect();
-    let mut writer = Writer::new(AtomicFile::create(path)?, path, metadata, &specs)?;
+    let failed = |error| unwritten(path, error);
+    let mut writer = Writer::new(AtomicFile::create(path)?, metadata, &specs).map_err(failed)?;
     for (name, shape, values) in tensors {
         assert_eq!(values.len(), shape.iter().product::<usize>(), "{name}: shape {shape:?} and values differ");
-        writer.put(bytemuck::cast_slice(values))?;
+        writer.put(bytemuck::cast_slice(values)).map_err(failed)?;
     }
     writer.finish().commit()
 }

@@ -1,8 +1,8 @@
 //! `engine data`.
 
-use super::{Scratch, code, engine, stderr, stdout};
+use super::{Scratch, code, engine, stderr, stdout, train};
 use std::fs;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 #[test]
@@ -112,6 +112,37 @@ fn a_store_that_cannot_be_written_is_refused_before_the_data_is_read() {
     let refused = engine(&["data", "ingest", "--from", "nowhere.npy", "--out"]).arg(&store).output().unwrap();
     assert_eq!(code(&refused), 2, "{}", stderr(&refused));
     assert!(stderr(&refused).ends_with("tiny.store: exists, and a store is never changed; give another name\n"));
+}
+
+#[test]
+fn what_a_full_disk_refuses_is_named_and_leaves_nothing_behind() {
+    let scratch = Scratch::new();
+    let (store, run) = (scratch.store(), scratch.path("run"));
+    assert_eq!(code(&train(&scratch, &run, &[]).output().unwrap()), 0);
+    let z = scratch.path("z.npy");
+    engine::data::npy::write(&z, &[40, 1, 8, 8], &[0.5; 40 * 64]).unwrap();
+    let (store, run, z) = (store.to_str().unwrap(), run.to_str().unwrap(), z.to_str().unwrap());
+    let folder = scratch.path("full");
+    fs::create_dir(&folder).unwrap();
+    let many = ["sample", "--run", run, "--count", "400", "--steps", "1", "--threads", "1", "--out"];
+    for (name, arguments) in [
+        ("x.store", &["data", "ingest", "--from", z, "--out"][..]),
+        ("x.npy", &many),
+        ("x.safetensors", &["score", "--data", store, "--queries", z, "--t", "0.5", "--threads", "1", "--out"]),
+    ] {
+        let out = folder.join(name);
+        // A limit of 4 KiB to a file, in the place of a disk with as little room.
+        let limited = "trap '' XFSZ; ulimit -f 8; exec \"$@\"";
+        let mut command = Command::new("sh");
+        command.args(["-c", limited, "sh", env!("CARGO_BIN_EXE_engine")]).args(arguments).arg(&out);
+        let refused = command.output().unwrap();
+        let message = stderr(&refused);
+        let expected =
+            format!("error: {}: cannot be written: File too large (os error 27); make room, ", out.display());
+        assert_eq!(code(&refused), 2, "{name}: {message}");
+        assert!(message.contains(&expected), "{name}: {message}");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "{name}");
+    }
 }
 
 #[test]

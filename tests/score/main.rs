@@ -19,7 +19,6 @@ mod velocity;
 use engine::base::rng::{Purpose, Stream};
 use engine::data::tensors::{FileDType, Spec, Writer};
 use engine::data::{Source, Store};
-use std::path::Path;
 
 /// A store in memory of rows of type U8, F16 or F32; `classes` holds the number of rows of each.
 pub fn store(dtype: FileDType, width: usize, bytes: &[u8], classes: &[u32]) -> Store {
@@ -40,7 +39,7 @@ pub fn store(dtype: FileDType, width: usize, bytes: &[u8], classes: &[u32]) -> S
     parts.push(("rows", dtype, &rows, bytes));
     parts.push(("digest", FileDType::U8, &[32], &[0; 32]));
     let specs: Vec<Spec<'_>> = parts.iter().map(|&(name, dtype, shape, _)| Spec { name, dtype, shape }).collect();
-    let mut writer = Writer::new(Vec::new(), Path::new("test"), &[("engine.store", "1")], &specs).unwrap();
+    let mut writer = Writer::new(Vec::new(), &[("engine.store", "1")], &specs).unwrap();
     parts.iter().for_each(|part| writer.put(part.3).unwrap());
     Store::from_source(Source::memory("test.store", writer.finish())).unwrap()
 }

@@ -284,7 +284,7 @@ mod tests {
             ("digest", FileDType::U8, &[32], &[0; 32]),
         ];
         let specs = parts.map(|(name, dtype, shape, _)| Spec { name, dtype, shape });
-        let mut writer = Writer::new(Vec::new(), Path::new("x.store"), &[MARK], &specs).unwrap();
+        let mut writer = Writer::new(Vec::new(), &[MARK], &specs).unwrap();
         parts.iter().for_each(|part| writer.put(part.3).unwrap());
         let store = open(writer.finish()).unwrap();
         let mut row = [1.0; 2];

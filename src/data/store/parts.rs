@@ -97,7 +97,6 @@ mod tests {
     use crate::data::source::Source;
     use crate::data::store::Store;
     use crate::data::tensors::{Spec, Writer};
-    use std::path::Path;
 
     #[test]
     fn stores_whose_parts_disagree_are_refused_with_the_reason() {
@@ -116,7 +115,7 @@ mod tests {
                 parts.push(digest);
             }
             let specs: Vec<_> = parts.iter().map(|&(name, dtype, shape, _)| Spec { name, dtype, shape }).collect();
-            let mut writer = Writer::new(Vec::new(), Path::new("x.store"), &[mark], &specs).unwrap();
+            let mut writer = Writer::new(Vec::new(), &[mark], &specs).unwrap();
             parts.iter().for_each(|part| writer.put(part.3).unwrap());
             let opened = Store::from_source(Source::memory("x.store", writer.finish()));
             if reason.is_empty() {

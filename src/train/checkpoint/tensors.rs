@@ -1,7 +1,7 @@
 //! Weights and moments as named tensors.
 
 use super::manifest::Marked;
-use super::{MODEL_KEY, Model};
+use super::{MODEL_KEY, Model, bad};
 use crate::base::Result;
 use crate::data::tensors::{FileDType, Spec, TensorFile, Writer};
 use crate::nn::ParamList;
@@ -16,12 +16,13 @@ pub fn write(file: Marked, model: &Model, list: &ParamList, params: usize, slabs
         all().zip(&names).map(|((_, (piece, ..)), name)| Spec { name, dtype: FileDType::F32, shape: &piece.shape });
     let path = file.path().to_owned();
     let model = serde_json::to_string(model).expect("a model has a form in JSON");
-    let mut writer = Writer::new(file, &path, &[(MODEL_KEY, &model)], &specs.collect::<Vec<_>>())?;
+    let failed = |error| bad(&path, error);
+    let mut writer = Writer::new(file, &[(MODEL_KEY, &model)], &specs.collect::<Vec<_>>()).map_err(failed)?;
     let mut values: Vec<f32> = vec![];
     for ((_, slab), (_, param, range)) in all() {
         values.resize(range.len(), 0.0);
         slab.part(param).read_from(range.start, &mut values);
-        writer.put(bytemuck::cast_slice(&values))?;
+        writer.put(bytemuck::cast_slice(&values)).map_err(failed)?;
     }
     Ok(writer.finish())
 }
