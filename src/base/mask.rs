@@ -223,24 +223,28 @@ pub enum LossNorm {
     SampleActive,
 }
 
-/// A rate, the fraction dropped, that may go linearly to another one in the first `ramp` steps.
+/// A rate, the fraction dropped, that may go linearly to another one in the first `ramp` steps from step `from` on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
     pub start: f64,
     pub end: f64,
     pub ramp: u64,
+    pub from: u64,
 }
 
 impl Rate {
     pub fn constant(rate: f64) -> Rate {
-        Rate { start: rate, end: rate, ramp: 0 }
+        Rate { start: rate, end: rate, ramp: 0, from: 0 }
     }
 
     /// The rate of `step`, counted from 0.
     pub fn at(self, step: u64) -> f64 {
         match self.ramp {
             0 => self.start,
-            ramp => self.start + (self.end - self.start) * (step as f64 / ramp as f64).min(1.0),
+            ramp => {
+                let done = step.saturating_sub(self.from) as f64;
+                self.start + (self.end - self.start) * (done / ramp as f64).min(1.0)
+            }
         }
     }
 }
@@ -373,8 +377,10 @@ mod tests {
 
     #[test]
     fn a_rate_goes_to_its_end_and_stays() {
-        let rate = Rate { start: 0.9, end: 0.5, ramp: 4 };
+        let rate = Rate { start: 0.9, end: 0.5, ramp: 4, from: 0 };
         assert_eq!([0, 2, 4, 9].map(|step| rate.at(step)), [0.9, 0.7, 0.5, 0.5]);
+        let later = Rate { from: 7, ..rate };
+        assert_eq!([0, 7, 9, 11, 16].map(|step| later.at(step)), [0.9, 0.9, 0.7, 0.5, 0.5]);
         assert_eq!(Rate::constant(0.25).at(7), 0.25);
     }
 

@@ -9,10 +9,13 @@ use std::path::Path;
 /// What can follow the run of the process `argv` in `out`; of one that was finished before, how to train longer.
 pub fn commands(argv: &[String], out: &Path, plan: &Plan, was_finished: bool) -> String {
     let recipe = &plan.recipe;
-    let (steps, end) = (recipe.train.steps, recipe.decay_end());
-    let longer = match recipe.optimizer.decay {
+    let last = recipe.stage_of(recipe.train.steps);
+    let (steps, end, optimizer) = (recipe.train.steps, last.decay_end(), &last.recipe.optimizer);
+    let longer = match optimizer.decay {
         Decay::Cosine if steps < end => again(argv, end, None),
-        Decay::Cosine if recipe.optimizer.decay_steps > 0 => again(argv, 2 * steps, Some(2 * steps)),
+        Decay::Cosine if recipe.stage.is_empty() && optimizer.decay_steps > 0 => {
+            again(argv, 2 * steps, Some(2 * steps))
+        }
         Decay::Cosine | Decay::Constant => again(argv, 2 * steps, None),
     };
     if was_finished {

@@ -88,7 +88,7 @@ impl Sample {
             png::check_picture(&self.out, grid.channels)?;
         }
         let recipe = opened.state.as_ref().map(|state| state.config.clone()).unwrap_or_default();
-        let request = self.request(&Plan { recipe, model: config })?;
+        let request = self.request(&Plan { recipe, model: config, begin: 0 })?;
         if let Some((decay, applied)) = opened.average()
             && let Some(what) = lag(decay, applied)
         {

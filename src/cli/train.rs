@@ -31,6 +31,9 @@ pub struct Train {
     /// Steps of the whole run
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::whole::<i64>)]
     steps: Option<i64>,
+    /// Run, checkpoint or safetensors file whose weights the run begins with, a moving average where it has one
+    #[arg(long, value_name = "CHECKPOINT")]
+    from: Option<String>,
     /// What matrix products read
     #[arg(long, value_enum)]
     precision: Option<Precision>,
@@ -115,6 +118,7 @@ impl Train {
             self.preset.as_ref().map(|name| Change::flag("--preset", "model.preset", name.as_str())),
             self.data.as_ref().map(|path| Change::flag("--data", "data.store", path.as_str())),
             self.steps.map(|steps| Change::flag("--steps", "train.steps", steps)),
+            self.from.as_ref().map(|path| Change::flag("--from", "train.from", path.as_str())),
             self.precision.map(|name| Change::flag("--precision", "train.precision", name.to_string())),
             self.drop.map(|rate| Change::flag("--drop", "mask.drop", rate)),
             self.mask.as_ref().map(|kinds| Change::flag("--mask", "mask.kind", kinds.as_str())),

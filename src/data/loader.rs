@@ -42,6 +42,8 @@ impl Split {
 pub struct Order {
     rows: Vec<u32>,
     seed: u64,
+    /// A step, and the images that come before its own.
+    begin: (u64, u64),
     epoch: u32,
     shuffled: Vec<u32>,
 }
@@ -51,13 +53,19 @@ impl Order {
     pub fn new(rows: Vec<u32>, seed: u64) -> Order {
         assert!(!rows.is_empty(), "order: there is no row to train on");
         let shuffled = shuffle(&rows, epoch_stream(seed, 0));
-        Order { rows, seed, epoch: 0, shuffled }
+        Order { rows, seed, begin: (0, 0), epoch: 0, shuffled }
+    }
+
+    /// The same order for steps from `step` on, before which `images` were seen in batches of other lengths.
+    pub fn from(self, step: u64, images: u64) -> Order {
+        Order { begin: (step, images), ..self }
     }
 
     /// Fills `batch` with the rows of `step`; all steps have batches of this length.
     pub fn step(&mut self, step: u64, batch: &mut [u32]) {
         let rows = self.rows.len() as u64;
-        for (position, row) in (step * batch.len() as u64..).zip(batch) {
+        let position = self.begin.1 + (step - self.begin.0) * batch.len() as u64;
+        for (position, row) in (position..).zip(batch) {
             let epoch = (position / rows) as u32;
             if epoch != self.epoch {
                 self.shuffled = shuffle(&self.rows, epoch_stream(self.seed, epoch));
@@ -203,6 +211,10 @@ mod tests {
         };
         assert_eq!(rows(7), rows(70));
         assert_eq!(rows(7), rows(1));
+        // Ten steps of 7, then steps of 20.
+        let mut order = Order::new((0..50).collect(), 3).from(10, 70);
+        let later: Vec<u32> = (10..17).flat_map(|step| rows_of_step(&mut order, step, 20)).collect();
+        assert_eq!(rows(7)[70..], later);
     }
 
     #[test]

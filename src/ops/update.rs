@@ -40,6 +40,23 @@ impl Moments {
             applied: Tensor::from_slice(device, "moments", [2], &[0u32, 0]),
         })
     }
+
+    /// Goes back to zero moments, and to averages with `decays` that start at `weights`.
+    pub fn restart(&mut self, device: &Device, weights: &Slab, decays: &[f32]) -> Result<()> {
+        self.averages.truncate(decays.len());
+        for (i, &decay) in decays.iter().enumerate() {
+            if i == self.averages.len() {
+                self.averages.push(Average { weights: Slab::zeros(device, "ema", &weights.shapes())?, decay });
+            }
+            self.averages[i].decay = decay;
+            self.averages[i].weights.copy(weights);
+        }
+        for slab in [&mut self.m, &mut self.v] {
+            (0..slab.count()).for_each(|i| slab.part_mut(i).zero());
+        }
+        self.applied.write(&[0u32, 0]);
+        Ok(())
+    }
 }
 
 /// How every step updates.

@@ -1,4 +1,4 @@
-use super::recipe::{ModelSection, Recipe, Times, wrong};
+use super::recipe::{ModelSection, Recipe, Stage, Times, in_stage, wrong};
 use super::step::Settings;
 use crate::base::{Error, Mask, Rate, Result};
 use crate::data::Store;
@@ -13,6 +13,8 @@ use crate::tape::Keep;
 pub struct Plan {
     pub recipe: Recipe,
     pub model: Config,
+    /// Steps of the run before those of this plan, which may be that of a stage.
+    pub begin: u64,
 }
 
 impl Plan {
@@ -32,13 +34,11 @@ impl Plan {
             let what = format_args!("the data has {channels} channels; give at most as many");
             return Err(wrong("sample.channels", recipe.sample.channels, what));
         }
-        let mask = &recipe.mask;
-        for kind in &mask.kind.0 {
-            kind.check(model.grid).map_err(|what| wrong("mask.kind", kind, what))?;
+        let plan = Plan { recipe, model, begin: 0 };
+        for stage in plan.recipe.stages() {
+            let named = |error| if plan.recipe.stage.is_empty() { error } else { in_stage(stage.number, error) };
+            check_stage(&stage.recipe, &model).map_err(named)?;
         }
-        mask.loss_kind.check(model.grid).map_err(|what| wrong("mask.loss_kind", mask.loss_kind, what))?;
-        recipe.check_decay()?;
-        let plan = Plan { recipe, model };
         let sample = &plan.recipe.sample;
         if sample.every > 0 && sample.guidance != 1.0 && model.classes > 0 && !plan.can_guide() {
             let what =
@@ -46,6 +46,11 @@ impl Plan {
             return Err(wrong("sample.guidance", sample.guidance, what));
         }
         Ok(plan)
+    }
+
+    /// What the run does in `stage`, one of its recipe's.
+    pub fn of_stage(&self, stage: &Stage) -> Plan {
+        Plan { recipe: stage.recipe.clone(), begin: stage.begin, ..*self }
     }
 
     /// Whether the network knows images with a label and without.
@@ -56,7 +61,7 @@ impl Plan {
     /// What every step of the run has in common.
     pub fn settings(&self) -> Settings {
         let Recipe { diffusion, mask, train, optimizer, .. } = &self.recipe;
-        let rate = |start, end| Rate { start, end, ramp: mask.ramp };
+        let rate = |start, end| Rate { start, end, ramp: mask.ramp, from: self.begin };
         Settings {
             model: self.model,
             batch: train.batch_size,
@@ -109,6 +114,16 @@ impl Plan {
             batch: self.recipe.train.batch_size.min(sample.count),
         }
     }
+}
+
+/// Checks what a stage does against the patches of the model.
+fn check_stage(recipe: &Recipe, model: &Config) -> Result<()> {
+    let mask = &recipe.mask;
+    for kind in &mask.kind.0 {
+        kind.check(model.grid).map_err(|what| wrong("mask.kind", kind, what))?;
+    }
+    mask.loss_kind.check(model.grid).map_err(|what| wrong("mask.loss_kind", mask.loss_kind, what))?;
+    recipe.check_decay()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 use super::Plan;
-use super::checkpoint::{Checkpoints, Model, State, name_of, step_of};
+use super::checkpoint::{Checkpoints, Model, Origin, State, name_of, step_of};
 use super::recipe::{Recipe, wrong};
 use crate::base::shell::quoted;
 use crate::base::{Error, Result};
@@ -20,7 +20,7 @@ const SAMPLES: &str = "samples";
 ///
 /// ```text
 /// config.resolved.toml    the recipe, every key
-/// run.json                the data, and each start: command, version, host, device
+/// run.json                the data, the weights it began with, and each start: command, version, host, device
 /// metrics.jsonl           a line for every step
 /// checkpoints/ samples/   what the run makes
 /// .lock                   who holds it
@@ -31,6 +31,8 @@ pub struct Run {
     pub checkpoints: Checkpoints,
     /// The checkpoint that the run continues from.
     pub found: Option<(PathBuf, State)>,
+    /// The weights that it begins with, where it has no checkpoint and they are not drawn.
+    pub origin: Option<Origin>,
     data: String,
     /// The lock falls with the file, however the process ends.
     _lock: File,
@@ -41,13 +43,16 @@ impl Run {
     ///
     /// A directory that another process holds, or that holds another recipe or other data, is refused as it is. Samples of
     /// steps that the run does again go. `warn` is told of damaged checkpoints.
-    pub fn open(folder: &Path, mut plan: Plan, data: &Info, warn: impl FnMut(String)) -> Result<Run> {
+    pub fn open(folder: &Path, mut plan: Plan, data: &Info, mut warn: impl FnMut(String)) -> Result<Run> {
         if folder.exists() && !folder.is_dir() {
             return Err(Error::Usage(format!(
                 "{}: is a file, a run is a folder; give another --out",
                 folder.display()
             )));
         }
+        let checkpoints = Checkpoints::of(folder);
+        // Before anything is touched, and only where it matters: the file may go once the run has a checkpoint.
+        let origin = if checkpoints.is_empty()? { Origin::of(&plan, &mut warn)? } else { None };
         atomic::create_folder(folder).map_err(|error| unusable(folder, error))?;
         let lock = lock(folder)?;
         for folder in [folder, &folder.join(SAMPLES)] {
@@ -55,7 +60,6 @@ impl Run {
                 atomic::sweep(folder)?;
             }
         }
-        let checkpoints = Checkpoints::of(folder);
         checkpoints.sweep()?;
         let found = checkpoints.newest(warn)?;
         match &found {
@@ -72,12 +76,13 @@ impl Run {
                 resume(folder, &Recipe::open(&folder.join(CONFIG), &[])?, &mut plan.recipe)?;
                 if let Some(record) = Record::read(folder) {
                     same_data(folder, &record.data, &plan.recipe, data)?;
+                    same_origin(folder, &record.origin, &origin)?;
                 }
             }
             None => {}
         }
         forget_samples(&folder.join(SAMPLES), found.as_ref().map_or(0, |(_, state)| state.step))?;
-        Ok(Run { folder: folder.into(), plan, checkpoints, found, data: data.digest.clone(), _lock: lock })
+        Ok(Run { folder: folder.into(), plan, checkpoints, found, origin, data: data.digest.clone(), _lock: lock })
     }
 
     /// Where the run stands.
@@ -101,6 +106,9 @@ impl Run {
         // One that cannot be read is begun anew: from the first checkpoint on, which has the digest too, it is for people.
         let mut record = Record::read(&self.folder).unwrap_or_default();
         record.data = self.data.clone();
+        if self.origin.is_some() {
+            record.origin = self.origin.clone();
+        }
         record.starts.push(Start {
             time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             step: self.state().step,
@@ -125,6 +133,8 @@ impl Run {
 struct Record {
     /// blake3 of the data set.
     data: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    origin: Option<Origin>,
     starts: Vec<Start>,
 }
 
@@ -176,8 +186,16 @@ fn resume(folder: &Path, begun: &Recipe, given: &mut Recipe) -> Result<()> {
     if given.optimizer.decay_steps == 0 {
         given.optimizer.decay_steps = begun.optimizer.decay_steps;
     }
+    let [theirs, ours] = [begun, given].map(|recipe| recipe.stage.len());
+    if theirs != ours {
+        let what =
+            format_args!("holds a run of {theirs} stages; this one has {ours}; give its recipe, or another --out");
+        return Err(Error::Usage(format!("{}: {what}", folder.display())));
+    }
     let mut differences = begun.differences(given);
-    differences.retain(|[key, ..]| !free(key));
+    // The last stage goes on until the end of the run, whatever it was given.
+    let last = format!("stage.{ours}.train.steps");
+    differences.retain(|[key, ..]| !free(key) && *key != last);
     if differences.is_empty() {
         return given.check_decay();
     }
@@ -211,6 +229,17 @@ fn same_data(folder: &Path, begun: &str, recipe: &Recipe, data: &Info) -> Result
     let what = format_args!("holds a run on the data with digest {begun}; {given} has digest {}", data.digest);
     let instead = "give the data of this run, or another --out";
     Err(Error::Usage(format!("{}: {what}; {instead}", folder.display())))
+}
+
+/// Refuses weights to begin with that are others than those with which the run in `folder` was begun.
+fn same_origin(folder: &Path, begun: &Option<Origin>, given: &Option<Origin>) -> Result<()> {
+    let (Some(begun), Some(given)) = (begun, given) else { return Ok(()) };
+    if begun.blake3 == given.blake3 {
+        return Ok(());
+    }
+    let what = format_args!("holds a run from weights with digest {}; {} has", begun.blake3, given.file.display());
+    let instead = "give the file of this run, or another --out";
+    Err(Error::Usage(format!("{}: {what} digest {}; {instead}", folder.display(), given.blake3)))
 }
 
 /// Removes from `folder` the samples of steps after `step`, which the run does again: on another device it comes to other

@@ -113,6 +113,26 @@ impl Step {
         (&self.device, &self.network, weights)
     }
 
+    /// Goes over to `settings` of the same model, from the weights that samples are drawn from if `average`, else from the
+    /// weights: with zero moments and with averages that start there.
+    pub fn restart(&mut self, settings: Settings, average: bool) -> Result<()> {
+        assert!(self.asked.is_empty(), "the reports of earlier steps come first");
+        assert_eq!(settings.model, self.settings.model, "the model stays");
+        // Whatever was recorded holds the addresses of buffers that go.
+        self.replays.clear();
+        if let (true, Some(first)) = (average, self.moments.averages.first()) {
+            self.params.weights.copy(&first.weights);
+        }
+        self.params.round(&self.device);
+        self.moments.restart(&self.device, &self.params.weights, &settings.averages)?;
+        if settings.batch != self.settings.batch {
+            self.batch = Batch::new(&self.device, settings.batch, settings.model.grid);
+            self.noised = Noised::new(&self.device, settings.batch, settings.model.grid);
+        }
+        self.settings = settings;
+        Ok(())
+    }
+
     /// Step number `step`, from 0 on, at learning rate `lr`, on `images` (B, C, H, W) under `labels` (B).
     pub fn run(&mut self, step: u64, lr: f32, images: &[f32], labels: &[u32]) -> Result<Report> {
         assert!(self.asked.is_empty(), "the reports of earlier steps come first");

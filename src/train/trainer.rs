@@ -1,13 +1,16 @@
 mod pictures;
+mod stages;
 
 use super::checkpoint::{State, restore};
 use super::metrics::{Line, Metrics};
 use super::progress::{Event, Outcome, Progress};
+use super::recipe::Stage;
 use super::run::Run;
 use super::{HeldOut, Ideal, Report, Step, Stop, Target};
 use crate::base::{Error, Result};
-use crate::data::{Loader, Order, Split, Store, per_class};
+use crate::data::{Loader, Split, Store, per_class};
 use crate::device::Device;
+use stages::TrainedOn;
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,13 +29,15 @@ pub struct Trainer {
     run: Run,
     step: Step,
     state: State,
+    /// The stage of the last step that was done, or the first.
+    stage: Stage,
+    data: TrainedOn,
     loader: Loader,
     held_out: Option<HeldOut>,
     /// D_score, where targets come from it.
     scored: Option<Store>,
     metrics: Metrics,
     failed_saves: u32,
-    about: About,
     left: Left,
     /// Steps whose reports are out, and since when the first of them has been computed.
     asked: VecDeque<Asked>,
@@ -43,13 +48,6 @@ pub struct Trainer {
 struct Asked {
     step: u64,
     lr: f32,
-}
-
-/// What the first line of a run tells of its data.
-struct About {
-    provenance: String,
-    trained_on: usize,
-    held_out: usize,
 }
 
 /// The last of each that the run has.
@@ -64,22 +62,21 @@ impl Trainer {
     /// The run where its checkpoint left it, or at its beginning.
     pub fn new(run: Run, store: Arc<Store>, device: &Device) -> Result<Trainer> {
         let state = run.state();
-        let settings = run.plan.settings();
+        let stage = run.plan.recipe.stage_of(state.step);
         let Split { train, held_out } = Split::of(store.rows());
-        let provenance = store.info().provenance.clone();
         let objective = &run.plan.recipe.objective;
-        let region = per_class(&store, &train, objective.region, objective.seed);
+        let rows = per_class(&store, &train, objective.region, objective.seed);
         let scored = match objective.target {
             Target::Data => None,
             _ => Some(store.part(&per_class(&store, &train, objective.score, objective.seed))?),
         };
-        let about = About { provenance, trained_on: region.len(), held_out: held_out.len() };
-        let held_out = HeldOut::new(store.clone(), &held_out, &settings);
-        let (order, batch) = (Order::new(region, settings.seed), settings.batch);
-        let mut step = Step::new(device, settings)?;
-        let loader = Loader::start(store, order, batch, state.step)?;
-        if let Some((folder, state)) = &run.found {
-            restore(folder, state, &mut step)?;
+        let data = TrainedOn { store, rows, held_out };
+        let mut step = Step::new(device, run.plan.of_stage(&stage).settings())?;
+        let (loader, held_out) = data.of_stage(&run.plan.recipe, &stage, &step.settings, state.step)?;
+        match (&run.found, &run.origin) {
+            (Some((folder, state)), _) => restore(folder, state, &mut step)?,
+            (None, Some(origin)) => origin.load(&mut step)?,
+            (None, None) => {}
         }
         let metrics = Metrics::open(&run.folder.join("metrics.jsonl"), state.step)?;
         let left = Left { checkpoint: run.found.as_ref().map(|found| found.0.clone()), ..Left::default() };
@@ -87,12 +84,13 @@ impl Trainer {
             run,
             step,
             state,
+            stage,
+            data,
             loader,
             held_out,
             scored,
             metrics,
             failed_saves: 0,
-            about,
             left,
             asked: VecDeque::new(),
             since: Instant::now(),
@@ -133,22 +131,27 @@ impl Trainer {
                 run: &self.run.folder,
                 model: &recipe.model.preset,
                 parameters: self.step.params.list.elements(),
-                data: &self.about.provenance,
-                trained_on: self.about.trained_on,
-                held_out: self.about.held_out,
+                data: &self.data.store.info().provenance,
+                trained_on: self.data.rows.len(),
+                held_out: self.data.held_out.len(),
                 device: &self.step.device().describe(),
                 step: self.state.step,
                 steps: recipe.train.steps,
             },
             self.step.device(),
-            &self.step.settings,
+            self.stretch(),
         );
+        if recipe.stages().len() > 1 && self.state.step < recipe.train.steps {
+            progress.event(&self.stage_event());
+        }
         if let Some((_, State { step, config: before, .. })) = &self.run.found
-            && let rates = [before, recipe].map(|recipe| recipe.learning_rate(*step))
+            && let stages = [before, recipe].map(|recipe| recipe.stage_after(*step))
+            && let [before, now] = &stages
+            && let rates = [before, now].map(|stage| stage.learning_rate(*step))
             && rates[0] != rates[1]
             && *step < recipe.train.steps
         {
-            progress.event(&Event::Decay { step: *step, ends: [before.decay_end(), recipe.decay_end()], rates });
+            progress.event(&Event::Decay { step: *step, ends: [before, now].map(Stage::decay_end), rates });
         }
     }
 
@@ -169,6 +172,9 @@ impl Trainer {
                     _ => Err(self.diverged("the last step is not finite and was skipped")),
                 };
             }
+            if self.state.step == self.stage.end {
+                self.enter_next_stage(progress)?;
+            }
             self.one_step(progress, ideal)?;
             let done = self.state.step;
             if self.due() || self.draws() {
@@ -186,10 +192,11 @@ impl Trainer {
         }
     }
 
-    /// Whether a checkpoint and a held-out loss belong to this step.
+    /// Whether a checkpoint and a held-out loss belong to this step: every so many, and at the end of a stage.
     fn due(&self) -> bool {
         let (recipe, step) = (&self.run.plan.recipe, self.state.step);
-        step > 0 && (step == recipe.train.steps || step.is_multiple_of(recipe.checkpoint.every))
+        let ends = [self.stage.end, recipe.train.steps].contains(&step);
+        step > 0 && (ends || step.is_multiple_of(recipe.checkpoint.every))
     }
 
     fn lacks_held_out(&self) -> bool {
@@ -234,7 +241,7 @@ impl Trainer {
             self.since = Instant::now();
         }
         let batch = self.loader.next_batch()?;
-        let lr = self.run.plan.recipe.learning_rate(self.state.step);
+        let lr = self.stage.learning_rate(self.state.step);
         self.step.ask_towards(ideal, self.state.step, lr, &batch.values, &batch.labels)?;
         self.state.step += 1;
         self.asked.push_back(Asked { step: self.state.step, lr });

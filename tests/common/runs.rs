@@ -69,9 +69,21 @@ pub fn train(
     out: &Path,
     sets: &[&str],
 ) -> Result<(), Error> {
+    follow(RECIPE, device, stop, store, out, sets)
+}
+
+/// As [`train`], after `recipe`.
+pub fn follow(
+    recipe: &str,
+    device: impl FnOnce(DType) -> Device,
+    stop: &Stop,
+    store: &Path,
+    out: &Path,
+    sets: &[&str],
+) -> Result<(), Error> {
     let changes: Vec<Change> = sets.iter().map(|set| Change::set(set).unwrap()).collect();
     let store = Arc::new(Store::open(store)?);
-    let plan = Plan::new(Recipe::read("test", RECIPE, &changes)?, &store)?;
+    let plan = Plan::new(Recipe::read("test", recipe, &changes)?, &store)?;
     let products = plan.recipe.train.precision.dtype(false);
     let run = Run::open(out, plan, store.info(), |_| {})?;
     let device = device(products);

@@ -99,6 +99,11 @@ impl Checkpoints {
         Ok(steps)
     }
 
+    /// Whether there is none, not even a damaged one.
+    pub fn is_empty(&self) -> Result<bool> {
+        Ok(self.steps()?.is_empty())
+    }
+
     /// The last step up to `step` that has a checkpoint, and the first after it.
     pub(super) fn around(&self, step: u64) -> Result<Vec<u64>> {
         let steps = self.steps()?;

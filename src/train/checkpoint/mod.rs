@@ -15,11 +15,13 @@
 mod folder;
 mod manifest;
 mod open;
+mod origin;
 mod tensors;
 
 pub use folder::{Checkpoints, restore};
 pub(super) use folder::{name_of, step_of};
 pub use open::{Opened, Weights, open};
+pub use origin::Origin;
 
 use super::Recipe;
 use crate::base::{Error, Path as DiffusionPath};
@@ -73,7 +75,7 @@ pub enum Time {
 pub struct State {
     /// Steps done.
     pub step: u64,
-    /// Steps that were applied; the others were not finite.
+    /// Steps of the stage that were applied; the others were not finite.
     pub applied: u64,
     /// Steps not applied since the last one that was.
     pub skipped_in_a_row: u32,

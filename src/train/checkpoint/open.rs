@@ -37,8 +37,8 @@ impl Opened {
     /// The decay of the moving average that the weights are, and its updates; `None` where they are no average of a run.
     pub fn average(&self) -> Option<(f64, u64)> {
         let (state, name) = (self.state.as_ref()?, self.file.file_name()?);
-        let mut decays = state.config.train.ema.iter().enumerate();
-        let (_, &decay) = decays.find(|&(i, &decay)| name == &*ema_name(i, decay as f32))?;
+        let decays = state.config.stage_of(state.step).recipe.train.ema;
+        let (_, decay) = decays.into_iter().enumerate().find(|&(i, decay)| name == &*ema_name(i, decay as f32))?;
         Some((decay, state.applied))
     }
 }
@@ -95,7 +95,7 @@ pub fn open(
 }
 
 /// The file of the weights, and the state of the checkpoint that it belongs to.
-fn file_of(path: &Path, weights: Weights, warn: impl FnMut(String)) -> Result<(PathBuf, Option<State>)> {
+pub(super) fn file_of(path: &Path, weights: Weights, warn: impl FnMut(String)) -> Result<(PathBuf, Option<State>)> {
     let choose = |folder: &Path| match weights {
         Weights::Trained => folder.join(MODEL),
         Weights::Sampled => sampled(folder),

@@ -19,6 +19,17 @@ pub enum Event<'a> {
         step: u64,
         steps: u64,
     },
+    /// The run goes on in another stage, or within one of several.
+    Stage {
+        step: u64,
+        /// Which one, of how many.
+        stage: [usize; 2],
+        end: u64,
+        batch: usize,
+        /// Patches of an image that its next step computes, of how many.
+        tokens: [usize; 2],
+        lr: f64,
+    },
     Step(Speed),
     HeldOut {
         step: u64,
@@ -80,6 +91,8 @@ pub enum Outcome {
 pub struct Speed {
     pub step: u64,
     pub steps: u64,
+    /// Which stage, of how many.
+    pub stage: [usize; 2],
     /// Smoothed; `None` until a step was applied.
     pub loss: Option<f64>,
     pub norm: f32,
@@ -98,6 +111,10 @@ pub struct Speed {
 
 impl fmt::Display for Speed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [stage, stages] = self.stage;
+        if stages > 1 {
+            write!(f, "stage {stage} of {stages}  ")?;
+        }
         if let Some(loss) = self.loss {
             write!(f, "loss {loss:.4}  ")?;
         }
@@ -126,6 +143,10 @@ impl fmt::Display for Event<'_> {
                     _ if step < steps => write!(f, "\nfrom step {step} to {steps} on {device}"),
                     _ => Ok(()),
                 }
+            }
+            Event::Stage { step, stage: [stage, stages], end, batch, tokens: [tokens, all], lr } => {
+                write!(f, "step {step}: stage {stage} of {stages}, to step {end}: ")?;
+                write!(f, "batches of {batch}, {tokens} of {all} patches, learning rate {lr}")
             }
             Event::Step(speed) => write!(f, "step {}/{}  {speed}", speed.step, speed.steps),
             Event::HeldOut { step, loss } => write!(f, "step {step}: held-out loss {loss:.4}"),

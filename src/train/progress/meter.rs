@@ -7,6 +7,16 @@ const SMOOTHING: f64 = 0.98;
 /// Steps of a start before the time that is left is judged by: they make room, and record what a card replays.
 const UNSETTLED: u64 = 3;
 
+/// What a run does until its next stage, and how much is left then.
+pub struct Stretch {
+    /// Which stage, of how many.
+    pub stage: [usize; 2],
+    pub end: u64,
+    /// Operations of the stages after it.
+    pub later: f64,
+    pub settings: Settings,
+}
+
 /// How far a run is and how fast, judged from the steps that it is told of.
 pub(super) struct Meter {
     /// The first step of the speed that is known, and when it began.
@@ -14,7 +24,7 @@ pub(super) struct Meter {
     printed: Instant,
     first: u64,
     steps: u64,
-    settings: Settings,
+    stretch: Stretch,
     peak: f64,
     loss: f64,
     weight: f64,
@@ -25,11 +35,19 @@ pub(super) struct Meter {
 
 impl Meter {
     /// Of a start at step `first` of a run of `steps`, on a device with this `peak`.
-    pub fn new(first: u64, steps: u64, settings: Settings, peak: f64) -> Meter {
+    pub fn new(first: u64, steps: u64, stretch: Stretch, peak: f64) -> Meter {
         let now = Instant::now();
         let settled = (first, now);
         let window = (0, 0.0, 0.0);
-        Meter { settled, printed: now, first, steps, settings, peak, loss: 0.0, weight: 0.0, window, saved: 0.0 }
+        Meter { settled, printed: now, first, steps, stretch, peak, loss: 0.0, weight: 0.0, window, saved: 0.0 }
+    }
+
+    /// The steps after `step` are those of another stage, which is as fast as it is.
+    pub fn enter(&mut self, step: u64, stretch: Stretch) {
+        self.first = step;
+        self.settled = (step, Instant::now());
+        self.window = (0, 0.0, 0.0);
+        self.stretch = stretch;
     }
 
     /// Whether a line is due after a pause, and at both ends in any case.
@@ -41,8 +59,9 @@ impl Meter {
         if step == self.first + UNSETTLED {
             self.settled = (step, Instant::now());
         }
-        let flops = |tokens| self.settings.cost(tokens).flops as f64;
-        let (done, whole) = (flops(self.settings.tokens(step - 1)), flops(self.settings.model.grid.tokens()));
+        let flops = |tokens| self.stretch.settings.cost(tokens).flops as f64;
+        let (done, whole) =
+            (flops(self.stretch.settings.tokens(step - 1)), flops(self.stretch.settings.model.grid.tokens()));
         self.window = (self.window.0 + 1, self.window.1 + seconds, self.window.2 + done);
         self.saved += seconds * (whole / done - 1.0);
         if report.applied {
@@ -56,19 +75,21 @@ impl Meter {
         let (steps, seconds, flops) = std::mem::take(&mut self.window);
         self.printed = Instant::now();
         let rate = flops / seconds;
+        let &Stretch { stage, end, later, ref settings } = &self.stretch;
         let (begun, since) = self.settled;
         let each = (begun > self.first && step > begun).then(|| since.elapsed().as_secs_f64() / (step - begun) as f64);
         Speed {
             step,
             steps: self.steps,
+            stage,
             loss: (self.weight > 0.0).then(|| self.loss / self.weight),
             norm: report.norm,
             lr,
-            tokens: [self.settings.tokens(step - 1), self.settings.model.grid.tokens()],
-            images_per_s: (steps as usize * self.settings.batch) as f64 / seconds,
+            tokens: [settings.tokens(step - 1), settings.model.grid.tokens()],
+            images_per_s: (steps as usize * settings.batch) as f64 / seconds,
             flops_per_s: rate,
             share_of_peak: rate / self.peak,
-            seconds_left: each.map(|each| each * (self.steps - step) as f64),
+            seconds_left: each.map(|each| each * (end.min(self.steps) - step) as f64 + later / rate),
             seconds_saved: self.saved,
         }
     }
@@ -84,7 +105,8 @@ mod tests {
     fn the_time_that_is_left_is_judged_by_steps_after_the_first_few() {
         let report = Report { loss: 1.0, norm: 1.0, applied: true };
         let plan = Plan::new(Recipe::read("r", "", &[]).unwrap(), &fashion_mnist().unwrap()).unwrap();
-        let mut meter = Meter::new(20, 40, plan.settings(), 1.0);
+        let stretch = Stretch { stage: [1, 1], end: 40, later: 0.0, settings: plan.settings() };
+        let mut meter = Meter::new(20, 40, stretch, 1.0);
         let mut left = |step: u64, pause: u64| {
             std::thread::sleep(Duration::from_millis(pause));
             meter.add(step, &report, 1.0);

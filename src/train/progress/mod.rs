@@ -4,8 +4,9 @@ mod event;
 mod meter;
 
 pub use event::{Event, Outcome};
+pub use meter::Stretch;
 
-use super::step::{Report, Settings};
+use super::step::Report;
 use crate::device::Device;
 use crate::ops::peak_flops;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -58,11 +59,11 @@ impl Progress {
     }
 
     /// Says what begins, and measures the peak that speeds are compared with.
-    pub fn begin(&mut self, event: &Event, device: &Device, settings: &Settings) {
+    pub fn begin(&mut self, event: &Event, device: &Device, stretch: Stretch) {
         self.event(event);
         let &Event::Begin { step, steps, .. } = event else { panic!("a run begins with its beginning") };
         let peak = peak_flops(device, PEAK_ROUNDS);
-        self.meter = Some(Meter::new(step, steps, settings.clone(), peak));
+        self.meter = Some(Meter::new(step, steps, stretch, peak));
         if self.style == Style::Text && io::stderr().is_terminal() && step < steps {
             let all = MultiProgress::new();
             // What the words leave of a narrow terminal is the bar's, which goes first.
@@ -71,6 +72,13 @@ impl Progress {
             steps.set_position(step);
             self.bars = Some(Bars { all, steps });
         }
+    }
+
+    /// Says that the run goes over to another stage.
+    pub fn stage(&mut self, event: &Event, stretch: Stretch) {
+        let &Event::Stage { step, .. } = event else { panic!("a stage begins with its beginning") };
+        self.event(event);
+        self.meter.as_mut().expect("a run begins before its stages").enter(step, stretch);
     }
 
     /// Takes note of a step; true if it said so.

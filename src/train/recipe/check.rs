@@ -59,7 +59,7 @@ impl Recipe {
             return Err(wrong("mask.drop", mask.drop, what));
         }
 
-        whole("train.steps", train.steps, 1, MAX_STEPS)?;
+        self.check_steps()?;
         whole("train.batch_size", train.batch_size as u64, 1, 1 << 20)?;
         if train.ema.len() > MOST_AVERAGES {
             let (decays, count) = (format!("{:?}", train.ema), train.ema.len());
@@ -100,6 +100,10 @@ impl Recipe {
             return Err(wrong("sample.interval", interval, "ends before it begins; give the smaller time first"));
         }
         Ok(())
+    }
+
+    pub(super) fn check_steps(&self) -> Result<()> {
+        whole("train.steps", self.train.steps, 1, MAX_STEPS)
     }
 }
 

@@ -6,10 +6,12 @@
 mod check;
 mod read;
 mod schedule;
+mod stage;
 mod write;
 
 pub(super) use check::wrong;
 pub use read::{Change, example, key_called, nearest};
+pub use stage::{Stage, in_stage};
 
 use super::{Softmax, Target};
 use crate::base::{DType, LossMask, LossNorm, Path, TokenMask, TokenMasks};
@@ -141,6 +143,8 @@ section! {
         precision: Precision = Precision::Auto,
         /// Decays of the moving averages of the weights, at most four; samples come from the first
         ema: Vec<f64> = vec![0.9999],
+        /// Run, checkpoint or file whose weights the run begins with, a moving average where it has one; the optimizer is fresh
+        from: String = String::new(),
         /// Compute each block twice to keep only its outputs in memory; the numbers stay the same bits
         recompute: bool = false,
     }
@@ -265,6 +269,9 @@ pub struct Recipe {
     pub optimizer: OptimizerSection,
     pub checkpoint: CheckpointSection,
     pub sample: SampleSection,
+    /// `[[stage]]`: keys that differ from stage to stage, by section, each with the steps of its stage.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stage: Vec<toml::Table>,
 }
 
 impl Recipe {

@@ -1,6 +1,6 @@
 //! From text to a recipe: a file, then flags, each laid over what came before.
 
-use super::{Key, Recipe};
+use super::{Key, Recipe, stage};
 use crate::base::{Error, Result};
 use std::path::Path;
 use toml::{Table, Value};
@@ -42,6 +42,7 @@ impl Recipe {
     /// Types and ranges are checked, and sizes that the preset decides are filled in.
     pub fn read(name: &str, text: &str, changes: &[Change]) -> Result<Recipe> {
         let mut table: Table = text.parse().map_err(|error: toml::de::Error| usage(name, error.to_string().trim()))?;
+        let mut stages = stage::take(name, &mut table)?;
         for (section, keys) in &table {
             let Value::Table(keys) = keys else {
                 let known = Recipe::SECTIONS.iter().any(|row| row.0 == section);
@@ -56,7 +57,14 @@ impl Recipe {
             }
         }
         let mut recipe = typed(name, &table)?;
+        for (i, stage) in stages.iter().enumerate() {
+            typed(&format!("{name}: stage {}", i + 1), &stage::overlaid(&table, stage))?;
+        }
         for change in changes {
+            if stage::lay(change, &mut stages)? {
+                stages.iter().try_for_each(|stage| typed(&change.source, &stage::overlaid(&table, stage)).map(drop))?;
+                continue;
+            }
             check_key(&change.source, &change.key)?;
             let (section, key) = change.key.split_once('.').expect("a checked key has a section");
             let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
@@ -71,8 +79,8 @@ impl Recipe {
             recipe = typed(&change.source, &table)?;
         }
         recipe.complete()?;
-        recipe.check()?;
-        Ok(recipe)
+        let steps_given = table.get("train").is_some_and(|train| train.get("steps").is_some());
+        recipe.with_stages(stages, steps_given)
     }
 
     /// As [`Recipe::read`], from a file.
@@ -96,18 +104,20 @@ impl Recipe {
         Table::try_from(self).expect("every value of a recipe has a form in TOML")
     }
 
-    /// The keys, in the order of declaration, whose values differ from `other`'s: key, our value, the other's.
+    /// The keys, in the order of declaration, whose values differ from `other`'s: key, our value, the other's. A key of a
+    /// stage is compared where both have the stage.
     pub fn differences(&self, other: &Recipe) -> Vec<[String; 3]> {
         let (ours, theirs) = (self.table(), other.table());
         let keys = Recipe::SECTIONS.iter().flat_map(|(section, keys)| keys.iter().map(move |key| (*section, key.name)));
         keys.map(|(section, key)| (format!("{section}.{key}"), &ours[section][key], &theirs[section][key]))
             .filter(|(_, ours, theirs)| ours != theirs)
             .map(|(path, ours, theirs)| [path, text(ours), text(theirs)])
+            .chain(self.stage_differences(other))
             .collect()
     }
 }
 
-fn usage(source: &str, what: impl std::fmt::Display) -> Error {
+pub(super) fn usage(source: &str, what: impl std::fmt::Display) -> Error {
     Error::Usage(format!("{source}: {what}"))
 }
 
@@ -117,7 +127,7 @@ pub(super) fn text(value: &Value) -> String {
 }
 
 /// The recipe of `table`, whose keys are known; `source` gave the last of its values.
-fn typed(source: &str, table: &Table) -> Result<Recipe> {
+pub(super) fn typed(source: &str, table: &Table) -> Result<Recipe> {
     table.clone().try_into().map_err(|error: toml::de::Error| {
         // The library says the key on a line of its own, and names the types of this program.
         let message = error.to_string();
@@ -164,7 +174,7 @@ fn unfit(given: &Value, default: &Value, said: &str) -> String {
     }
 }
 
-fn check_key(source: &str, path: &str) -> Result<()> {
+pub(super) fn check_key(source: &str, path: &str) -> Result<()> {
     let known = Recipe::SECTIONS.iter().any(|(section, keys)| {
         path.strip_prefix(section)
             .and_then(|rest| rest.strip_prefix('.'))
@@ -214,7 +224,7 @@ fn synonym(name: &str) -> Option<&'static str> {
     SYNONYMS.iter().find(|row| row.0 == name).map(|row| row.1)
 }
 
-fn unknown(path: &str) -> String {
+pub(super) fn unknown(path: &str) -> String {
     let (section, last) = path.rsplit_once('.').unwrap_or(("", path));
     let last = &*as_key(last);
     let keys = Recipe::SECTIONS.iter().flat_map(|(of, keys)| keys.iter().map(move |key| (*of, key.name)));

@@ -13,6 +13,14 @@ impl Recipe {
                 let _ = writeln!(out, "#{}\n{} = {}", key.about, key.name, text(&table[section][key.name]));
             }
         }
+        for (i, stage) in self.stage.iter().enumerate() {
+            let _ = writeln!(out, "\n# Stage {}, laid over what is above.\n[[stage]]", i + 1);
+            for (section, keys) in stage {
+                for (key, value) in keys.as_table().into_iter().flatten() {
+                    let _ = writeln!(out, "{section}.{key} = {}", text(value));
+                }
+            }
+        }
         out
     }
 
@@ -26,7 +34,10 @@ impl Recipe {
                 let _ = writeln!(out, "  {name:<36}{}", key.about);
             }
         }
-        out
+        out + "\nStages: each [[stage]] table of a recipe has its train.steps and, as mask.drop = 0.9, any key of [mask] and \
+               [optimizer],\ntrain.batch_size and train.ema; of a flag, --set stage.2.mask.drop=0.5. A stage begins with the \
+               averaged weights of the one before\nit, or with its weights while the average lags, and with moments of zero; \
+               so does a run --from a checkpoint.\n"
     }
 }
 
