@@ -3,10 +3,12 @@
 //   peak_f32   16 chains a thread, each `loops` times x <- x a + b                           32 flops a thread and loop
 //   peak_bf16  mma.sync: 8 products of 16 x 8 x 16 a warp and loop                        32,768 flops a warp and loop
 //   peak_bf16  wgmma: 4 products of 64 x 192 x 16 a warpgroup and loop                1,572,864 flops a warpgroup and loop
+//   peak_read  `count` packs of 16 bytes, read once
 //
 // What is multiplied is not zero and not equal, since the power that switching bits takes lowers the clock. The sum of what
-// comes out is written so that it must be computed: 4 bytes a thread are all the traffic.
+// comes out is written so that it must be computed: 4 bytes a thread are all that is written.
 #include "lib/mma.cuh"
+#include "lib/pack.cuh"
 #include "lib/wgmma.cuh"
 
 // Bits that differ from place to place, as a number from -1 to 1.
@@ -74,3 +76,13 @@ extern "C" __global__ void __launch_bounds__(256) peak_bf16(uint32_t loops, floa
     out[thread] = sum;
 }
 #endif
+
+extern "C" __global__ void __launch_bounds__(256) peak_read(const float* x, uint64_t count, float* out) {
+    constexpr int SIZE = Pack<float>::SIZE;
+    float sum = 0.0f;
+    each(count, [&](uint64_t i) {
+        const Pack<float> pack = load(x + i * SIZE);
+        sum += (pack[0] + pack[1]) + (pack[2] + pack[3]);
+    });
+    out[blockIdx.x * blockDim.x + threadIdx.x] = sum;
+}

@@ -9,7 +9,7 @@ use common::{Emulated, normals, put};
 use emulator::{Policy, Report};
 use engine::base::{Accumulate, DType};
 use engine::cuda::gated_norm::{self, Branch, Modulation};
-use engine::cuda::{attention, linear, mlp, patch_embed};
+use engine::cuda::{attention, linear, mlp, patch_embed, score};
 use engine::device::Device;
 use engine::device::cuda::{Cuda, MODULES};
 use engine::ops::update::{AdamW, Moments, Report as Done, Update, Weights, update, working};
@@ -247,4 +247,27 @@ fn an_update_moves_42_bytes_for_each_parameter() {
     assert!((4 * count..4 * count + (3 * blocks + 32) * SECTOR).contains(&asked(norm)), "{} bytes", asked(norm));
     // The five numbers that were decided, for each warp.
     assert_streams(step, 22 * count + SECTOR, 38 * count + 5 * 8 * blocks * SECTOR);
+}
+
+/// Bytes by tensor cores: each row once for all queries.
+#[test]
+fn a_selection_reads_one_byte_a_value_and_waits_for_no_bank() {
+    for queries in [16, 64] {
+        let Some(bench) = Bench::new((9, 0)) else { return };
+        let (card, device, rows, width) = (bench.card(), &bench.device, 256, 192);
+        let tensor = |shape: [usize; 2], dtype| {
+            let mut tensor = Tensor::new(device, "test", shape, dtype);
+            tensor.zero();
+            tensor
+        };
+        let (values, facts) = (tensor([rows, width], DType::U8), tensor([4, rows], DType::F64));
+        let rows_of_it = score::Rows { values, slices: None, facts };
+        let asked =
+            score::Asked { digits: tensor([queries, width], DType::U8), terms: tensor([queries, 8], DType::F64) };
+        let mut extremes = tensor([queries, rows / score::LEAF * 4], DType::F64);
+        score::extremes(card, &rows_of_it, 0..rows, &asked, &mut extremes);
+        let [report] = &bench.launches()[..] else { panic!("one launch") };
+        let facts = 4 * 8 * rows + 8 * 8 * queries + 4 * 8 * queries * rows / score::LEAF;
+        assert_counts(report, rows * queries * width, (rows + queries) * width + facts);
+    }
 }

@@ -46,6 +46,13 @@ DEVICE void mma(float (&c)[4], const uint32_t (&a)[2], uint32_t b) {
         : "r"(a[0]), "r"(a[1]), "r"(b));
 }
 
+// c += a b of whole numbers, 16 x 8 += 16 x 32 times 32 x 8: unsigned bytes by signed ones, two where above one bf16 is.
+DEVICE void mma(int32_t (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    asm volatile("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+r"(c[0]), "+r"(c[1]), "+r"(c[2]), "+r"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
 // Lane q of each four takes word q of all four, in their order; doing it twice changes nothing.
 //
 // It turns four packed fragments of sums, where a lane holds two columns of each, into eight neighbouring columns of one:

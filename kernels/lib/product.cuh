@@ -92,10 +92,10 @@ struct Fragments {
 };
 
 // The sums of one warp: 16 x 8 fragments down and across.
-template <class TILE>
+template <class TILE, class T = float>
 struct Sums {
     static constexpr int DOWN = TILE::WARP_ROWS / 16, ACROSS = TILE::WARP_COLUMNS / 8;
-    float at[DOWN][ACROSS][4] = {};
+    T at[DOWN][ACROSS][4] = {};
 };
 
 // Sums of the rows of A by a product with ones, on the same fragments. A CTA takes every `parts`-th stage, the first after
@@ -110,9 +110,10 @@ struct RowSums {
 
 struct NoRowSums {};
 
-// sums += A B over terms `first` to `last`; the tile's first row and column are `row` and `column`.
-template <class TILE, Contiguous A, Contiguous B, class ROW_SUMS>
-DEVICE void product(Sums<TILE>& sums, ROW_SUMS& row_sums, const bf16* a, const bf16* b, uint32_t row, uint32_t column,
+// sums += A B over terms `first` to `last`; the tile's first row and column are `row` and `column`. With sums of int32_t a
+// term is two bytes, unsigned in A and signed in B, both of whose rows they are contiguous in.
+template <class TILE, Contiguous A, Contiguous B, class ROW_SUMS, class T>
+DEVICE void product(Sums<TILE, T>& sums, ROW_SUMS& row_sums, const bf16* a, const bf16* b, uint32_t row, uint32_t column,
                     uint32_t rows, uint32_t columns, uint32_t terms, uint32_t first, uint32_t last) {
     constexpr int DOWN = TILE::WARP_ROWS / 16, PAIRS = TILE::WARP_COLUMNS / 16, STAGES = TILE::STAGES;
     Operand<TILE::ROWS, TILE::THREADS, A> from_a(a, row, rows, A == Contiguous::Sum ? terms : rows, first);

@@ -59,16 +59,6 @@ impl Machine {
             },
         }
     }
-
-    /// The processor, for what has no kernels for a card.
-    pub fn processor(&self, precision: Precision) -> Result<Device> {
-        match self.device {
-            Choice::Cuda(_) => {
-                Err(Error::Device("--device cuda: this runs on the processor alone; give --device cpu".into()))
-            }
-            Choice::Auto | Choice::Cpu => Ok(Device::cpu(Cpu::new(self.threads, precision.dtype(false))?)),
-        }
-    }
 }
 
 fn card(ordinal: usize, precision: Precision) -> Result<Device> {

@@ -80,7 +80,7 @@ impl Score {
         if self.out.extension().is_none_or(|extension| extension != wanted) {
             return Err(Error::Usage(format!("--out {}: name a .{wanted} file", self.out.display())));
         }
-        let device = self.machine.processor(Precision::F32)?;
+        let device = self.machine.open(Precision::F32)?;
         let (Some(data), Some(queries), Some(t)) = (&self.data, &self.queries, &self.t) else {
             return demo::draw(&device, self.path.path(), &self.out);
         };

@@ -4,7 +4,7 @@ use crate::base::Result;
 use crate::data::{Store, fashion_mnist};
 use crate::train::progress::{Progress, Style};
 use crate::train::recipe::{Change, FIRST_RUN, Precision};
-use crate::train::{Plan, Recipe, Run, Stop, Target, Trainer};
+use crate::train::{Plan, Recipe, Run, Stop, Trainer};
 use std::path::{self, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -96,11 +96,7 @@ impl Train {
         let mut progress = Progress::new(style, std::io::stdout());
         store.info().doubts().iter().for_each(|doubt| progress.warn(doubt));
         let precision = plan.recipe.train.precision;
-        let device = match plan.recipe.objective.target {
-            Target::Data => self.machine.open(precision)?,
-            // The empirical score has no kernels for a card.
-            Target::PosteriorSample | Target::Exact => self.machine.processor(precision)?,
-        };
+        let device = self.machine.open(precision)?;
         let run = Run::open(&out, plan, store.info(), |text| progress.warn(&text))?;
         let argv: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
         run.record(&device, &argv)?;

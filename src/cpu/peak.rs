@@ -51,10 +51,9 @@ impl Memory {
     }
 }
 
-/// The bytes/s at which all threads read what no cache holds: the best of `rounds` passes over half a GiB.
-pub fn read_rate(device: &Device, cpu: &Cpu, rounds: usize) -> f64 {
-    const BYTES: usize = 512 << 20;
-    let mut x = Tensor::new(device, "bandwidth", [BYTES / 4], DType::F32);
+/// The bytes/s at which all threads read `bytes` that no cache holds: the best of `rounds` passes.
+pub fn read_rate(device: &Device, cpu: &Cpu, bytes: usize, rounds: usize) -> f64 {
+    let mut x = Tensor::new(device, "bandwidth", [bytes / 4], DType::F32);
     x.f32_mut().fill(1.0);
     let x = x.f32();
     let pass = || {
@@ -62,7 +61,7 @@ pub fn read_rate(device: &Device, cpu: &Cpu, rounds: usize) -> f64 {
         cpu.threads.ranges(x.len(), 1 << 18, |range| {
             black_box(total(cpu.isa(), &x[range]));
         });
-        BYTES as f64 / start.elapsed().as_secs_f64()
+        bytes as f64 / start.elapsed().as_secs_f64()
     };
     (0..rounds).map(|_| pass()).fold(0.0, f64::max)
 }

@@ -25,9 +25,10 @@ mod weights;
 
 pub use covariance::{covariance, mean};
 pub use dense::{logits, logits_error, means_error, rest, weighted_sums};
+pub use digits::Digits;
 pub use exact::{means, squared_distances};
 pub use products::products;
-pub use select::{Select, Selected, select};
+pub use select::{Extremes, Select, Selected, Sieve, select};
 pub use weights::{Weights, refine, weigh};
 
 use crate::base::{DType, Error, Result};
@@ -152,9 +153,9 @@ impl<'a> Rows<'a> {
 }
 
 /// Bytes `u` of pixels are read as `2 u / 255 - 1 = 2 / 255 (u - 127.5)`, rounded to f32.
-const PIXEL_CENTER: f64 = 127.5;
+pub const PIXEL_CENTER: f64 = 127.5;
 /// Slices of signed values are shifted to 1..=255.
-const SIGNED_CENTER: f64 = 128.0;
+pub const SIGNED_CENTER: f64 = 128.0;
 /// What a sum of so many f64 squares may be off, relatively, and then some.
 const SLACK: f64 = 1.0 + 1e-9;
 

@@ -16,6 +16,7 @@ pub mod mlp;
 pub mod noise;
 pub mod patch_embed;
 pub mod peak;
+pub mod score;
 mod solver;
 mod sums;
 mod unpatchify;

@@ -1,11 +1,12 @@
 //! The peaks of a card, measured: the denominators of every share of a peak that is printed.
 
 use crate::base::DType;
-use crate::device::cuda::{Cuda, Grid, Typed};
-use crate::kernels;
+use crate::device::cuda::{Cuda, Grid, Kernel, Typed};
 use crate::tensor::Tensor;
+use crate::{kernel, kernels};
 
 const PEAK: Typed = kernels!("peak", "peak");
+const READ: Kernel = kernel!("peak", "peak_read");
 
 /// Threads of a block, and its blocks that a multiprocessor holds at once, whatever their registers.
 const THREADS: usize = 256;
@@ -44,4 +45,16 @@ fn seconds(card: &Cuda, loops: usize) -> f64 {
     let out = Tensor::workspace(card, [blocks * THREADS], DType::F32);
     let launch = || card.launch(PEAK.of(card.activations), Grid::new(blocks, THREADS), &[loops.into(), (&out).into()]);
     card.seconds(launch).unwrap_or_else(|error| std::panic::panic_any(error))
+}
+
+/// The bytes/s at which the card reads `bytes` of its memory, many times what its caches hold: the best of `rounds` passes.
+pub fn read_rate(card: &Cuda, bytes: usize, rounds: usize) -> f64 {
+    let grid = super::stride(card, bytes / 16);
+    let mut x = Tensor::workspace(card, [bytes / 4], DType::F32);
+    x.zero();
+    let out = Tensor::workspace(card, [grid.blocks[0] as usize * THREADS], DType::F32);
+    let launch = || card.launch(READ, grid, &[(&x).into(), super::count(bytes / 16), (&out).into()]);
+    let seconds = |_| card.seconds(launch).unwrap_or_else(|error| std::panic::panic_any(error));
+    // The first launch is not believed: it is waited for.
+    bytes as f64 / (0..=rounds).map(seconds).skip(1).fold(f64::INFINITY, f64::min)
 }

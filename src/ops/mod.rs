@@ -33,10 +33,12 @@ pub fn peak_flops(device: &Device, rounds: usize) -> f64 {
     }
 }
 
-/// The bytes/s at which `device` was found to read its memory, the best of `rounds` passes over half a GiB.
+/// The bytes/s at which `device` was found to read its memory, the best of `rounds` passes over half a GiB, of which no cache
+/// holds much.
 pub fn read_rate(device: &Device, rounds: usize) -> f64 {
+    const BYTES: usize = 512 << 20;
     match device {
-        Device::Cpu(cpu) => cpu::peak::read_rate(device, cpu, rounds),
-        Device::Cuda(_) => f64::NAN,
+        Device::Cpu(cpu) => cpu::peak::read_rate(device, cpu, BYTES, rounds),
+        Device::Cuda(card) => cuda::peak::read_rate(card, BYTES, rounds),
     }
 }

@@ -25,7 +25,7 @@ impl GaussianScore {
     /// and `8 d^2` bytes.
     ///
     /// # Errors
-    /// `Memory` if the covariance does not fit; `Data` if a row cannot be read; `Device` for one that has no passes.
+    /// `Memory` if the covariance does not fit; `Data` if a row cannot be read.
     pub fn new(device: &Device, store: &Store, path: Path) -> Result<GaussianScore> {
         let mean = mean(store)?;
         let covariance = covariance(device, store, &mean)?;

@@ -145,7 +145,7 @@ impl Step {
         self.ask_towards(None, step, lr, images, labels)
     }
 
-    /// Asks for a step whose targets are those of `ideal`, if there is one, which a processor computes.
+    /// Asks for a step whose targets are those of `ideal`, if there is one.
     pub fn ask_towards(
         &mut self,
         ideal: Option<&Ideal<'_>>,

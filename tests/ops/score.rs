@@ -1,5 +1,4 @@
-use crate::common::{cpus, normals};
-use engine::base::DType;
+use crate::common::{devices, normals};
 use engine::data::{Store, fashion_mnist};
 use engine::ops::score::{Query, Rows, Select};
 
@@ -40,7 +39,7 @@ fn a_selection_leaves_out_only_rows_beyond_the_cut() {
     let queries: Vec<Query<'_>> = points.iter().map(|(z, t, _)| Query { z, alpha: 1.0 - t, sigma: *t }).collect();
     let what = Select { cut: 30.0, nearest: 7, shell: Some(store.width() as f64) };
     let mut first = None;
-    for (name, device) in cpus(DType::F32) {
+    for (name, device) in devices() {
         let rows = Rows::new(&device, &store).unwrap();
         let selected = rows.select(RANGE, &queries, what);
         for ((selected, (z, t, logits)), i) in selected.iter().zip(&points).zip(0..) {
@@ -74,7 +73,7 @@ fn a_selection_leaves_out_only_rows_beyond_the_cut() {
 fn logits_and_weighted_sums_of_all_rows_keep_their_bounds() {
     let store = fashion_mnist().unwrap();
     let points = points(&store);
-    for (name, device) in cpus(DType::F32) {
+    for (name, device) in devices() {
         let rows = Rows::new(&device, &store).unwrap();
         for (z, t, exact) in &points {
             let query = Query { z, alpha: 1.0 - t, sigma: *t };

@@ -1,4 +1,4 @@
-use super::common::cpus;
+use super::common::{cards, cpus, devices};
 use super::oracle::{Exact, exact};
 use super::{noised, row, store, words};
 use engine::base::{DType, Path};
@@ -96,14 +96,35 @@ fn check(name: &str, store: &Store, (z, t): (&[f64], f64), scores: &Scores, exac
 }
 
 #[test]
-fn every_answer_is_that_of_the_definition_on_every_instruction_set() {
+fn every_answer_is_that_of_the_definition_on_every_device() {
+    let devices = [cpus(DType::F32), cards(DType::F32), cards(DType::BF16)].concat();
     for (name, store) in stores(300, 67).into_iter().chain(stores(1500, 40)) {
-        for t in TIMES {
+        let scores: Vec<_> =
+            devices.iter().map(|(_, device)| EmpiricalScore::new(device, &store, Path::Linear).unwrap()).collect();
+        for (i, t) in TIMES.into_iter().enumerate() {
             let z = points(&store, t);
             let exact: Vec<Exact> = z.chunks(store.width()).map(|z| exact(&store, 0..store.rows(), z, t)).collect();
-            for (device_name, device) in cpus(DType::F32) {
-                let scores = answer(&device, &store, &z, &vec![t; exact.len()]);
-                check(&format!("{name}, t = {t}, {device_name}"), &store, (&z, t), &scores, &exact);
+            for ((device, here), score) in devices.iter().zip(&scores) {
+                // Emulated cards are slow, and the last times are alike to them.
+                if here.runs_later() && i % 3 > 0 {
+                    continue;
+                }
+                let scores = score.answer(Queries { z: &z, t: &vec![t; exact.len()] }, &request()).unwrap();
+                check(&format!("{name}, t = {t}, {device}"), &store, (&z, t), &scores, &exact);
+            }
+        }
+    }
+}
+
+/// Sums of products of bytes that 32 bits do not hold.
+#[test]
+fn rows_as_wide_as_large_pictures_are_answered() {
+    for (name, store) in stores(7, 70_001) {
+        for t in [0.3, 0.95] {
+            let z = noised(&row(&store, 1), t, 3);
+            let exact = exact(&store, 0..store.rows(), &z, t);
+            for (device, scores) in devices().iter().map(|(name, device)| (name, answer(device, &store, &z, &[t]))) {
+                check(&format!("{name}, t = {t}, {device}"), &store, (&z, t), &scores, std::slice::from_ref(&exact));
             }
         }
     }
@@ -115,14 +136,19 @@ fn rows_that_are_all_equal_share_the_weight() {
     for (count, width) in [(2000, 48), (1100, 3072)] {
         let pixels: Vec<u8> = words(3, width).iter().map(|x| *x as u8).collect();
         let store = store(FileDType::U8, width, &pixels.repeat(count), &[]);
-        let device = Device::cpu(Cpu::new(None, DType::F32).unwrap());
-        for t in TIMES {
+        let fastest = ("cpu".into(), Device::cpu(Cpu::new(None, DType::F32).unwrap()));
+        let devices = [vec![fastest], cards(DType::F32)].concat();
+        let of = |device| EmpiricalScore::new(device, &store, Path::Linear).unwrap();
+        let scores: Vec<_> = devices.iter().map(|(name, device)| (name, of(device))).collect();
+        for (i, t) in TIMES.into_iter().enumerate() {
             let z = [noised(&row(&store, 0), t, 7), row(&store, 0)].concat();
-            let scores = answer(&device, &store, &z, &[t; 2]);
             let exact: Vec<Exact> = z.chunks(width).map(|z| exact(&store, 0..count as u32, z, t)).collect();
-            check(&format!("{width} wide, t = {t}"), &store, (&z, t), &scores, &exact);
-            assert!((scores.n_effective[0] - count as f64).abs() < 1e-6);
-            assert_eq!(scores.nearest, [0, 1, 2, 3, 4].repeat(2));
+            for (name, score) in &scores[..if i % 4 == 2 && width < 1000 { scores.len() } else { 1 }] {
+                let scores = score.answer(Queries { z: &z, t: &[t; 2] }, &request()).unwrap();
+                check(&format!("{width} wide, t = {t}, {name}"), &store, (&z, t), &scores, &exact);
+                assert!((scores.n_effective[0] - count as f64).abs() < 1e-6);
+                assert_eq!(scores.nearest, [0, 1, 2, 3, 4].repeat(2));
+            }
         }
     }
 }
@@ -156,30 +182,37 @@ fn at_time_one_the_score_is_minus_z_to_the_last_bit() {
 
 #[test]
 fn an_answer_has_the_same_bits_in_any_batch_and_on_any_number_of_threads() {
-    for (name, store) in stores(1500, 40) {
-        let t: Vec<f64> = TIMES.iter().flat_map(|&t| [t; 6]).collect();
-        let z: Vec<f64> = TIMES.iter().flat_map(|&t| points(&store, t)).collect();
-        let asked = Request { draws: 9, seed: 3, ..request() };
-        let device =
-            |threads| Device::cpu(Cpu::new(NonZero::new(threads), DType::F32).unwrap().with_isa(Isa::detect()));
-        let device = [device(1), device(5)];
-        let score = [0, 1].map(|i| EmpiricalScore::new(&device[i], &store, Path::Linear).unwrap());
-        let whole = score[0].answer(Queries { z: &z, t: &t }, &asked).unwrap();
-        assert_eq!(whole, score[1].answer(Queries { z: &z, t: &t }, &asked).unwrap(), "{name}");
-        for batch in [1, 7] {
-            let mut parts = Scores::default();
-            for (i, (z, t)) in z.chunks(batch * store.width()).zip(t.chunks(batch)).enumerate() {
-                let asked = Request { first: (i * batch) as u32, ..asked.clone() };
-                let part = score[1].answer(Queries { z, t }, &asked).unwrap();
-                parts.score.extend(part.score);
-                parts.log_p.extend(part.log_p);
-                parts.draws.extend(part.draws);
-                parts.certificate.extend(part.certificate);
-            }
-            assert_eq!(parts.score, whole.score, "{name}, batches of {batch}");
-            assert_eq!((parts.log_p, parts.draws), (whole.log_p.clone(), whole.draws.clone()), "{name}");
-            assert_eq!(parts.certificate, whole.certificate, "{name}");
+    let cpu = |threads| Device::cpu(Cpu::new(NonZero::new(threads), DType::F32).unwrap().with_isa(Isa::detect()));
+    let cards = cards(DType::F32).into_iter().map(|(_, card)| [card.clone(), card]);
+    for devices in cards.chain([[cpu(1), cpu(5)]]) {
+        for (name, store) in stores(1500, 40) {
+            let times = if devices[0].runs_later() { &[0.3, 0.8][..] } else { &TIMES };
+            same_bits(&format!("{name}, {}", devices[0].describe()), &store, &devices, times);
         }
+    }
+}
+
+/// On one device whole, on the other whole and in batches.
+fn same_bits(name: &str, store: &Store, devices: &[Device; 2], times: &[f64]) {
+    let t: Vec<f64> = times.iter().flat_map(|&t| [t; 6]).collect();
+    let z: Vec<f64> = times.iter().flat_map(|&t| points(store, t)).collect();
+    let asked = Request { draws: 9, seed: 3, ..request() };
+    let score = [0, 1].map(|i| EmpiricalScore::new(&devices[i], store, Path::Linear).unwrap());
+    let whole = score[0].answer(Queries { z: &z, t: &t }, &asked).unwrap();
+    assert_eq!(whole, score[1].answer(Queries { z: &z, t: &t }, &asked).unwrap(), "{name}");
+    for batch in [1, 7] {
+        let mut parts = Scores::default();
+        for (i, (z, t)) in z.chunks(batch * store.width()).zip(t.chunks(batch)).enumerate() {
+            let asked = Request { first: (i * batch) as u32, ..asked.clone() };
+            let part = score[1].answer(Queries { z, t }, &asked).unwrap();
+            parts.score.extend(part.score);
+            parts.log_p.extend(part.log_p);
+            parts.draws.extend(part.draws);
+            parts.certificate.extend(part.certificate);
+        }
+        assert_eq!(parts.score, whole.score, "{name}, batches of {batch}");
+        assert_eq!((parts.log_p, parts.draws), (whole.log_p.clone(), whole.draws.clone()), "{name}");
+        assert_eq!(parts.certificate, whole.certificate, "{name}");
     }
 }
 

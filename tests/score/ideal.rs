@@ -1,3 +1,4 @@
+use super::common::cards;
 use super::oracle::exact;
 use super::runs::{self, Scratch, contents, losses};
 use super::{noised, row, store, words};
@@ -59,9 +60,10 @@ fn range(softmax: Softmax, label: u32) -> std::ops::Range<u32> {
 
 #[test]
 fn exact_targets_are_the_velocity_of_the_empirical_score_of_the_class_or_of_all() {
-    let (store, device) = (rows(), device(2));
+    let store = rows();
     let (z, t, y) = points();
-    for softmax in [Softmax::Class, Softmax::All] {
+    let devices = cards(DType::F32).into_iter().chain([("cpu".into(), device(2))]);
+    for ((name, device), softmax) in devices.flat_map(|d| [Softmax::Class, Softmax::All].map(|s| (d.clone(), s))) {
         let ideal = Ideal::new(&device, &store, Target::Exact, softmax, noise()).unwrap();
         let ours = targets(&ideal, 3, &z, &t, &y);
         for (i, (ours, z)) in ours.chunks(WIDTH).zip(z.chunks(WIDTH)).enumerate() {
@@ -69,7 +71,7 @@ fn exact_targets_are_the_velocity_of_the_empirical_score_of_the_class_or_of_all(
             let exact = exact(&store, range(softmax, y[i]), &z, f64::from(t[i])).velocity;
             for (ours, exact) in ours.iter().zip(exact) {
                 // One rounding to f32.
-                assert!((f64::from(*ours) - exact).abs() <= 1e-7 * exact.abs() + 1e-9, "{i}: {ours}, {exact}");
+                assert!((f64::from(*ours) - exact).abs() <= 1e-7 * exact.abs() + 1e-9, "{name}, {i}: {ours}, {exact}");
             }
         }
     }

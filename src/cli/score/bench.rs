@@ -38,7 +38,7 @@ impl BenchScore {
         if self.runs.get() > 1 << 20 {
             return Err(Error::Usage(format!("--runs {}: is out of range; give up to {}", self.runs, 1 << 20)));
         }
-        let device = self.machine.processor(Precision::F32)?;
+        let device = self.machine.open(Precision::F32)?;
         let store = Store::open(&self.data)?;
         let (shape, z) = points(&self.queries, &store)?;
         let t = times(&self.t, shape[0])?;

@@ -286,6 +286,63 @@ fn threshold(known: &Known, what: Select) -> f64 {
     if what.nearest > 0 { mass.min(known.last.get()) } else { mass }
 }
 
+/// What another device's bounds say of a query: those of leaves first, then those of the rows of every leaf that may matter.
+pub struct Sieve {
+    terms: Terms,
+    what: Select,
+    known: Known,
+    found: Found,
+}
+
+/// Of a leaf: the largest lower and upper bound of a logit, and of minus the upper and the lower bound of a distance to the
+/// shell.
+pub type Extremes = [f64; 4];
+
+impl Sieve {
+    /// For `query`, whose only digits are `digits`, and slices around `center`.
+    pub fn new(query: Query<'_>, digits: &Digits, center: f64, what: Select) -> Sieve {
+        let terms = Terms::new(query, digits, center, what);
+        Sieve { terms, what, known: Known::default(), found: Found::default() }
+    }
+
+    /// The numbers that make bounds of sums, as `Terms` in `kernels/score/bounds.cuh`.
+    pub fn terms(&self) -> [f64; 8] {
+        let Terms { step, shift, half, rest, length, own, dimensions } = self.terms;
+        [step, shift, half, rest, length, own, dimensions, 0.0]
+    }
+
+    /// The leaves that may hold a row that matters, ascending.
+    pub fn leaves(&self, extremes: &[Extremes]) -> Vec<u32> {
+        let (mut lowers, nearest) = (extremes.iter().map(|leaf| leaf[0]).collect::<Vec<f64>>(), self.what.nearest);
+        self.known.best.raise(lowers.iter().copied().fold(f64::NEG_INFINITY, f64::max));
+        // Each is the bound of a row of its own.
+        if (1..=lowers.len()).contains(&nearest) {
+            self.known.last.raise(*lowers.select_nth_unstable_by(nearest - 1, |a, b| b.total_cmp(a)).1);
+        }
+        self.known.shell.raise(extremes.iter().map(|leaf| leaf[2]).fold(f64::NEG_INFINITY, f64::max));
+        let (least, shell) = (threshold(&self.known, self.what), self.known.shell.get());
+        let matters = |leaf: &Extremes| leaf[1] >= least || (self.what.shell.is_some() && leaf[3] >= shell);
+        (0..).zip(extremes).filter(|(_, leaf)| matters(leaf)).map(|(i, _)| i).collect()
+    }
+
+    /// Takes the bounds of the rows of a leaf, the first of which is `first`.
+    pub fn leaf(&mut self, cpu: &Cpu, first: u32, lower: &[f64], upper: &[f64]) {
+        let mut bounds = Bounds {
+            rows: lower.len(),
+            lower: [f64::NEG_INFINITY; LEAF],
+            upper: [f64::NEG_INFINITY; LEAF],
+            largest: [lower, upper].map(|all| all.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
+        };
+        bounds.lower[..lower.len()].copy_from_slice(lower);
+        bounds.upper[..upper.len()].copy_from_slice(upper);
+        self.found.leaf(cpu, first, bounds, &self.terms, &self.known, self.what);
+    }
+
+    pub fn finish(mut self) -> Selected {
+        joined([&mut self.found].into_iter(), &self.known, self.what)
+    }
+}
+
 /// Joins what the tasks found, judged by what all know in the end.
 fn joined<'a>(tasks: impl Iterator<Item = &'a mut Found>, known: &Known, what: Select) -> Selected {
     let (mut rows, mut shell, mut lowers) = (vec![], vec![], vec![]);
