@@ -253,6 +253,8 @@ fn every_operation_has_its_kernel_its_test_and_its_bench_under_its_own_name() {
     const PRODUCTS: [&str; 2] = ["linear", "mlp"];
     let operations: Vec<String> = files_under(Path::new("src/ops"), "rs")
         .iter()
+        // A folder holds parts of the operation of its name.
+        .filter(|file| file.parent() == Some(Path::new("src/ops")))
         .map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned())
         .filter(|name| name != "mod")
         .collect();
@@ -266,6 +268,8 @@ fn every_operation_has_its_kernel_its_test_and_its_bench_under_its_own_name() {
         } else {
             assert!(Path::new(&kernel).exists(), "{kernel} is missing");
         }
+        let [launches, card] = [format!("src/cuda/{name}.rs"), format!("kernels/{name}.cu")];
+        assert!(Path::new(&launches).exists() && Path::new(&card).exists(), "{launches} or {card} is missing");
         for folder in ["tests/ops", "benches/ops"] {
             assert!(Path::new(&format!("{folder}/{name}.rs")).exists(), "{folder}/{name}.rs is missing");
             let main = fs::read_to_string(format!("{folder}/main.rs")).unwrap();
