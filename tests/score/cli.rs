@@ -103,7 +103,6 @@ fn what_cannot_be_answered_is_refused_with_the_documented_exit_code() {
     refuse(data, z, "0.5", &["--class", "2"], 2, "class 2: the data have the classes 0 to 1; give one");
     refuse(data, z, "0.5", &["--nearest", "41"], 2, "nearest 41: there are 40 rows; ask for fewer");
     refuse(data, z, "0.5", &["--draws", "2000000"], 2, "--draws 2000000: is out of range");
-    refuse(data, z, "0.5", &["--device", "cuda"], 6, "--device cuda");
 }
 
 #[test]
