@@ -112,11 +112,11 @@ fn a_card_draws_what_the_processor_draws_as_one_recording_an_evaluation() {
     };
     let expected = drawn(&common::cpu(2));
     let astray = |images: &[f32]| images.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    // Other orders of the same sums differ by as much as plain Rust's do.
+    // The rule of every tolerance: at most twice the error of the naive way at the same type, which is plain Rust here.
     let portable = astray(&drawn(&common::cpus(DType::F32)[0].1));
     for (name, device) in common::cards(DType::F32) {
         let error = astray(&drawn(&device));
-        assert!(portable > 0.0 && error <= 4.0 * portable, "{name}: {error:e}, plain Rust {portable:e}");
+        assert!(portable > 0.0 && error <= 2.0 * portable, "{name}: {error:e}, plain Rust {portable:e}");
     }
     if !MODULES.is_empty() {
         let card = Arc::new(Emulated::new((8, 0), Policy::Lazy));
