@@ -49,7 +49,7 @@ fn depth(file: &Path) -> usize {
     path.components().count() - usize::from(["mod.rs", "lib.rs", "main.rs"].iter().any(|root| path.ends_with(root)))
 }
 
-/// What [`named_below_the_root`] calls the root itself, where an import gives it another name.
+/// What [`named_below_the_root`] calls the root itself, where an import gives it another name or none.
 const ROOT: &str = "self";
 
 /// The floors that a source at this depth names.
@@ -68,6 +68,9 @@ fn named_below_the_root(source: &str, depth: usize) -> Vec<String> {
         let begins = ["crate", "super", "self"].contains(&tokens[at]) && (at == 0 || tokens[at - 1] != "::");
         at = if begins { tree(&tokens, at, false, depth, &mut named) } else { at + 1 };
     }
+    // Names that are there without a path of their own.
+    let anew = [["extern", "crate", "self"], ["crate", "::", "*"]];
+    named.extend(anew.iter().filter(|words| tokens.windows(3).any(|found| found == *words)).map(|_| ROOT.into()));
     named
 }
 
@@ -176,6 +179,8 @@ fn the_import_check_sees_every_form_of_import() {
     assert!(at(2, "use super::data::Store;").is_empty(), "a neighbour is no floor");
     let renames = |depth, source: &str| named_below_the_root(source, depth).iter().any(|name| name == ROOT);
     assert!(renames(1, "use crate as c;") && renames(2, "use crate::{self as c, base};"));
+    assert!(renames(2, "extern crate self as c; use c::cli;") && renames(1, "use crate::*;"));
+    assert!(!renames(1, "extern crate alloc as c; use crate::base::*; use super::*;"));
     assert!(renames(2, "use super::{super as c, data};") && renames(1, "use super::{self as c};"));
     assert!(!renames(
         2,
