@@ -10,7 +10,7 @@
 //! through blocks of queries whose scores fit the second-level cache.
 
 use super::matmul::{Matrix, product_in_task};
-use super::scratch::with_scratch;
+use super::scratch::Scratch;
 use super::sums::{max_of, sum_of};
 use crate::base::{Accumulate, exp};
 use crate::device::{Chunks, Columns, Cpu, Panel, Triples};
@@ -57,22 +57,21 @@ pub fn forward(cpu: &Cpu, heads: Heads, qkv: &[f32], out: &mut [f32], lse: &mut 
     cpu.threads.each(parts, 1, |task, (mut out, lse)| {
         let [q, keys, v] = [0, 1, 2].map(|part| heads.part(qkv, task, part));
         let block = heads.queries();
-        with_scratch([block * n, block * k, block], |[scores, o, inverse]| {
-            for start in (0..n).step_by(block) {
-                let rows = block.min(n - start);
-                let scores = &mut scores[..rows * n];
-                product_in_task(cpu, q.rows_from(start, rows), keys.transposed(), scores, n, Accumulate::Set);
-                for ((row, lse), inverse) in scores.chunks_exact_mut(n).zip(&mut lse[start..]).zip(inverse.iter_mut()) {
-                    let (max, sum) = exponentials(cpu.isa(), row, heads.scale());
-                    *lse = max + sum.ln();
-                    *inverse = 1.0 / sum;
-                }
-                product_in_task(cpu, Matrix::new(scores, rows, n), v, &mut o[..rows * k], k, Accumulate::Set);
-                for (i, (o, &inverse)) in o.chunks_exact(k).zip(&*inverse).enumerate().take(rows) {
-                    store(cpu.isa(), o, inverse, out.row_mut(start + i));
-                }
+        let [mut scores, mut o, mut inverse] = [block * n, block * k, block].map(Scratch::<f32>::new);
+        for start in (0..n).step_by(block) {
+            let rows = block.min(n - start);
+            let scores = &mut scores[..rows * n];
+            product_in_task(cpu, q.rows_from(start, rows), keys.transposed(), scores, n, Accumulate::Set);
+            for ((row, lse), inverse) in scores.chunks_exact_mut(n).zip(&mut lse[start..]).zip(inverse.iter_mut()) {
+                let (max, sum) = exponentials(cpu.isa(), row, heads.scale());
+                *lse = max + sum.ln();
+                *inverse = 1.0 / sum;
             }
-        });
+            product_in_task(cpu, Matrix::new(scores, rows, n), v, &mut o[..rows * k], k, Accumulate::Set);
+            for (i, (o, &inverse)) in o.chunks_exact(k).zip(&inverse[..]).enumerate().take(rows) {
+                store(cpu.isa(), o, inverse, out.row_mut(start + i));
+            }
+        }
     });
 }
 
@@ -84,26 +83,26 @@ pub fn backward(cpu: &Cpu, heads: Heads, qkv: &[f32], out: &[f32], lse: &[f32], 
         let (o, d) = (heads.columns(out, task), heads.columns(dout, task));
         let lse = &lse[task * n..][..n];
         let block = heads.queries();
-        with_scratch([block * n, block * n, block * k, n * k, n * k], |[p, dp, dq_sum, dk_sum, dv_sum]| {
-            for start in (0..n).step_by(block) {
-                let rows = block.min(n - start);
-                let add = if start == 0 { Accumulate::Set } else { Accumulate::Add };
-                let (p, dp, dq_sum) = (&mut p[..rows * n], &mut dp[..rows * n], &mut dq_sum[..rows * k]);
-                let [q, d] = [q, d].map(|x| x.rows_from(start, rows));
-                product_in_task(cpu, q, keys.transposed(), p, n, Accumulate::Set);
-                product_in_task(cpu, d, v.transposed(), dp, n, Accumulate::Set);
-                for (i, (p, dp)) in p.chunks_exact_mut(n).zip(dp.chunks_exact_mut(n)).enumerate() {
-                    softmax_backward(cpu.isa(), p, dp, heads.scale(), lse[start + i], o.row(start + i), d.row(i));
-                }
-                let (p, ds) = (Matrix::new(p, rows, n), Matrix::new(dp, rows, n));
-                product_in_task(cpu, p.transposed(), d, dv_sum, k, add);
-                product_in_task(cpu, ds.transposed(), q, dk_sum, k, add);
-                product_in_task(cpu, ds, keys, dq_sum, k, Accumulate::Set);
-                store_rows(cpu, dq_sum, heads.scale(), &mut dq, start);
+        let [mut p, mut dp, mut dq_sum, mut dk_sum, mut dv_sum] =
+            [block * n, block * n, block * k, n * k, n * k].map(Scratch::<f32>::new);
+        for start in (0..n).step_by(block) {
+            let rows = block.min(n - start);
+            let add = if start == 0 { Accumulate::Set } else { Accumulate::Add };
+            let (p, dp, dq_sum) = (&mut p[..rows * n], &mut dp[..rows * n], &mut dq_sum[..rows * k]);
+            let [q, d] = [q, d].map(|x| x.rows_from(start, rows));
+            product_in_task(cpu, q, keys.transposed(), p, n, Accumulate::Set);
+            product_in_task(cpu, d, v.transposed(), dp, n, Accumulate::Set);
+            for (i, (p, dp)) in p.chunks_exact_mut(n).zip(dp.chunks_exact_mut(n)).enumerate() {
+                softmax_backward(cpu.isa(), p, dp, heads.scale(), lse[start + i], o.row(start + i), d.row(i));
             }
-            store_rows(cpu, dk_sum, heads.scale(), &mut dk, 0);
-            store_rows(cpu, dv_sum, 1.0, &mut dv, 0);
-        });
+            let (p, ds) = (Matrix::new(p, rows, n), Matrix::new(dp, rows, n));
+            product_in_task(cpu, p.transposed(), d, &mut dv_sum, k, add);
+            product_in_task(cpu, ds.transposed(), q, &mut dk_sum, k, add);
+            product_in_task(cpu, ds, keys, dq_sum, k, Accumulate::Set);
+            store_rows(cpu, dq_sum, heads.scale(), &mut dq, start);
+        }
+        store_rows(cpu, &dk_sum, heads.scale(), &mut dk, 0);
+        store_rows(cpu, &dv_sum, 1.0, &mut dv, 0);
     });
 }
 

@@ -8,7 +8,7 @@
 //! Sample `i` of the batch draws from the streams of its place in the global batch, so the draws do not depend on how a
 //! batch is split; the weights of [`LossNorm::BatchActive`] do, being means over the batch.
 
-use super::scratch::with_scratch;
+use super::scratch::Scratch;
 use crate::base::rng::{Draw, Purpose, Stream};
 use crate::base::{LossMask, LossNorm, PatchGrid, Squares};
 use crate::device::{Chunks, Cpu};
@@ -21,18 +21,16 @@ fn words(stream: Stream, count: usize) -> impl Iterator<Item = u32> {
 /// Draws which squares of a grid of `columns` columns stay; `kept` is (B, N), ascending within an image.
 pub fn keep_tokens(cpu: &Cpu, draw: Draw, squares: Squares, columns: usize, kept: &mut [u32]) {
     cpu.threads.each(Chunks::new(kept, squares.tokens()), 1, |sample, kept| {
-        with_scratch([squares.count(); 2], |memory| {
-            let [drawn, order] = memory.map(bytemuck::cast_slice_mut::<f32, u32>);
-            let stream = words(draw.stream(sample, Purpose::TokenMask), squares.count());
-            drawn.iter_mut().zip(stream).for_each(|(place, word)| *place = word);
-            order.iter_mut().zip(0..).for_each(|(place, square)| *place = square);
-            if squares.chosen < order.len() {
-                order.select_nth_unstable_by_key(squares.chosen, |&square| (drawn[square as usize], square));
-            }
-            let chosen = order[..squares.chosen].iter();
-            let patches = chosen.flat_map(|&square| squares.patches(square as usize, columns));
-            kept.iter_mut().zip(patches).for_each(|(kept, patch)| *kept = patch as u32);
-        });
+        let [mut drawn, mut order] = [squares.count(); 2].map(Scratch::<u32>::new);
+        let stream = words(draw.stream(sample, Purpose::TokenMask), squares.count());
+        drawn.iter_mut().zip(stream).for_each(|(place, word)| *place = word);
+        order.iter_mut().zip(0..).for_each(|(place, square)| *place = square);
+        if squares.chosen < order.len() {
+            order.select_nth_unstable_by_key(squares.chosen, |&square| (drawn[square as usize], square));
+        }
+        let chosen = order[..squares.chosen].iter();
+        let patches = chosen.flat_map(|&square| squares.patches(square as usize, columns));
+        kept.iter_mut().zip(patches).for_each(|(kept, patch)| *kept = patch as u32);
         kept.sort_unstable();
     });
 }
@@ -49,13 +47,12 @@ pub fn thin_loss(cpu: &Cpu, draw: Draw, mask: LossMask, threshold: u32, grid: Pa
             supervised.iter_mut().zip(drawn).for_each(|(element, drawn)| *element = drawn);
             return;
         }
-        with_scratch([squares], |[words]| {
-            words.iter_mut().zip(drawn).for_each(|(place, drawn)| *place = drawn);
-            for (row, line) in supervised.chunks_exact_mut(grid.width).enumerate() {
-                let squares = &words[row % grid.height / side * across..][..across];
-                line.chunks_mut(side).zip(squares).for_each(|(line, &square)| line.fill(square));
-            }
-        });
+        let mut words = Scratch::<f32>::new(squares);
+        words.iter_mut().zip(drawn).for_each(|(place, drawn)| *place = drawn);
+        for (row, line) in supervised.chunks_exact_mut(grid.width).enumerate() {
+            let squares = &words[row % grid.height / side * across..][..across];
+            line.chunks_mut(side).zip(squares).for_each(|(line, &square)| line.fill(square));
+        }
     });
 }
 
@@ -69,25 +66,23 @@ pub fn weigh(
     supervised: Option<&[f32]>,
     weight: &mut [f32],
 ) {
-    with_scratch([weight.len()], |memory| {
-        let [counts] = memory.map(bytemuck::cast_slice_mut::<f32, u32>);
-        counts.fill((tokens * grid.area() * grid.channels) as u32);
-        if let (Some(supervised), LossNorm::BatchActive | LossNorm::SampleActive) = (supervised, norm) {
-            cpu.threads.each(Chunks::new(counts, 1), 1, |sample, count| {
-                let image = &supervised[sample * grid.image()..][..grid.image()];
-                let active = |patch: usize| {
-                    let pixels = (0..grid.area()).flat_map(|pixel| (0..grid.channels).map(move |c| (pixel, c)));
-                    pixels.filter(|&(pixel, channel)| image[grid.element(patch, pixel, channel)] > 0.0).count()
-                };
-                let patch = |n: usize| kept.map_or(n, |kept| kept[sample * tokens + n] as usize);
-                count[0] = (0..tokens).map(|n| active(patch(n)) as u32).sum();
-            });
-        }
-        let total = counts.iter().map(|&count| u64::from(count)).sum::<u64>() as f32;
-        let batch = weight.len() as f32;
-        for (weight, &mut count) in weight.iter_mut().zip(counts) {
-            let divisor = if norm == LossNorm::SampleActive { batch * count as f32 } else { total };
-            *weight = if divisor > 0.0 { 1.0 / divisor } else { 0.0 };
-        }
-    });
+    let mut counts = Scratch::<u32>::new(weight.len());
+    counts.fill((tokens * grid.area() * grid.channels) as u32);
+    if let (Some(supervised), LossNorm::BatchActive | LossNorm::SampleActive) = (supervised, norm) {
+        cpu.threads.each(Chunks::new(&mut counts, 1), 1, |sample, count| {
+            let image = &supervised[sample * grid.image()..][..grid.image()];
+            let active = |patch: usize| {
+                let pixels = (0..grid.area()).flat_map(|pixel| (0..grid.channels).map(move |c| (pixel, c)));
+                pixels.filter(|&(pixel, channel)| image[grid.element(patch, pixel, channel)] > 0.0).count()
+            };
+            let patch = |n: usize| kept.map_or(n, |kept| kept[sample * tokens + n] as usize);
+            count[0] = (0..tokens).map(|n| active(patch(n)) as u32).sum();
+        });
+    }
+    let total = counts.iter().map(|&count| u64::from(count)).sum::<u64>() as f32;
+    let batch = weight.len() as f32;
+    for (weight, &count) in weight.iter_mut().zip(&counts[..]) {
+        let divisor = if norm == LossNorm::SampleActive { batch * count as f32 } else { total };
+        *weight = if divisor > 0.0 { 1.0 / divisor } else { 0.0 };
+    }
 }

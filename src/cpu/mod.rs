@@ -17,7 +17,7 @@ pub mod noise;
 pub mod patch_embed;
 pub mod peak;
 pub mod score;
-mod scratch;
+pub mod scratch;
 pub mod solver;
 mod sums;
 pub mod unpatchify;

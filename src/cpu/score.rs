@@ -20,7 +20,6 @@ mod float;
 mod pixels;
 mod products;
 mod select;
-mod spare;
 mod weights;
 
 pub use covariance::{covariance, mean};
@@ -38,7 +37,6 @@ use crate::device::{Chunks, Cpu, Device, Isa};
 use crate::tensor::Tensor;
 use ahead::Ahead;
 use decode::decode;
-use spare::Spare;
 use std::ops::Range;
 
 /// Rows whose weights are summed together, in order, before anything else: the same bits for any batch and threads.
@@ -57,7 +55,6 @@ pub struct Rows<'a> {
     facts: Vec<Facts>,
     /// The largest length of a row.
     radius: f64,
-    spare: Spare,
 }
 
 /// What is known of a row.
@@ -110,7 +107,7 @@ impl<'a> Rows<'a> {
             return Err(Error::Data(format!("row {i}: the square of its length is no number of f64; scale the data")));
         }
         let radius = facts.iter().fold(0.0, |radius: f64, facts| radius.max(facts.length));
-        Ok(Rows { bytes, dtype, width, slices, center, facts, radius, spare: Spare::default() })
+        Ok(Rows { bytes, dtype, width, slices, center, facts, radius })
     }
 
     pub fn count(&self) -> usize {
@@ -130,11 +127,6 @@ impl<'a> Rows<'a> {
     fn slices(&self, rows: Range<usize>) -> &[u8] {
         let slices = self.slices.as_ref().map_or(self.bytes, |slices| slices.slice());
         &slices[rows.start * self.width..rows.end * self.width]
-    }
-
-    /// Takes back the memory of logits that are no longer needed.
-    pub fn keep(&self, weights: Weights) {
-        self.spare.keep_logits(weights);
     }
 
     /// Some columns of `count` rows from `row` on, none of which need exist.

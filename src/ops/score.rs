@@ -3,6 +3,7 @@
 mod card;
 
 pub use crate::cpu::score::{LEAF, Query, Select, Selected, Weights};
+pub use crate::cpu::scratch::Scratch;
 
 use crate::base::{Cost, DType, Error, Result};
 use crate::cpu::score;
@@ -82,7 +83,7 @@ impl<'a> Rows<'a> {
     }
 
     /// The logits of all rows in `range` for each query.
-    pub fn logits(&self, range: Range<usize>, queries: &[Query<'_>]) -> Vec<Vec<f64>> {
+    pub fn logits(&self, range: Range<usize>, queries: &[Query<'_>]) -> Vec<Scratch<f64>> {
         match &self.place {
             Place::Host(rows) => score::logits(&self.cpu, rows, range, queries),
             Place::Card(rows) => rows.logits(range, queries),
@@ -133,15 +134,8 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// Takes back the memory of logits that are no longer needed.
-    pub fn keep(&self, weights: Weights) {
-        if let Place::Host(rows) = &self.place {
-            rows.keep(weights);
-        }
-    }
-
     /// Turns logits into weights, each within four units of 2^-53 of the exponential.
-    pub fn weigh(&self, logits: Vec<Vec<f64>>) -> Vec<Weights> {
+    pub fn weigh(&self, logits: Vec<Scratch<f64>>) -> Vec<Weights> {
         score::weigh(&self.cpu, logits)
     }
 }

@@ -6,7 +6,7 @@ use crate::base::{Path, Result};
 use crate::data::Store;
 use crate::data::tensors::FileDType;
 use crate::device::Device;
-use crate::ops::score::{Query, Rows, Select};
+use crate::ops::score::{Query, Rows, Scratch, Select};
 use std::f64::consts::PI;
 use std::ops::Range;
 
@@ -120,8 +120,6 @@ impl<'a> EmpiricalScore<'a> {
             let found = self.find(range.clone(), queries, request);
             let first = request.first + (i * batch) as u32;
             self.finish(&found, range.len(), queries, times, request, first, &mut scores);
-            let dense = found.into_iter().filter(|found| found.rest.is_some());
-            dense.for_each(|found| self.rows.keep(found.posterior.weights));
         }
         Ok(scores)
     }
@@ -200,10 +198,11 @@ impl<'a> EmpiricalScore<'a> {
     fn exactly(&self, count: usize, queries: &[Query<'_>], picks: Vec<Vec<u32>>) -> Vec<Found> {
         let (width, radius) = (self.rows.width(), self.rows.radius());
         let squared = self.rows.squared_distances(queries, &picks);
-        let logits = queries
-            .iter()
-            .zip(&squared)
-            .map(|(query, squared)| squared.iter().map(|&squared| query.logit(squared)).collect());
+        let logits = queries.iter().zip(&squared).map(|(query, squared)| {
+            let mut logits = Scratch::new(squared.len());
+            logits.iter_mut().zip(squared).for_each(|(logit, &squared)| *logit = query.logit(squared));
+            logits
+        });
         let weights = self.rows.weigh(logits.collect());
         let slices: Vec<&[f64]> = weights.iter().map(|weights| &*weights.weights).collect();
         let sums = self.rows.means(&picks, &slices);

@@ -2,9 +2,9 @@ use super::Epilogue;
 use super::ahead::{Ahead, Lines, prefetch};
 use super::matrix::Matrix;
 use super::pack::{self, Pack};
-use super::scratch::{self, Scratch};
 use super::tile::Tile;
 use super::vector::{LANES, Vector, Work};
+use crate::cpu::scratch::Scratch;
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -90,13 +90,14 @@ impl<E: Epilogue> Work for Block<'_, E> {
             Shared::A(_) => (self.b, self.cols.clone()),
             Shared::B(_) => (self.a, self.rows.clone()),
         };
-        let mut packed = Scratch::new(&scratch::OWN, range.len().div_ceil(LANES) * depth * LANES);
+        // The rows or columns that the task works on, and tiles whose sums are not finished.
+        let mut packed = Scratch::<u32>::new(range.len().div_ceil(LANES) * depth * LANES);
         let tile = V::ROWS * V::VECTORS * LANES;
         let area = self.rows.len().next_multiple_of(V::ROWS) * self.cols.len().next_multiple_of(LANES);
-        let mut sums = Scratch::new(&scratch::SUMS, if blocks == 1 { tile } else { area });
+        let mut sums = Scratch::<u32>::new(if blocks == 1 { tile } else { area });
         for start in (0..steps).step_by(depth) {
             let block = start..steps.min(start + depth);
-            let packed = &mut packed.words()[..range.len().div_ceil(LANES) * block.len() * LANES];
+            let packed = &mut packed[..range.len().div_ceil(LANES) * block.len() * LANES];
             Pack { source: own, first: range.start, steps: block.clone(), round: self.round, out: packed }.run::<V>();
             let (a, b) = match self.shared {
                 Shared::A(a) => (Strips::part(a, self.rows.start, steps, start), Strips::whole(packed, block.len())),
@@ -105,7 +106,7 @@ impl<E: Epilogue> Work for Block<'_, E> {
             // What is packed next: the rest of k, or the following task.
             let (rows, k) = if block.end == steps { (self.ahead.clone(), 0) } else { (range.clone(), block.end) };
             let ahead = Ahead::new(own, rows, k * V::DEPTH..own.cols.min((k + depth) * V::DEPTH));
-            self.multiply::<V>(a, b, block, steps, sums.words(), ahead);
+            self.multiply::<V>(a, b, block, steps, &mut sums, ahead);
         }
     }
 }

@@ -14,7 +14,6 @@ mod block;
 mod epilogue;
 mod matrix;
 mod pack;
-mod scratch;
 mod tile;
 mod vector;
 #[cfg(target_arch = "x86_64")]
@@ -24,10 +23,10 @@ pub use epilogue::{Bias, Epilogue, GeluBackward};
 pub use matrix::{Map, Matrix};
 
 use crate::base::DType;
+use crate::cpu::scratch::Scratch;
 use crate::device::{Chunks, Cpu, Isa, Threads};
 use block::{Block, Output, Shared};
 use pack::Pack;
-use scratch::Scratch;
 use vector::{LANES, Vector};
 
 /// Strips of the shared operand that are packed together: where it lies across k, 256 bytes of a row of memory.
@@ -86,7 +85,7 @@ impl<'a, E: Epilogue> Product<'a, E> {
         let (shared, own, most) =
             if share_b { (&self.b, &self.a, block::ROWS) } else { (&self.a, &self.b, block::COLS) };
 
-        let mut packed = Scratch::new(&scratch::SHARED, shared.rows.div_ceil(LANES) * steps * LANES);
+        let mut packed = Scratch::<u32>::new(shared.rows.div_ceil(LANES) * steps * LANES);
         let pack = |i: usize, out: &mut [u32]| {
             let pack = Pack { source: shared, first: i * PACKED * LANES, round: self.round, steps: 0..steps, out };
             // SAFETY: `V` was chosen by the device's instruction set.
@@ -94,12 +93,11 @@ impl<'a, E: Epilogue> Product<'a, E> {
         };
         let size = PACKED * steps * LANES;
         match threads {
-            Some(threads) => threads.each(Chunks::new(packed.words(), size), 1, pack),
-            None => packed.words().chunks_mut(size).enumerate().for_each(|(i, out)| pack(i, out)),
+            Some(threads) => threads.each(Chunks::new(&mut packed, size), 1, pack),
+            None => packed.chunks_mut(size).enumerate().for_each(|(i, out)| pack(i, out)),
         }
 
-        let packed = &*packed.words();
-        let shared = if share_b { Shared::B(packed) } else { Shared::A(packed) };
+        let shared = if share_b { Shared::B(&packed) } else { Shared::A(&packed) };
         // Blocks of at most `most` rows, a few for each thread, and a number that divides the strips if there is one near.
         let strips = own.rows.div_ceil(LANES);
         let (team, few) = threads.map_or((1, 1), |threads| (threads.count(), 4 * threads.count()));

@@ -10,6 +10,7 @@ use super::float::{COLUMNS, blend, packed, products_f32};
 #[cfg(target_arch = "x86_64")]
 use super::pixels;
 use super::{LEAF, Query, Rows, products};
+use crate::cpu::scratch::Scratch;
 use crate::data::tensors::FileDType;
 use crate::device::{Chunks, Cpu, Group};
 use std::ops::Range;
@@ -24,7 +25,7 @@ const HALF: f64 = f32::EPSILON as f64 / 2.0;
 pub(super) const GROUP: usize = 8;
 
 /// The logits of the rows in `range` for each query.
-pub fn logits(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, queries: &[Query<'_>]) -> Vec<Vec<f64>> {
+pub fn logits(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, queries: &[Query<'_>]) -> Vec<Scratch<f64>> {
     if rows.dtype == FileDType::U8 {
         return logits_of_pixels(cpu, rows, range, queries);
     }
@@ -35,7 +36,7 @@ pub fn logits(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, queries: &[Query<
     })
 }
 
-fn logits_of_pixels(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, queries: &[Query<'_>]) -> Vec<Vec<f64>> {
+fn logits_of_pixels(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, queries: &[Query<'_>]) -> Vec<Scratch<f64>> {
     let scale = rows.facts[range.start].scale;
     let mut all = Aligned::<i8>::zeros(queries.len() * DIGITS * rows.width);
     let mut units = Vec::with_capacity(queries.len() * DIGITS);
@@ -70,10 +71,10 @@ fn by_leaf(
     queries: &[Query<'_>],
     units: &[Unit],
     multiply: impl Fn(Range<usize>, &mut [f64]) + Sync,
-) -> Vec<Vec<f64>> {
+) -> Vec<Scratch<f64>> {
     let own: Vec<f64> = queries.iter().map(|query| query.logit(query.z.iter().map(|z| z * z).sum())).collect();
     let each = units.len() / queries.len();
-    let mut logits = rows.spare.logits(queries.len(), range.len());
+    let mut logits: Vec<Scratch<f64>> = queries.iter().map(|_| Scratch::new(range.len())).collect();
     let parts: Group<_> = logits.iter_mut().map(|logits| Chunks::new(logits, LEAF)).collect();
     cpu.threads.each(parts, 1, |leaf, logits| {
         let first = range.start + leaf * LEAF;
@@ -144,7 +145,7 @@ pub fn weighted_sums(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, weights: &
     let (width, asked) = (rows.width, weights.len());
     let groups = asked.div_ceil(GROUP);
     // (leaf, group, row of the leaf, query of the group)
-    let mut packed = rows.spare.weights(range.len().div_ceil(LEAF) * groups * LEAF * GROUP);
+    let mut packed = Scratch::<f32>::new(range.len().div_ceil(LEAF) * groups * LEAF * GROUP);
     cpu.threads.each(Chunks::new(&mut packed, groups * LEAF * GROUP), 1, |leaf, packed| {
         for (q, weights) in weights.iter().enumerate() {
             let weights = &weights[leaf * LEAF..];
@@ -158,7 +159,6 @@ pub fn weighted_sums(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, weights: &
         let columns = number * strip..width.min((number + 1) * strip);
         sums[0] = blend(cpu.isa(), rows, range.clone(), columns, &packed, groups);
     });
-    rows.spare.keep_weights(packed);
     let mut out = vec![0.0; asked * width];
     for (q, out) in out.chunks_exact_mut(width).enumerate() {
         for (out, sums) in out.chunks_mut(strip).zip(&strips) {

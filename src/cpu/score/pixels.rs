@@ -5,6 +5,7 @@
 
 use super::aligned::Aligned;
 use super::{LEAF, Rows};
+use crate::cpu::scratch::Scratch;
 use crate::device::{Chunks, Cpu, Isa};
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -33,7 +34,7 @@ pub fn weighted_sums(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, weights: &
     assert!(supported(cpu.isa()), "{} multiplies no bytes", cpu.isa());
     let (width, asked, leaves) = (rows.width, weights.len(), range.len().div_ceil(LEAF));
     let tiles = asked.div_ceil(QUERIES);
-    let mut digits = rows.spare.digits(leaves * tiles * TILE);
+    let mut digits = Scratch::<i8>::new(leaves * tiles * TILE);
     // For each leaf and query what the last digit is worth, and the sum of the whole numbers.
     let mut steps = vec![[0.0; 2]; leaves * tiles * QUERIES];
     let parts = (Chunks::new(&mut digits, tiles * TILE), Chunks::new(&mut steps, tiles * QUERIES));
@@ -52,7 +53,6 @@ pub fn weighted_sums(cpu: &Cpu, rows: &Rows<'_>, range: Range<usize>, weights: &
         // SAFETY: the instructions are there.
         sums[0] = unsafe { sum_strip(rows, range.clone(), columns, &digits, &steps, tiles) };
     });
-    rows.spare.keep_digits(digits);
     let mut out = vec![0.0; asked * width];
     for (q, out) in out.chunks_exact_mut(width).enumerate() {
         let total: f64 = (0..leaves).map(|leaf| steps[leaf * tiles * QUERIES + q]).map(|[step, sum]| step * sum).sum();

@@ -1,14 +1,15 @@
 use super::exact::squared_distance;
 use super::{LEAF, Query, Rows};
+use crate::cpu::scratch::Scratch;
 use crate::device::{Chunks, Cpu, Isa};
 use std::ops::Range;
 
 /// Weights `exp(l_i - largest)` summed by leaves of [`LEAF`] in their order.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct Weights {
     /// The largest logit.
     pub largest: f64,
-    pub weights: Vec<f64>,
+    pub weights: Scratch<f64>,
     /// The sum of each leaf.
     pub leaves: Vec<f64>,
     /// Of all leaves, in order.
@@ -18,9 +19,11 @@ pub struct Weights {
 }
 
 /// Turns the logits of each query, one or more, into weights, each within four units of 2^-53 of the exponential.
-pub fn weigh(cpu: &Cpu, logits: Vec<Vec<f64>>) -> Vec<Weights> {
-    let mut all: Vec<Weights> =
-        logits.into_iter().map(|logits| Weights { weights: logits, ..Weights::default() }).collect();
+pub fn weigh(cpu: &Cpu, logits: Vec<Scratch<f64>>) -> Vec<Weights> {
+    let mut all: Vec<Weights> = logits
+        .into_iter()
+        .map(|weights| Weights { largest: f64::NAN, weights, leaves: vec![], total: f64::NAN, squares: f64::NAN })
+        .collect();
     cpu.threads.each(Chunks::new(&mut all, 1), 1, |_, weights| weights[0].weigh(cpu.isa()));
     all
 }

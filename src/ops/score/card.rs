@@ -2,6 +2,7 @@
 
 use crate::base::{DType, Element, Error, Result};
 use crate::cpu::score::{Digits, Extremes, PIXEL_CENTER, Query, SIGNED_CENTER, Select, Selected, Sieve};
+use crate::cpu::scratch::Scratch;
 use crate::cuda::score::{self, Asked, LEAF, PITCH, Rows};
 use crate::data::Store;
 use crate::data::tensors::FileDType;
@@ -148,7 +149,7 @@ impl CardRows {
         out.to_vec()
     }
 
-    pub fn logits(&self, range: Range<usize>, queries: &[Query<'_>]) -> Vec<Vec<f64>> {
+    pub fn logits(&self, range: Range<usize>, queries: &[Query<'_>]) -> Vec<Scratch<f64>> {
         let constants: Vec<f64> = queries
             .iter()
             .flat_map(|query| {
@@ -159,7 +160,7 @@ impl CardRows {
         let (z, constants) = (self.points(queries), self.on_card([queries.len(), 3], &constants));
         let mut out = self.workspace([queries.len(), range.len()], DType::F64);
         score::logits(&self.card, &self.rows, range.clone(), [&z, &constants], &mut out);
-        out.to_vec::<f64>().chunks(range.len()).map(<[f64]>::to_vec).collect()
+        out.to_vec::<f64>().chunks(range.len()).map(Scratch::from).collect()
     }
 
     /// Every product and every sum of as many terms as columns is in f64, and so are the few steps behind them.
