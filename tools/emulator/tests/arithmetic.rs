@@ -295,3 +295,30 @@ fn max_and_min_order_zeros_and_keep_subnormal_numbers() {
     let nan = apply("max.NaN.f32 %d, %a, %b;", "f32", &["f32"; 2], &input);
     assert!(f32::from_bits(nan[4] as u32).is_nan() && f32::from_bits(nan[5] as u32).is_nan());
 }
+
+#[test]
+fn a_shuffle_reads_within_its_segment_and_says_where_it_cannot() {
+    let input = words();
+    for width in [1, 4, 8, 32] {
+        for (mode, end) in [("up", 0), ("down", 31), ("bfly", 31), ("idx", 31)] {
+            let clamp = (32 - width) << 8 | end;
+            // Where there is no such lane, the complement of its own value.
+            let instruction = format!(
+                "{{ .reg .pred %in; shfl.sync.{mode}.b32 %d|%in, %a, %b, {clamp}, -1; @!%in not.b32 %d, %d; }}"
+            );
+            let got = apply(&instruction, "b32", &["b32", "b32"], &input);
+            for (lane, got) in (0i64..).zip(got) {
+                let (first, by) = (lane / width * width, (input[lane as usize][1] % 32) as i64);
+                let source = match mode {
+                    "up" => Some(lane - by).filter(|source| *source >= first),
+                    "down" => Some(lane + by).filter(|source| *source < first + width),
+                    "bfly" => Some(lane ^ by).filter(|source| *source < first + width),
+                    _ => Some(first + by % width),
+                };
+                let value = |lane: i64| input[lane as usize][0] as u32;
+                let want = source.map_or(!value(lane), value);
+                assert_eq!(got as u32, want, "{instruction}, lane {lane} by {by}");
+            }
+        }
+    }
+}

@@ -183,9 +183,15 @@ impl World<'_> {
 }
 
 /// The value that all active lanes agree on.
+#[inline]
 pub(super) fn uniform(row: &[u32; LANES], active: u32, what: &str) -> Checked<u32> {
     let first = row[active.trailing_zeros() as usize];
-    match lanes(active).find(|l| row[*l] != first) {
+    let differing = |lane: &usize| row[*lane] != first;
+    // Nearly always the inactive lanes agree as well, and a loop without branches tells.
+    if (0..LANES).fold(0, |any, lane| any | (row[lane] ^ first)) == 0 {
+        return Ok(first);
+    }
+    match lanes(active).find(differing) {
         None => Ok(first),
         Some(lane) => accuse(Kind::Sync, lane, format!("the {what} differs among lanes: {first} and {}", row[lane])),
     }

@@ -4,7 +4,7 @@ use super::{World, barrier::uniform, warp::Warp};
 use crate::{
     check::{Checked, Kind, accuse},
     ir::{Redux, Shuffle, ShuffleMode, Vote},
-    regs::{LANES, Slot, lanes},
+    regs::{LANES, Slot, each, lanes},
 };
 
 impl World<'_> {
@@ -30,29 +30,26 @@ impl World<'_> {
         self.members(warp, shuffle.members, active)?;
         let (values, by, clamps) =
             (*warp.regs.row(shuffle.value), *warp.regs.row(shuffle.lane), *warp.regs.row(shuffle.clamp));
-        let mut source = [0; LANES];
-        let mut inside = [false; LANES];
-        for lane in 0..LANES {
-            let (own, by) = (lane as u32, by[lane] & 31);
-            let (clamp, segment) = (clamps[lane] & 31, clamps[lane] >> 8 & 31);
-            let (last, first) = ((own & segment) | (clamp & !segment), own & segment);
-            (source[lane], inside[lane]) = match shuffle.mode {
-                ShuffleMode::Up => (own.wrapping_sub(by), own as i32 - by as i32 >= last as i32),
-                ShuffleMode::Down => (own + by, own + by <= last),
-                ShuffleMode::Butterfly => (own ^ by, own ^ by <= last),
-                ShuffleMode::Index => (first | (by & !segment), (first | (by & !segment)) <= last),
-            };
-        }
-        let (mut out, mut valid) = (values, 0);
-        for lane in lanes(active) {
-            let source = if inside[lane] { source[lane] as usize % LANES } else { lane };
-            if active >> source & 1 == 0 {
-                let message = format!("lane {source} is read and does not take part");
-                return accuse(Kind::Sync, lane, message);
+        let sources = match shuffle.mode {
+            ShuffleMode::Up => {
+                sources(&by, &clamps, |own, by, _, end| (own.wrapping_sub(by), own as i32 - by as i32 >= end as i32))
             }
-            out[lane] = values[source];
-            valid |= u32::from(inside[lane]) << lane;
+            ShuffleMode::Down => sources(&by, &clamps, |own, by, _, end| (own + by, own + by <= end)),
+            ShuffleMode::Butterfly => sources(&by, &clamps, |own, by, _, end| (own ^ by, own ^ by <= end)),
+            ShuffleMode::Index => sources(&by, &clamps, |own, by, segment, end| {
+                let source = (own & segment) | (by & !segment);
+                (source, source <= end)
+            }),
+        };
+        let from = |lane: usize| sources[lane] as usize % LANES;
+        if active != u32::MAX
+            && let Some(lane) = lanes(active).find(|lane| active >> from(*lane) & 1 == 0)
+        {
+            let message = format!("lane {} is read and does not take part", from(lane));
+            return accuse(Kind::Sync, lane, message);
         }
+        let out = each(|lane| values[from(lane)]);
+        let valid = (0..LANES).fold(0, |valid, lane| valid | u32::from(sources[lane] < OUTSIDE) << lane);
         warp.regs.set_row(shuffle.out, active, &out);
         if let Some(slot) = shuffle.valid {
             warp.regs.set_mask(slot, active, valid);
@@ -134,4 +131,20 @@ impl World<'_> {
         warp.regs.set_row(out, active, &[reduced; LANES]);
         Ok(())
     }
+}
+
+/// Added to the source of a lane that asks for none in range, and so reads itself.
+const OUTSIDE: u32 = LANES as u32;
+
+/// The lane that each lane reads. `rule` makes it of the lane, what it asks for, the bits of the lane that name its segment,
+/// and the lane that its segment ends at, and says whether it is in range.
+#[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma,f16c,bmi1,bmi2,lzcnt,popcnt"))]
+#[inline]
+fn sources(by: &[u32; LANES], clamps: &[u32; LANES], rule: impl Fn(u32, u32, u32, u32) -> (u32, bool)) -> [u32; LANES] {
+    each(|lane| {
+        let (own, segment) = (lane as u32, clamps[lane] >> 8 & 31);
+        let end = (own & segment) | (clamps[lane] & 31 & !segment);
+        let (source, inside) = rule(own, by[lane] & 31, segment, end);
+        if inside { source } else { own + OUTSIDE }
+    })
 }
