@@ -72,15 +72,25 @@ pub struct Bf16Factors(f32);
 
 impl Mul for Bf16Factors {
     type Output = Self;
+    #[inline]
     fn mul(self, o: Self) -> Self {
-        Bf16Factors(bf16::from_f32(self.0).to_f32() * bf16::from_f32(o.0).to_f32())
+        Bf16Factors(rounded(self.0) * rounded(o.0))
     }
+}
+
+/// `bf16::from_f32(x).to_f32()` without a branch, so that loops over it fill vector registers.
+#[inline]
+pub fn rounded(x: f32) -> f32 {
+    let bits = x.to_bits();
+    let half = 0x7fff + (bits >> 16 & 1);
+    if x.is_nan() { x } else { f32::from_bits(bits.wrapping_add(half) & 0xffff_0000) }
 }
 
 macro_rules! as_f32 {
     ($($trait:ident $method:ident $operator:tt),*) => {
         $(impl $trait for Bf16Factors {
             type Output = Self;
+            #[inline]
             fn $method(self, o: Self) -> Self {
                 Bf16Factors(self.0 $operator o.0)
             }
@@ -126,22 +136,32 @@ impl Float for Bf16Factors {
     }
 }
 
-/// A value and its rate of change along one direction: arithmetic carries the exact derivative.
+/// Directions that a [`Dual`] is varied along at once: the rates of several fill vector registers, and share one value.
+pub const DIRECTIONS: usize = 8;
+
+/// A value and its rates of change along some directions: arithmetic carries the exact derivatives.
 #[derive(Clone, Copy, Debug)]
 pub struct Dual<F> {
     pub value: F,
-    pub rate: F,
+    pub rates: [F; DIRECTIONS],
 }
 
 impl<F: Float> Dual<F> {
     fn chain(self, value: F, slope: F) -> Dual<F> {
-        Dual { value, rate: self.rate * slope }
+        Dual { value, rates: self.rates.map(|rate| rate * slope) }
+    }
+
+    /// A value whose rates are made of those of two.
+    fn of(value: F, a: Dual<F>, b: Dual<F>, rate: impl Fn(F, F) -> F) -> Dual<F> {
+        let mut rates = a.rates;
+        rates.iter_mut().zip(b.rates).for_each(|(a, b)| *a = rate(*a, b));
+        Dual { value, rates }
     }
 }
 
 impl<F: Float> Float for Dual<F> {
     fn from_f64(x: f64) -> Self {
-        Dual { value: F::from_f64(x), rate: F::from_f64(0.0) }
+        Dual { value: F::from_f64(x), rates: [F::from_f64(0.0); DIRECTIONS] }
     }
     fn to_f64(self) -> f64 {
         self.value.to_f64()
@@ -181,36 +201,38 @@ impl<F: Float> PartialOrd for Dual<F> {
 impl<F: Float> Add for Dual<F> {
     type Output = Self;
     fn add(self, o: Self) -> Self {
-        Dual { value: self.value + o.value, rate: self.rate + o.rate }
+        Dual::of(self.value + o.value, self, o, |a, b| a + b)
     }
 }
 
 impl<F: Float> Sub for Dual<F> {
     type Output = Self;
     fn sub(self, o: Self) -> Self {
-        Dual { value: self.value - o.value, rate: self.rate - o.rate }
+        Dual::of(self.value - o.value, self, o, |a, b| a - b)
     }
 }
 
 impl<F: Float> Mul for Dual<F> {
     type Output = Self;
+    #[expect(clippy::suspicious_arithmetic_impl, reason = "a rate follows the rule of its operation")]
     fn mul(self, o: Self) -> Self {
-        Dual { value: self.value * o.value, rate: self.rate * o.value + self.value * o.rate }
+        Dual::of(self.value * o.value, self, o, |a, b| a * o.value + self.value * b)
     }
 }
 
 impl<F: Float> Div for Dual<F> {
     type Output = Self;
+    #[expect(clippy::suspicious_arithmetic_impl, reason = "a rate follows the rule of its operation")]
     fn div(self, o: Self) -> Self {
         let value = self.value / o.value;
-        Dual { value, rate: (self.rate - value * o.rate) / o.value }
+        Dual::of(value, self, o, |a, b| (a - value * b) / o.value)
     }
 }
 
 impl<F: Float> Neg for Dual<F> {
     type Output = Self;
     fn neg(self) -> Self {
-        Dual { value: -self.value, rate: -self.rate }
+        Dual { value: -self.value, rates: self.rates.map(|rate| -rate) }
     }
 }
 

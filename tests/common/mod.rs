@@ -12,6 +12,6 @@ mod probes;
 
 pub use check::{Oracle, check, check_products};
 pub use devices::{cards, cpu, cpus, devices, get, normals, put};
-pub use dual::{Bf16Factors, Dual, Float};
+pub use dual::{Bf16Factors, Dual, Float, rounded};
 pub use emulated::Emulated;
 pub use input::{Input, Place};

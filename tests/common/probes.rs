@@ -2,6 +2,7 @@
 
 use super::check::Oracle;
 use super::devices::normals;
+use super::dual::DIRECTIONS;
 use super::input::{Input, cast};
 use super::{Dual, Float};
 use engine::base::rng::{Purpose, Stream};
@@ -70,17 +71,24 @@ pub(super) fn derivatives<F: Float>(
     upstream: &[Vec<f32>],
     probes: &[Vec<Probe>],
 ) -> Vec<Vec<f64>> {
-    let along = |input: usize, probe: &Probe| {
+    let along = |input: usize, probes: &[Probe]| {
         let mut duals = cast::<Dual<F>>(inputs);
-        match probe {
-            Probe::Coordinate(at) => duals[input][*at].rate = F::from_f64(1.0),
-            Probe::Signs(signs) => {
-                duals[input].iter_mut().zip(signs).for_each(|(x, &sign)| x.rate = F::from_f64(f64::from(sign)));
+        for (direction, probe) in probes.iter().enumerate() {
+            let varied = &mut duals[input];
+            match probe {
+                Probe::Coordinate(at) => varied[*at].rates[direction] = F::from_f64(1.0),
+                Probe::Signs(signs) => {
+                    let signs = signs.iter().map(|&sign| F::from_f64(f64::from(sign)));
+                    varied.iter_mut().zip(signs).for_each(|(x, sign)| x.rates[direction] = sign);
+                }
             }
         }
         let outputs = oracle.run(&duals);
-        let terms = outputs.iter().flatten().zip(upstream.iter().flatten());
-        terms.map(|(out, &up)| out.rate * F::from_f64(f64::from(up))).sum::<F>().to_f64()
+        let terms = || outputs.iter().flatten().zip(upstream.iter().flatten());
+        let along = |direction: usize| terms().map(move |(out, &up)| out.rates[direction] * F::from_f64(f64::from(up)));
+        (0..probes.len()).map(|direction| along(direction).sum::<F>().to_f64()).collect::<Vec<_>>()
     };
-    probes.iter().enumerate().map(|(i, probes)| probes.iter().map(|probe| along(i, probe)).collect()).collect()
+    let of_input =
+        |(i, probes): (usize, &Vec<Probe>)| probes.chunks(DIRECTIONS).flat_map(|some| along(i, some)).collect();
+    probes.iter().enumerate().map(of_input).collect()
 }

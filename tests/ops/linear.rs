@@ -1,4 +1,5 @@
-use crate::common::{Float, Input, Oracle, check_products};
+use crate::common::{Float, Input, Oracle, check_products, rounded};
+use half::bf16;
 
 /// y = x Wᵀ + b, where b is
 struct Spec {
@@ -33,5 +34,19 @@ fn linear_matches_its_oracle() {
     for (batch, tokens, inner, width) in [(2, 3, 5, 7), (2, 16, 96, 40), (1, 300, 16, 264)] {
         let inputs = vec![Input::node(&[batch, tokens, inner]), Input::param(&[width, inner])];
         check_products(&Spec { rows: batch * tokens }, inputs, |tape, v| vec![tape.linear(v[0], v[1], None)]);
+    }
+}
+
+#[test]
+fn the_factors_of_the_naive_products_are_rounded_to_bf16() {
+    // Every pattern of the upper half, with lower halves below, at and above the middle between two numbers in bf16.
+    for (upper, lower) in (0..=u16::MAX).flat_map(|upper| [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff].map(|l| (upper, l))) {
+        let x = f32::from_bits(u32::from(upper) << 16 | lower);
+        let truth = bf16::from_f32(x).to_f32();
+        assert!(
+            rounded(x) == truth || x.is_nan() && rounded(x).is_nan(),
+            "{x:e} gives {:e}, not {truth:e}",
+            rounded(x)
+        );
     }
 }
