@@ -3,7 +3,8 @@
 use emulator::{Checks, Config, Launch, Policy, Swizzle, TensorMap, TensorType};
 use engine::base::{Error, Result};
 use engine::device::cuda::{Argument, Card, Download, Driver, Function, Graph, Grid, Loaded, Mark, Module};
-use std::sync::Mutex;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// Bytes of addresses, of which only what is used takes memory.
@@ -19,7 +20,7 @@ struct State {
     /// Launches left until one fails.
     failing: Option<u64>,
     device: emulator::Device,
-    modules: Vec<emulator::Module>,
+    modules: Vec<Arc<emulator::Module>>,
     functions: Vec<emulator::Function>,
     graphs: Vec<Option<Vec<Call>>>,
     recording: Option<Vec<Call>>,
@@ -131,6 +132,27 @@ impl State {
     }
 }
 
+/// A module that the first card of its capability reads and decodes for all others: that takes longer than most of what tests
+/// run.
+fn load(
+    device: &mut emulator::Device,
+    module: &Module,
+    capability: (u32, u32),
+) -> emulator::Result<Arc<emulator::Module>> {
+    type Loaded = BTreeMap<(&'static str, (u32, u32)), Arc<emulator::Module>>;
+    static LOADED: Mutex<Loaded> = Mutex::new(BTreeMap::new());
+    let mut loaded = LOADED.lock().unwrap();
+    if let Some(loaded) = loaded.get(&(module.name, capability)) {
+        return Ok(loaded.clone());
+    }
+    let image = module.images.iter().find(|image| image.capability == capability);
+    let ptx = image.expect("the kernels are built for the emulated capabilities").ptx.unpacked();
+    let fresh = Arc::new(device.load(std::str::from_utf8(&ptx).expect("PTX is text"))?);
+    assert!(!fresh.has_variables(), "{}: a variable is of one card, so each must load its own", module.name);
+    loaded.insert((module.name, capability), fresh.clone());
+    Ok(fresh)
+}
+
 struct Value(Argument);
 
 impl emulator::Argument for Value {
@@ -228,11 +250,8 @@ impl Driver for Emulated {
     }
 
     fn load(&self, module: &Module) -> Result<Loaded> {
-        let image = module.images.iter().find(|image| image.capability == self.card.capability);
-        let ptx = image.expect("the kernels are built for the emulated capabilities").ptx.unpacked();
-        let ptx = std::str::from_utf8(&ptx).expect("PTX is text");
         let mut state = self.state.lock().unwrap();
-        let loaded = state.device.load(ptx).map_err(fault)?;
+        let loaded = load(&mut state.device, module, self.card.capability).map_err(fault)?;
         state.modules.push(loaded);
         Ok(Loaded(state.modules.len() - 1))
     }

@@ -334,6 +334,12 @@ impl Module {
         names
     }
 
+    /// Whether it has `__device__` or `__constant__` variables, which are of the device that loaded it. Functions of a module
+    /// that has none run on every device.
+    pub fn has_variables(&self) -> bool {
+        !self.variables.is_empty()
+    }
+
     /// Address and size of a `__device__` or `__constant__` variable.
     pub fn variable(&self, name: &str) -> Option<(u64, usize)> {
         self.variables.get(name).copied()
