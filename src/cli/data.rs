@@ -1,10 +1,13 @@
 use super::check_out;
-use crate::base::Result;
-use crate::data::ingest::ingest;
+use crate::base::{Error, Result};
+use crate::data::ingest::{holds_arrays, ingest};
+use crate::data::pictures::Pictures;
+use crate::data::png::{check_picture, write_grid};
 use crate::data::{Info, Split, Store};
 use crate::train::progress::bar;
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 /// Make a data set store, or look into one
@@ -24,13 +27,16 @@ enum DataVerb {
 #[derive(Args)]
 struct Ingest {
     /// An IDX file (gzipped or not), an .npy file of shape (M, C, H, W) or (M, d), of u8 also (M, H, W, C) or (M, H, W),
-    /// or a folder with one
+    /// a folder with one, or a folder of PNG and JPEG pictures, whose subfolders are the classes
     #[arg(long)]
     from: PathBuf,
     /// The labels, one for each row; X-labels.npy and X.labels.npy are found beside X.npy, X-labels-idx1-ubyte beside
     /// X-images-idx3-ubyte, and labels.npy beside images.npy, data.npy or the one array of a folder
     #[arg(long)]
     labels: Option<PathBuf>,
+    /// Cut squares of N pixels from the middle of pictures, scaled to fit as ADM does; without it all pictures must be of one size
+    #[arg(long, value_name = "N", value_parser = super::count)]
+    side: Option<NonZero<usize>>,
     /// The store to write
     #[arg(long)]
     out: PathBuf,
@@ -40,6 +46,9 @@ struct Ingest {
 #[derive(Args)]
 struct StoreInfo {
     store: PathBuf,
+    /// Draw 64 rows, from the first to the last, whose classes ascend
+    #[arg(long, value_name = "F.png")]
+    picture: Option<PathBuf>,
     /// Print one JSON object, also with the rows that are held out of every training
     #[arg(long)]
     json: bool,
@@ -58,19 +67,45 @@ impl Ingest {
     fn run(self) -> Result<()> {
         check_out("--out", &self.out)?;
         let bar = bar(0, "{pos}/{len} rows  {eta} left");
-        let info = ingest(&self.from, self.labels.as_deref(), &self.out, &mut |done, all| {
-            if done % 1024 == 0 || done == all {
+        let progress = &mut |done, all| {
+            if done % 256 == 0 || done == all {
                 bar.set_length(all);
                 bar.set_position(done);
             }
-        })?;
+        };
+        let info = match self.pictures()? {
+            Some(pictures) => {
+                let ingested = pictures.ingest(self.side.map(NonZero::get), &self.out, progress)?;
+                ingested.left_out.iter().for_each(|what| bar.suspend(|| eprintln!("warning: {what}")));
+                ingested.info
+            }
+            None => ingest(&self.from, self.labels.as_deref(), &self.out, progress)?,
+        };
         bar.finish_and_clear();
         print(&self.out, &info);
         if info.class_counts.is_empty() {
-            println!("no labels were given or found beside it: --labels takes them");
+            println!(
+                "no labels were given or found beside it: --labels takes them, and of pictures the subfolders are classes"
+            );
         }
         info.doubts().iter().for_each(|doubt| eprintln!("warning: {doubt}"));
         Ok(())
+    }
+}
+
+impl Ingest {
+    /// The pictures, if it is a folder of them; flags that are for the other kind are refused.
+    fn pictures(&self) -> Result<Option<Pictures>> {
+        let folder = self.from.is_dir() && !holds_arrays(&self.from)?;
+        let pictures = if folder { Pictures::find(&self.from)? } else { None };
+        let refused = |what: &str| Err(Error::Usage(what.into()));
+        match &pictures {
+            Some(_) if self.labels.is_some() => {
+                refused("--labels: the classes of pictures are the subfolders that they lie in; sort them into some")
+            }
+            None if self.side.is_some() => refused("--side: is for a folder of PNG and JPEG pictures; leave it out"),
+            _ => Ok(pictures),
+        }
     }
 }
 
@@ -78,6 +113,9 @@ impl StoreInfo {
     fn run(self) -> Result<()> {
         let store = Store::open(&self.store)?;
         store.verify()?;
+        if let Some(picture) = &self.picture {
+            draw(&store, picture)?;
+        }
         if self.json {
             let shown = Shown { info: store.info(), held_out: Split::of(store.rows()).held_out };
             println!("{}", serde_json::to_string(&shown).expect("an info has no map with other keys than strings"));
@@ -95,6 +133,18 @@ struct Shown<'a> {
     info: &'a Info,
     /// The rows that no run trains on.
     held_out: Vec<u32>,
+}
+
+fn draw(store: &Store, path: &Path) -> Result<()> {
+    check_out("--picture", path)?;
+    let [channels, height, width] = store.shape();
+    check_picture(path, channels)?;
+    let (all, most) = (u64::from(store.rows()), 64);
+    let count = all.min(most);
+    let rows: Vec<u32> = (0..count).map(|i| (i * all / count) as u32).collect();
+    let mut values = vec![0.0; rows.len() * store.width()];
+    store.read(&rows, &mut values)?;
+    write_grid(path, &values, [rows.len(), channels, height, width])
 }
 
 fn print(path: &Path, info: &Info) {

@@ -3,18 +3,17 @@
 use crate::base::Result;
 use crate::data::source::Source;
 
-/// How pictures become one array.
-pub(super) const STACK: &str =
-    "save numpy.stack([numpy.asarray(PIL.Image.open(p).convert('RGB')) for p in paths]) with numpy.save";
+/// How pictures are given.
+const FOLDER: &str = "give the folder that holds the pictures, in a subfolder for each class";
 
-const READ: &str = "IDX files, gzipped or not, and .npy arrays are read";
+const READ: &str = "IDX files, gzipped or not, .npy arrays and folders of pictures are read";
 
 /// First bytes, what they begin, and what to do.
 const KINDS: [(&[u8], &str, &str); 4] = [
     (b"PK\x03\x04", "a zip archive, as an .npz is one", "save one of its arrays with numpy.save, or unpack it"),
     (b"PK\x05\x06", "a zip archive without files", "save one array with numpy.save"),
-    (b"\x89PNG", "one PNG picture", STACK),
-    (b"\xff\xd8\xff", "one JPEG picture", STACK),
+    (b"\x89PNG", "one PNG picture", FOLDER),
+    (b"\xff\xd8\xff", "one JPEG picture", FOLDER),
 ];
 
 /// First bytes of files that are given for tensors, what they begin, and what to do.
@@ -81,10 +80,13 @@ mod tests {
     #[test]
     fn known_kinds_are_named_with_the_way_to_an_array() {
         for (bytes, expected) in [
-            (&b""[..], "x: is empty; IDX files, gzipped or not, and .npy arrays are read: make it again"),
+            (
+                &b""[..],
+                "x: is empty; IDX files, gzipped or not, .npy arrays and folders of pictures are read: make it again",
+            ),
             (b"PK\x03\x04rest", "x: is a zip archive, as an .npz is one; IDX files"),
             (b"\x89PNG\r\n\x1a\n", "x: is one PNG picture; IDX files"),
-            (b"\xff\xd8\xff\xe0", "numpy.stack("),
+            (b"\xff\xd8\xff\xe0", "give the folder that holds the pictures"),
         ] {
             let message = refuse(&Source::memory("x", bytes)).unwrap_err().to_string();
             assert!(message.contains(expected), "{expected}: {message}");

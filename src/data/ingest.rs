@@ -22,12 +22,7 @@ const NPY_LABELS: [&str; 2] = ["-labels.npy", ".labels.npy"];
 /// with `X.npy`, and `labels.npy` with `images.npy`, `data.npy`, or the one other .npy of a folder. Without labels the
 /// store has no classes. `out` must not exist: a store is never changed.
 pub fn ingest(from: &Path, labels: Option<&Path>, out: &Path, progress: Progress<'_>) -> Result<Info> {
-    if out.symlink_metadata().is_ok() {
-        return Err(Error::Usage(format!(
-            "{}: exists, and a store is never changed; give another name",
-            out.display()
-        )));
-    }
+    check_new(out)?;
     let alone = from.is_dir();
     let from = if alone { only_images_in(from)? } else { from.to_owned() };
     let rows = open_rows(&from)?;
@@ -42,6 +37,14 @@ pub fn ingest(from: &Path, labels: Option<&Path>, out: &Path, progress: Progress
     let notes = Notes { provenance: &provenance, class_names: &[] };
     pack(&*rows, classes.as_deref(), &notes, AtomicFile::create(out)?, out, progress)?.commit()?;
     Ok(Store::open(out)?.info().clone())
+}
+
+pub(super) fn check_new(out: &Path) -> Result<()> {
+    if out.symlink_metadata().is_ok() {
+        let what = "exists, and a store is never changed; give another name";
+        return Err(Error::Usage(format!("{}: {what}", out.display())));
+    }
+    Ok(())
 }
 
 fn open_rows(path: &Path) -> Result<Box<dyn Rows>> {
@@ -72,8 +75,16 @@ fn read_labels(path: &Path, rows: &dyn Rows) -> Result<Vec<u32>> {
     Ok(labels)
 }
 
-/// The one file of images in `folder`.
-fn only_images_in(folder: &Path) -> Result<PathBuf> {
+/// Whether a folder holds files that [`ingest`] reads.
+///
+/// # Errors
+/// `Data` if it cannot be read.
+pub fn holds_arrays(folder: &Path) -> Result<bool> {
+    Ok(!arrays_in(folder)?.is_empty())
+}
+
+/// The files of images in `folder`, in the order of their names.
+fn arrays_in(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|error| Error::file(folder, error))? {
         let path = entry.map_err(|error| Error::file(folder, error))?.path();
@@ -85,11 +96,17 @@ fn only_images_in(folder: &Path) -> Result<PathBuf> {
         }
     }
     found.sort();
+    Ok(found)
+}
+
+/// The one file of images in `folder`.
+fn only_images_in(folder: &Path) -> Result<PathBuf> {
+    let found = arrays_in(folder)?;
     match &found[..] {
         [(_, path)] => Ok(path.clone()),
         [] => {
-            let what = format_args!("holds neither *{IMAGES}[.gz] nor .npy");
-            Err(Error::file(folder, format_args!("{what}; to make one array of pictures, {}", foreign::STACK)))
+            let what = format_args!("holds neither *{IMAGES}[.gz] nor .npy, nor any .png or .jpg");
+            Err(Error::file(folder, format_args!("{what}; give the folder or the file that has them")))
         }
         _ => {
             let names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
@@ -302,7 +319,7 @@ mod tests {
     fn what_cannot_be_found_or_chosen_is_told() {
         let scratch = Scratch::new();
         let message = refusal(scratch.folder(), &scratch);
-        assert!(message.contains("holds neither *-images-idx3-ubyte[.gz] nor .npy"), "{message}");
+        assert!(message.contains("holds neither *-images-idx3-ubyte[.gz] nor .npy, nor any .png or .jpg"), "{message}");
         let labels = scratch.file("a-labels-idx1-ubyte", &idx(&[2], &[0, 1]));
         let message = refusal(&labels, &scratch);
         assert!(message.contains("has extents [2], images have (M, H, W); give the file of images"), "{message}");

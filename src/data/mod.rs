@@ -13,6 +13,7 @@ mod loader;
 mod moments;
 pub mod npy;
 mod pack;
+pub mod pictures;
 pub mod png;
 #[cfg(test)]
 pub(crate) mod scratch;

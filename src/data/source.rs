@@ -42,6 +42,12 @@ impl Source {
         Ok(Source { name: path.to_owned(), len, bytes: Bytes::File(file), map: OnceLock::new() })
     }
 
+    /// An open file, under the name that messages give it.
+    pub(super) fn of(name: PathBuf, file: File) -> io::Result<Source> {
+        let len = file.metadata()?.len();
+        Ok(Source { name, len, bytes: Bytes::File(file), map: OnceLock::new() })
+    }
+
     /// Bytes in memory, under the name that messages give them.
     pub fn memory(name: impl Into<PathBuf>, bytes: impl Into<Cow<'static, [u8]>>) -> Source {
         let bytes = bytes.into();

@@ -192,3 +192,32 @@ fn data_info_names_the_rows_that_no_run_trains_on() {
     let expected = engine::data::Split::of(40).held_out;
     assert_eq!((held_out.len(), held_out), (4, expected.into_iter().map(u64::from).collect()));
 }
+
+#[test]
+fn a_folder_of_pictures_becomes_a_store_that_is_drawn() {
+    let scratch = Scratch::new();
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/pictures");
+    for (class, picture) in [("ape", "colours.png"), ("cat", "colours.jpg")] {
+        fs::create_dir_all(scratch.path("zoo").join(class)).unwrap();
+        fs::copy(golden.join(picture), scratch.path("zoo").join(class).join(picture)).unwrap();
+    }
+    let ingest = |flags: &[&str]| {
+        let mut command = engine(&["data", "ingest", "--from"]);
+        command.arg(scratch.path("zoo")).args(flags).arg("--out").arg(scratch.path("zoo.store")).output().unwrap()
+    };
+    let refused = ingest(&["--labels", "labels.npy"]);
+    assert_eq!(code(&refused), 2);
+    assert!(stderr(&refused).contains("--labels: the classes of pictures are the subfolders"), "{}", stderr(&refused));
+    let done = ingest(&["--side", "16"]);
+    assert_eq!(code(&done), 0, "{}", stderr(&done));
+    let told = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(told.contains("2 of 3 x 16 x 16, U8") && told.contains("classes  2, 1 row each"), "{told}");
+    let picture = scratch.path("zoo.png");
+    let info = engine(&["data", "info"]).arg(scratch.path("zoo.store")).arg("--picture").arg(&picture).output();
+    assert_eq!(code(&info.unwrap()), 0);
+    assert!(fs::read(picture).unwrap().starts_with(b"\x89PNG"));
+
+    let array =
+        engine(&["data", "ingest", "--side", "16", "--from"]).arg(scratch.store()).args(["--out", "x"]).output();
+    assert!(stderr(&array.unwrap()).contains("--side: is for a folder of PNG and JPEG pictures; leave it out"));
+}
