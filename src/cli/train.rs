@@ -86,7 +86,9 @@ impl Train {
         });
         if !recipe.data.store.is_empty() {
             store.verify()?;
-            recipe.data.store = from_any_folder(recipe.data.store);
+        }
+        for path in [&mut recipe.data.store, &mut recipe.train.from] {
+            *path = from_any_folder(std::mem::take(path));
         }
         let plan = Plan::new(recipe, &store)?;
         let out = self.out.clone().unwrap_or_else(|| Path::new("runs").join(&plan.recipe.model.preset));
@@ -132,8 +134,8 @@ impl Train {
     }
 }
 
-/// `store` as the recipe that a run writes names it, which may be read in another folder than this run was begun in. TOML
-/// has no form for names that are not UTF-8.
-fn from_any_folder(store: String) -> String {
-    path::absolute(&store).ok().and_then(|path| path.into_os_string().into_string().ok()).unwrap_or(store)
+/// `path` as the recipe that a run writes names it, which may be read in another folder than this run was begun in; an
+/// empty one, which names nothing, as it is. TOML has no form for names that are not UTF-8.
+fn from_any_folder(path: String) -> String {
+    path::absolute(&path).ok().and_then(|path| path.into_os_string().into_string().ok()).unwrap_or(path)
 }

@@ -43,7 +43,7 @@ fn a_finished_run_says_so_and_the_command_that_it_prints_goes_on_with_it() {
 }
 
 #[test]
-fn the_recipe_that_a_run_wrote_names_its_data_from_any_folder() {
+fn the_recipe_that_a_run_wrote_names_its_data_and_the_weights_that_it_began_with_from_any_folder() {
     let scratch = Scratch::new();
     let store = scratch.store();
     let begun = train(&scratch, &scratch.path("run"), &["--data", store.file_name().unwrap().to_str().unwrap()])
@@ -57,6 +57,12 @@ fn the_recipe_that_a_run_wrote_names_its_data_from_any_folder() {
     let again = again.unwrap();
     assert_eq!(code(&again), 0, "{}", stderr(&again));
     assert!(elsewhere.join("again/config.resolved.toml").is_file());
+    let further =
+        train(&scratch, &scratch.path("further"), &["--from", "../run"]).current_dir(&elsewhere).output().unwrap();
+    assert_eq!(code(&further), 0, "{}", stderr(&further));
+    let mut again = engine(&["train", "further/config.resolved.toml", "--out", "once more"]);
+    let again = again.current_dir(scratch.path("")).output().unwrap();
+    assert_eq!(code(&again), 0, "{}", stderr(&again));
 }
 
 /// The learning rates of a run, of its steps in order.
