@@ -2,7 +2,7 @@
 //!
 //! A test binary of its own, since it replaces the allocator and counts what every thread takes.
 
-use engine::base::{DType, Mask, PatchGrid, Path, Rate};
+use engine::base::{DType, Mask, PatchGrid, Path, Prediction, Rate};
 use engine::device::{Cpu, Device};
 use engine::nn::{Config, Family};
 use engine::ops::noise::{Noise, Times};
@@ -56,7 +56,14 @@ fn third_step(width: usize, side: usize, batch: usize, products: DType, keep: Ke
         model: Config { family: Family::Sit, grid, depth: 2, width, heads: 2, classes: 10, learn_sigma: false },
         batch,
         mask: Mask { loss_drop: Rate::constant(0.5), ..Mask::patches(0.5) },
-        noise: Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.1, null_label: 10, seed: 1 },
+        noise: Noise {
+            path: Path::Linear,
+            prediction: Prediction::V,
+            times: Times::Uniform,
+            label_dropout: 0.1,
+            null_label: 10,
+            seed: 1,
+        },
         adamw: AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 },
         clip: Some(1.0),
         averages: vec![0.99, 0.999],

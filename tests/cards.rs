@@ -6,7 +6,7 @@ mod runs;
 
 use common::{Emulated, cards, cpu, normals};
 use emulator::Policy;
-use engine::base::{DType, Error, LossMask, Mask, PatchGrid, Path, Rate};
+use engine::base::{DType, Error, LossMask, Mask, PatchGrid, Path, Prediction, Rate};
 use engine::device::cuda::{Cuda, MODULES};
 use engine::device::{Device, Recording};
 use engine::nn::{Config, Family};
@@ -57,7 +57,14 @@ fn settings(keep: Keep) -> Settings {
         model: Config { family: Family::Sit, grid, depth: 2, width: 24, heads: 3, classes: 5, learn_sigma: true },
         batch: 3,
         mask: Mask { loss: LossMask::Pixel, loss_drop: Rate::constant(0.5), ..Mask::patches(0.3) },
-        noise: Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.3, null_label: 5, seed: 4 },
+        noise: Noise {
+            path: Path::Linear,
+            prediction: Prediction::V,
+            times: Times::Uniform,
+            label_dropout: 0.3,
+            null_label: 5,
+            seed: 4,
+        },
         adamw: AdamW { beta1: 0.9, beta2: 0.99, epsilon: 1e-8, weight_decay: 0.01 },
         clip: Some(1.0),
         averages: vec![0.9],

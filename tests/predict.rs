@@ -2,7 +2,7 @@
 
 mod common;
 
-use engine::base::{Accumulate, DType, PatchGrid, Path as DiffusionPath};
+use engine::base::{Accumulate, DType, PatchGrid, Path as DiffusionPath, Prediction};
 use engine::data::tensors::{FileDType, Spec, TensorFile, Writer, write_f32};
 use engine::device::{Cpu, Device};
 use engine::diffusion::predict;
@@ -308,7 +308,7 @@ fn flags_that_do_not_fit_are_refused_before_anything_is_written() {
     );
     refused(case.predict(&case.path("bare"), &case.path("absent"), "out"), 3, &["absent.safetensors: no such file"]);
 
-    let itself = serde_json::to_string(&Model::new(case.network.config, DiffusionPath::Linear)).unwrap();
+    let itself = serde_json::to_string(&Model::new(case.network.config, DiffusionPath::Linear, Prediction::V)).unwrap();
     write_model(&case.path("itself"), &case.store, &[("engine.model", &itself)]);
     let ask = |flags: &[&str]| {
         let mut command = case.predict(&case.path("itself"), &given, "out");

@@ -3,7 +3,7 @@
 #[path = "common/runs.rs"]
 mod runs;
 
-use engine::base::{DType, Error};
+use engine::base::{DType, Error, Prediction};
 use engine::device::{Cpu, Device};
 use engine::train::Stop;
 use engine::train::checkpoint::{Checkpoints, State, Weights, open};
@@ -113,6 +113,32 @@ fn a_resumed_run_with_products_in_bf16_is_bit_equal_to_one_that_never_stopped() 
     let plain = scratch.path("plain");
     train(&store, &plain, 1, &[constant]).unwrap();
     assert!(losses(&plain) != losses(&whole), "the products were those of f32");
+}
+
+#[test]
+fn a_run_that_learns_noise_in_a_thousand_steps_resumes_bit_for_bit_and_draws() {
+    let scratch = Scratch::new();
+    let (store, whole, split) = (scratch.store(), scratch.path("whole"), scratch.path("split"));
+    let sets = [
+        "diffusion.path=ddpm-linear",
+        "diffusion.prediction=eps",
+        "optimizer.decay=constant",
+        "sample.every=10",
+        "sample.count=4",
+        "sample.steps=5",
+        "sample.sampler=ddim:1",
+        "sample.bound=1",
+    ];
+    train(&store, &whole, 2, &sets).unwrap();
+    for steps in ["train.steps=4", "train.steps=10"] {
+        train(&store, &split, 1, &[&sets[..], &[steps]].concat()).unwrap();
+    }
+    assert!(contents(&whole, 10)["model.safetensors"] == contents(&split, 10)["model.safetensors"]);
+    assert_eq!(losses(&whole), losses(&split));
+    let picture = |out: &Path| fs::read(out.join("samples/step_00000010.png")).unwrap();
+    assert!(picture(&whole) == picture(&split));
+    let opened = open(&device(1), &whole, Weights::Sampled, None, |text| panic!("{text}")).unwrap();
+    assert_eq!((opened.model.path, opened.model.prediction), (engine::base::Path::DdpmLinear, Prediction::Eps));
 }
 
 #[test]

@@ -4,10 +4,10 @@ mod common;
 
 use common::Emulated;
 use emulator::Policy;
-use engine::base::{DType, PatchGrid};
+use engine::base::{DType, Denoise, PatchGrid, Path, Prediction};
 use engine::device::Device;
 use engine::device::cuda::{Cuda, MODULES};
-use engine::diffusion::{Guidance, ModelVelocity, Request, Sampler, Velocity, predict, sample};
+use engine::diffusion::{Course, Field, Guidance, ModelField, Request, Sampler, predict, sample};
 use engine::nn::ParamStore;
 use engine::nn::{Config, Family, Network};
 use engine::tensor::Tensor;
@@ -21,12 +21,16 @@ struct Gaussian {
     times: Vec<f64>,
 }
 
-impl Velocity for Gaussian {
+impl Field for Gaussian {
     fn device(&self) -> &Device {
         &self.device
     }
 
-    fn velocity(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
+    fn process(&self) -> (Path, Prediction) {
+        (Path::Linear, Prediction::V)
+    }
+
+    fn predict(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
         self.times.push(t);
         let variance = ((1.0 - t) * self.deviation).powi(2) + t * t;
         for (v, &z) in v.f32_mut().iter_mut().zip(z.f32()) {
@@ -43,7 +47,7 @@ fn integrate(sampler: Sampler, steps: usize) -> (f64, Vec<f64>) {
     let mut field = Gaussian { device: common::cpu(1), mean: 0.7, deviation: 0.4, times: vec![] };
     let start = [-2.0f32, -0.5, 0.3, 1.7];
     let mut z = Tensor::from_slice(&field.device, "test", [1, 1, 2, 2], &start);
-    let evaluations = sampler.integrate(&mut field, &mut z, steps);
+    let evaluations = sampler.integrate(&mut field, &mut z, &Course::of(steps));
     assert_eq!(evaluations, field.times.len(), "the reported evaluations are those that were made");
     let exact = |z: f32| field.mean + field.deviation * f64::from(z);
     let error = z.f32().iter().zip(start).map(|(&x, z)| (f64::from(x) - exact(z)).abs()).fold(0.0, f64::max);
@@ -56,6 +60,106 @@ fn samplers_converge_at_their_order() {
         let (coarse, fine) = (integrate(sampler, 32).0, integrate(sampler, 64).0);
         let measured = (coarse / fine).log2();
         assert!((measured - order).abs() < 0.15, "{sampler} converges at order {measured}: {coarse} to {fine}");
+    }
+}
+
+/// One row of tests/golden/schedulers.json.
+type Row = (Path, Prediction, String, f64, Option<f32>, [f64; 2], [f64; 3], f64);
+
+#[test]
+fn steps_back_are_those_of_the_schedulers_of_diffusers() {
+    let rows: Vec<Row> = serde_json::from_str(include_str!("golden/schedulers.json")).unwrap();
+    assert_eq!(rows.len(), 256);
+    for (path, prediction, sampler, eta, bound, ends, [z, p, n], expected) in rows {
+        let [t, s] = ends.map(|steps| steps / 1000.0);
+        let step = match &*sampler {
+            "ddim" => Denoise::ddim(path, prediction, [t, s], eta, bound),
+            "ancestral" => Denoise::ancestral(path, prediction, [t, s], bound),
+            other => panic!("{other}"),
+        };
+        let Denoise { x_of: [x_z, x_p], bound, x, z: of_z, p: of_p, noise } = step;
+        let [x_z, x_p, bound, x] = [x_z, x_p, bound, x].map(f64::from);
+        let parts = [f64::from(of_z) * z, f64::from(of_p) * p, f64::from(noise) * n];
+        let ours = x * (x_z * z + x_p * p).clamp(-bound, bound) + parts.iter().sum::<f64>();
+        // Our weights are rounded to f32, theirs are not.
+        let size = x * ((x_z * z).abs() + (x_p * p).abs()) + parts.iter().map(|part| part.abs()).sum::<f64>();
+        let error = (ours - expected).abs();
+        assert!(error <= 2.0 * f64::from(f32::EPSILON) * size, "{path} {prediction} {sampler} {eta} {ends:?}: {ours}");
+    }
+}
+
+/// Gaussian data N(0.7, 0.4^2) on any path, with the best prediction of one kind.
+struct Best {
+    device: Device,
+    path: Path,
+    prediction: Prediction,
+}
+
+impl Field for Best {
+    fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn process(&self) -> (Path, Prediction) {
+        (self.path, self.prediction)
+    }
+
+    fn predict(&mut self, z: &Tensor, t: f64, p: &mut Tensor) {
+        let (alpha, sigma) = (self.path.alpha(t), self.path.sigma(t));
+        let [of_x, of_eps] = self.prediction.of_data_and_noise(self.path, t);
+        let variance = (0.4 * alpha).powi(2) + sigma * sigma;
+        for (p, &z) in p.f32_mut().iter_mut().zip(z.f32()) {
+            let offset = f64::from(z) - alpha * 0.7;
+            let (x, eps) = (0.7 + alpha * 0.16 / variance * offset, sigma / variance * offset);
+            *p = (of_x * x + of_eps * eps) as f32;
+        }
+    }
+}
+
+#[test]
+fn every_sampler_draws_gaussian_data_from_every_prediction() {
+    let device = common::cpu(2);
+    let n = 40_000;
+    for (path, prediction, samplers) in [
+        (Path::Linear, Prediction::V, &["euler", "heun", "ddim", "ddim:1", "ancestral"][..]),
+        (Path::Linear, Prediction::X, &["euler", "heun", "ddim:0.5", "ancestral"]),
+        (Path::DdpmLinear, Prediction::Eps, &["ddim", "ddim:0.5", "ddim:1", "ancestral"]),
+        (Path::DdpmCosine, Prediction::X, &["ddim", "ddim:1", "ancestral"]),
+    ] {
+        for name in samplers {
+            let sampler: Sampler = name.parse().unwrap();
+            sampler.check(path, 1000).unwrap();
+            let mut z = Tensor::from_slice(&device, "test", [n / 100, 1, 10, 10], &common::normals(3, n, 1.0));
+            let course = Course { seed: 9, ..Course::of(1000) };
+            let mut field = Best { device: device.clone(), path, prediction };
+            sampler.integrate(&mut field, &mut z, &course);
+            let values = z.to_vec::<f32>();
+            let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / n as f64;
+            let variance = values.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n as f64;
+            // Four standard errors, and a first-order method's own error in a thousand steps.
+            let (mean, spread) = ((mean - 0.7).abs(), (variance / 0.16 - 1.0).abs());
+            assert!(mean < 4.0 * 0.4 / (n as f64).sqrt() + 1e-3, "{path} {prediction} {name}: mean off by {mean}");
+            assert!(
+                spread < 4.0 * (2.0 / n as f64).sqrt() + 1e-2,
+                "{path} {prediction} {name}: variance off by {spread}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_has_no_velocity_is_not_integrated() {
+    for name in ["euler", "heun"] {
+        let message = name.parse::<Sampler>().unwrap().check(Path::DdpmCosine, 10).unwrap_err();
+        assert_eq!(message, "ddpm-cosine has steps and no velocity; give ddim, ddim:ETA or ancestral");
+    }
+    let message = Sampler::Ancestral.check(Path::DdpmLinear, 1001).unwrap_err();
+    assert_eq!(message, "1001 steps are more than ddpm-linear has; give at most 1000");
+    for name in ["ddim", "ddim:0.25", "ancestral", "euler", "heun"] {
+        assert_eq!(name.parse::<Sampler>().unwrap().to_string(), name);
+    }
+    for name in ["", "ddpm", "ddim:", "ddim:2", "ddim:-0.5", "euler:1"] {
+        assert!(name.parse::<Sampler>().is_err(), "{name}");
     }
 }
 
@@ -82,46 +186,56 @@ fn model(device: &Device) -> (Network, ParamStore) {
 
 fn request(labels: Vec<u32>, batch: usize) -> Request {
     let guidance = Guidance { weight: 2.5, channels: Some(3), interval: [0.1, 0.8] };
-    Request { labels, sampler: Sampler::Heun, steps: 3, guidance, seed: 11, batch }
+    let (path, prediction) = (Path::Linear, Prediction::V);
+    Request { labels, path, prediction, sampler: Sampler::Heun, steps: 3, bound: None, guidance, seed: 11, batch }
+}
+
+/// The velocity, and noise in a thousand steps with noise of its own and bounded data.
+fn requests(labels: Vec<u32>, batch: usize) -> [Request; 2] {
+    let heun = request(labels, batch);
+    let noisy = Request { path: Path::DdpmCosine, prediction: Prediction::Eps, bound: Some(1.0), ..heun.clone() };
+    [heun, Request { sampler: Sampler::Ddim(1.0), ..noisy }]
 }
 
 #[test]
 fn an_image_does_not_depend_on_its_batch() {
     for (name, device) in common::cpus(DType::F32) {
         let (network, store) = model(&device);
-        let labels = vec![0, 3, 5, 1, 4];
-        let (alone, _) =
-            sample(&device, &network, &store.weights, &request(labels.clone(), 1), &|| false, &|_| {}).unwrap();
+        let draw = |request: &Request| {
+            let (images, _) = sample(&device, &network, &store.weights, request, &|| false, &|_| {}).unwrap();
+            images.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+        };
+        let of = |batch: usize| requests(vec![0, 3, 5, 1, 4], batch).map(|request| draw(&request));
+        let alone = of(1);
         for batch in [2, 5] {
-            let (together, _) =
-                sample(&device, &network, &store.weights, &request(labels.clone(), batch), &|| false, &|_| {}).unwrap();
-            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-            assert!(bits(&alone) == bits(&together), "{name}: a batch of {batch} changes an image");
+            assert!(of(batch) == alone, "{name}: a batch of {batch} changes an image");
         }
     }
 }
 
 #[test]
 fn a_card_draws_what_the_processor_draws_as_one_recording_an_evaluation() {
-    let drawn = |device: &Device| {
-        let (network, store) = model(device);
-        // The second batch is smaller; within one, evaluations are with and without guidance, each several times.
-        let guidance = Guidance { weight: 2.5, channels: Some(3), interval: [0.1, 0.5] };
-        let request = Request { steps: 5, guidance, ..request(vec![0, 3, 5], 2) };
-        sample(device, &network, &store.weights, &request, &|| false, &|_| {}).unwrap().0
-    };
-    let expected = drawn(&common::cpu(2));
-    let astray = |images: &[f32]| images.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    // The rule of every tolerance: at most twice the error of the naive way at the same type, which is plain Rust here.
-    let portable = astray(&drawn(&common::cpus(DType::F32)[0].1));
-    for (name, device) in common::cards(DType::F32) {
-        let error = astray(&drawn(&device));
-        assert!(portable > 0.0 && error <= 2.0 * portable, "{name}: {error:e}, plain Rust {portable:e}");
-    }
-    if !MODULES.is_empty() {
-        let card = Arc::new(Emulated::new((8, 0), Policy::Lazy));
-        drawn(&Device::cuda(Cuda::new(card.clone(), DType::F32).unwrap()));
-        assert_eq!(card.recordings(), 4, "one for each batch, with and without guidance");
+    for kind in [0, 1] {
+        let drawn = |device: &Device| {
+            let (network, store) = model(device);
+            // The second batch is smaller; within one, evaluations are with and without guidance, each several times.
+            let guidance = Guidance { weight: 2.5, channels: Some(3), interval: [0.1, 0.5] };
+            let request = Request { steps: 5, guidance, ..requests(vec![0, 3, 5], 2)[kind].clone() };
+            sample(device, &network, &store.weights, &request, &|| false, &|_| {}).unwrap().0
+        };
+        let expected = drawn(&common::cpu(2));
+        let astray = |images: &[f32]| images.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        // The rule of every tolerance: at most twice the error of the naive way at the same type, which is plain Rust here.
+        let portable = astray(&drawn(&common::cpus(DType::F32)[0].1));
+        for (name, device) in common::cards(DType::F32) {
+            let error = astray(&drawn(&device));
+            assert!(portable > 0.0 && error <= 2.0 * portable, "{name}: {error:e}, plain Rust {portable:e}");
+        }
+        if !MODULES.is_empty() {
+            let card = Arc::new(Emulated::new((8, 0), Policy::Lazy));
+            drawn(&Device::cuda(Cuda::new(card.clone(), DType::F32).unwrap()));
+            assert_eq!(card.recordings(), 4, "one for each batch, with and without guidance");
+        }
     }
 }
 
@@ -150,9 +264,10 @@ fn guidance_moves_its_channels_in_its_interval_and_nothing_else() {
         });
         assert!(labelled != none, "the label matters");
         let guidance = request(vec![3], 1).guidance;
-        let mut field = ModelVelocity::new(&device, &network, &store.weights, guidance, &[3]);
+        let process = (Path::Linear, Prediction::V);
+        let mut field = ModelField::new(&device, &network, &store.weights, process, guidance, &[3]);
         let mut v = Tensor::new(&device, "test", [1, 4, 8, 12], DType::F32);
-        field.velocity(&z, t, &mut v);
+        field.predict(&z, t, &mut v);
         for (i, &v) in v.f32().iter().enumerate() {
             let guided = t == 0.5 && i < 3 * 8 * 12;
             let expected = if guided { none[i] + 2.5 * (labelled[i] - none[i]) } else { labelled[i] };

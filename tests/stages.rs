@@ -6,9 +6,11 @@ mod runs;
 
 use common::cards;
 use engine::base::{DType, Error};
+use engine::data::Store;
 use engine::device::{Cpu, Device};
-use engine::train::Stop;
 use engine::train::checkpoint::{Weights, open};
+use engine::train::recipe::Change;
+use engine::train::{Plan, Recipe, Run, Stop};
 use runs::{RECIPE, Scratch, contents, losses, said};
 use serde_json::{Value, json};
 use std::fs;
@@ -135,29 +137,33 @@ fn a_stage_begins_with_the_average_of_the_one_before_it_unless_that_lags() {
 
 #[test]
 fn a_staged_run_crosses_its_border_on_a_card_as_on_the_processor() {
-    let scratch = Scratch::new();
-    let (store, truth) = (scratch.store(), scratch.path("truth"));
-    let sets = ["checkpoint.every=100", "train.precision=f32"];
-    train(&staged(), &store, &truth, 1, &sets).unwrap();
-    let loss = |out: &Path| -> Vec<f64> {
-        let line = |line: &String| serde_json::from_str::<Value>(&format!("{line}}}")).ok()?["loss"].as_f64();
-        losses(out).iter().filter_map(line).collect()
-    };
-    for (name, device) in cards(DType::F32) {
-        let (whole, halves) = (scratch.path(&format!("{name}-whole")), scratch.path(&format!("{name}-halves")));
-        let go = |out: &Path, more: &[&str]| {
-            let sets = [&sets[..], more].concat();
-            runs::follow(&staged(), |_| device.clone(), &Stop::default(), &store, out, &sets).unwrap();
+    let steps = ["diffusion.path=ddpm-cosine", "diffusion.prediction=eps"];
+    for (process, more) in [("linear", &[][..]), ("steps", &steps)] {
+        let scratch = Scratch::new();
+        let (store, truth) = (scratch.store(), scratch.path("truth"));
+        let sets = [&["checkpoint.every=100", "train.precision=f32"], more].concat();
+        train(&staged(), &store, &truth, 1, &sets).unwrap();
+        let loss = |out: &Path| -> Vec<f64> {
+            let line = |line: &String| serde_json::from_str::<Value>(&format!("{line}}}")).ok()?["loss"].as_f64();
+            losses(out).iter().filter_map(line).collect()
         };
-        go(&whole, &[]);
-        go(&halves, &["train.steps=6"]);
-        go(&halves, &[]);
-        assert!(contents(&whole, END)["model.safetensors"] == contents(&halves, END)["model.safetensors"], "{name}");
-        let (ours, theirs) = (loss(&whole), loss(&truth));
-        assert_eq!(ours.len() as u64, END);
-        // Roundings of ten small steps, as tests/cards.rs bounds them.
-        let error = ours.iter().zip(&theirs).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max);
-        assert!(error < 16.0 * f64::from(f32::EPSILON), "{name}: losses differ by {error:e}");
+        for (name, device) in cards(DType::F32) {
+            let [whole, halves] = ["whole", "halves"].map(|part| scratch.path(&format!("{name}-{part}")));
+            let go = |out: &Path, more: &[&str]| {
+                let sets = [&sets[..], more].concat();
+                runs::follow(&staged(), |_| device.clone(), &Stop::default(), &store, out, &sets).unwrap();
+            };
+            go(&whole, &[]);
+            go(&halves, &["train.steps=6"]);
+            go(&halves, &[]);
+            let [a, b] = [&whole, &halves].map(|out| contents(out, END).remove("model.safetensors"));
+            assert!(a == b, "{name}, {process}");
+            let (ours, theirs) = (loss(&whole), loss(&truth));
+            assert_eq!(ours.len() as u64, END);
+            // Roundings of ten small steps, as tests/cards.rs bounds them.
+            let error = ours.iter().zip(&theirs).map(|(a, b)| (a / b - 1.0).abs()).fold(0.0, f64::max);
+            assert!(error < 16.0 * f64::from(f32::EPSILON), "{name}, {process}: losses differ by {error:e}");
+        }
     }
 }
 
@@ -199,6 +205,18 @@ fn a_run_begins_with_the_weights_that_it_is_given_and_says_which_they_are() {
         let digest = blake3::hash(&fs::read(file(&first, 10, name)).unwrap()).to_hex();
         assert_eq!(record["origin"]["blake3"], digest.as_str());
     }
+    // Other meanings of the same weights are said.
+    let (steps, mut said) = (scratch.path("steps"), vec![]);
+    let changes =
+        ["diffusion.path=ddpm-linear", "diffusion.prediction=eps", &format!("train.from='{}'", first.display())];
+    let changes: Vec<Change> = changes.iter().map(|set| Change::set(set).unwrap()).collect();
+    let images = Store::open(&store).unwrap();
+    let plan = Plan::new(Recipe::read("test", RECIPE, &changes).unwrap(), &images).unwrap();
+    Run::open(&steps, plan, images.info(), |text| said.push(text)).unwrap();
+    assert!(
+        said[0].ends_with("ema.safetensors predicts v along linear, this run eps along ddpm-linear: the weights begin with another meaning"),
+        "{said:?}"
+    );
     // An average of which much is still what it began with is passed over.
     let lagging = scratch.path("lagging");
     train(RECIPE, &store, &lagging, 1, &[]).unwrap();

@@ -1,6 +1,8 @@
 use crate::{Bench, F32, Size, random};
+use engine::base::rng::Draw;
+use engine::base::{Denoise, Path, Prediction};
 use engine::device::Device;
-use engine::ops::solver::{advance, cost, guide};
+use engine::ops::solver::{advance, cost, denoise, guide};
 
 pub fn bench(bench: &mut Bench, size: Size) {
     let (batch, grid) = (size.batch, size.model().grid);
@@ -10,6 +12,14 @@ pub fn bench(bench: &mut Bench, size: Size) {
         let (device, [z, v, mut out]) = (device.clone(), images(device));
         move |clock| {
             clock.lap(|| advance(&device, &z, &v, 0.1, &mut out));
+            clock.output(out.f32());
+        }
+    });
+    bench.run("solver denoise", size, F32, &[("", &costs)], |device| {
+        let (device, [z, p, mut out]) = (device.clone(), images(device));
+        let step = Denoise::ddim(Path::DdpmLinear, Prediction::Eps, [0.5, 0.48], 1.0, Some(1.0));
+        move |clock| {
+            clock.lap(|| denoise(&device, &z, &p, step, Draw { seed: 1, step: 2, first: 0 }, &mut out));
             clock.output(out.f32());
         }
     });

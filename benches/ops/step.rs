@@ -1,7 +1,7 @@
 //! The whole step beside the sum of its operations' floors: the gap is the work left.
 
 use crate::{BOTH, Bench, Size, normals};
-use engine::base::{Cost, Mask, Path};
+use engine::base::{Cost, Mask, Path, Prediction};
 use engine::nn::Network;
 use engine::ops::noise::{Noise, Times};
 use engine::ops::update::AdamW;
@@ -16,7 +16,14 @@ pub fn bench(bench: &mut Bench, size: Size) {
         model,
         batch,
         mask: Mask::none(),
-        noise: Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.1, null_label: 1000, seed: 1 },
+        noise: Noise {
+            path: Path::Linear,
+            prediction: Prediction::V,
+            times: Times::Uniform,
+            label_dropout: 0.1,
+            null_label: 1000,
+            seed: 1,
+        },
         adamw: AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 },
         clip: None,
         averages: vec![0.999],

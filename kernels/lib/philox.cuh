@@ -6,7 +6,7 @@
 #pragma once
 #include <cstdint>
 
-enum Purpose : uint32_t { TIME = 1, NOISE = 2, LABEL_DROPOUT = 3, TOKEN_MASK = 4, LOSS_MASK = 5 };
+enum Purpose : uint32_t { TIME = 1, NOISE = 2, LABEL_DROPOUT = 3, TOKEN_MASK = 4, LOSS_MASK = 5, SAMPLING = 15 };
 
 struct Stream {
     uint64_t seed;

@@ -39,6 +39,8 @@ pub enum Purpose {
     MaskKind = 13,
     /// Which rows of a class belong to a subset.
     Subset = 14,
+    /// The noise that a step of a sampler adds.
+    Sampling = 15,
 }
 
 /// The stream of one sample at one step for one purpose.
@@ -210,6 +212,7 @@ mod tests {
             (Purpose::Posterior, 12),
             (Purpose::MaskKind, 13),
             (Purpose::Subset, 14),
+            (Purpose::Sampling, 15),
         ] {
             let words = philox4x32([17, sample, step, number], [0x89AB_CDEF, 0x0123_4567]);
             assert_eq!(Stream::new(seed, sample, step, purpose).words(17), words, "{purpose:?}");

@@ -4,7 +4,7 @@ use super::machine::Machine;
 use super::preset;
 use super::score::BenchScore;
 use crate::base::rng::{Purpose, Stream};
-use crate::base::{Error, Mask, Path as DiffusionPath, Rate, Result, TokenMasks};
+use crate::base::{Error, Mask, Path as DiffusionPath, Prediction, Rate, Result, TokenMasks};
 use crate::device::Device;
 use crate::nn::Config;
 use crate::ops::noise::{Noise, Times};
@@ -214,6 +214,7 @@ impl BenchStep {
             mask: Mask { tokens, drop: Rate::constant(self.drop), ..Mask::none() },
             noise: Noise {
                 path: DiffusionPath::Linear,
+                prediction: Prediction::V,
                 times: Times::Uniform,
                 label_dropout: 0.1,
                 null_label: self.model.classes as u32,

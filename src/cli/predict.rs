@@ -1,6 +1,6 @@
 use super::machine::Machine;
 use super::{check_out, preset};
-use crate::base::{Accumulate, Error, Path as DiffusionPath, Result};
+use crate::base::{Accumulate, Error, Path as DiffusionPath, Prediction, Result};
 use crate::data::tensors::{TensorFile, write_f32};
 use crate::device::Device;
 use crate::diffusion::predict;
@@ -66,7 +66,7 @@ impl Given {
     fn model(&self, image: [usize; 3]) -> Result<Option<Model>> {
         let Some(name) = &self.preset else { return Ok(None) };
         let network = preset(name)?.config(image, self.classes, self.learn_sigma);
-        Ok(Some(Model { time: self.time, ..Model::new(network, DiffusionPath::Linear) }))
+        Ok(Some(Model { time: self.time, ..Model::new(network, DiffusionPath::Linear, Prediction::V) }))
     }
 }
 
@@ -208,6 +208,17 @@ fn inputs(device: &Device, file: &TensorFile, shape: [usize; 4], opened: &Opened
     if classes == 0 && file.find("y").is_some() {
         return Err(file.source().error("has labels y, and the model has no classes; leave them out"));
     }
+    if let Some(steps) = opened.model.path.steps() {
+        let whole = |t: &f32| {
+            let steps = f64::from(*t) * steps as f64;
+            steps.round() > 0.0 && (steps - steps.round()).abs() < 1e-3
+        };
+        if let Some(row) = t.iter().position(|t| !whole(t)) {
+            let what = format_args!("t[{row}] is {}; step i of {} is at (i + 1) / {steps}", t[row], opened.model.path);
+            return Err(file.source().error(what));
+        }
+    }
+    t.iter_mut().for_each(|t| *t = opened.model.path.told((*t).into()) as f32);
     if opened.model.time == Time::DataAt1 {
         t.iter_mut().for_each(|t| *t = 1.0 - *t);
     }

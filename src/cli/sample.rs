@@ -3,7 +3,7 @@ use super::{check_guidance, check_out};
 use crate::base::{Error, Result};
 use crate::data::{npy, png};
 use crate::diffusion::{Guidance, Request, Sampler, sample};
-use crate::train::checkpoint::{MODEL, Time, Weights, open};
+use crate::train::checkpoint::{MODEL, Model, Time, Weights, open};
 use crate::train::progress::drawing_bar;
 use crate::train::recipe::Precision;
 use crate::train::{Plan, lag};
@@ -33,12 +33,15 @@ pub struct Sample {
     /// The class of every image; without it image i has class i modulo the number of classes
     #[arg(long, allow_negative_numbers = true, value_parser = super::whole::<u32>)]
     class: Option<u32>,
-    /// Solver: euler or heun [default: sample.sampler]
+    /// Solver: euler or heun along the velocity; ddim, ddim:ETA with noise of its own, or ancestral [default: sample.sampler]
     #[arg(long)]
     sampler: Option<Sampler>,
     /// Solver steps from t = 1 (noise) to t = 0 (data) [default: sample.steps]
     #[arg(long, allow_negative_numbers = true, value_parser = super::count)]
     steps: Option<NonZero<usize>>,
+    /// The largest value that ddim and ancestral let predicted data have, 1 for pixels; 0 for any [default: sample.bound]
+    #[arg(long, allow_negative_numbers = true)]
+    bound: Option<f32>,
     /// Weight of classifier-free guidance; 1 is the conditional model [default: sample.guidance]
     #[arg(long, allow_negative_numbers = true)]
     guidance: Option<f32>,
@@ -88,7 +91,7 @@ impl Sample {
             png::check_picture(&self.out, grid.channels)?;
         }
         let recipe = opened.state.as_ref().map(|state| state.config.clone()).unwrap_or_default();
-        let request = self.request(&Plan { recipe, model: config, begin: 0 })?;
+        let request = self.request(&Plan { recipe, model: config, begin: 0 }, &opened.model)?;
         if let Some((decay, applied)) = opened.average()
             && let Some(what) = lag(decay, applied)
         {
@@ -117,13 +120,23 @@ impl Sample {
     }
 
     /// What the flags ask for, and the recipe where they are silent.
-    fn request(&self, plan: &Plan) -> Result<Request> {
+    fn request(&self, plan: &Plan, model: &Model) -> Result<Request> {
         let drawn = plan.samples();
+        let (sampler, steps) = (self.sampler.unwrap_or(drawn.sampler), self.steps.map_or(drawn.steps, NonZero::get));
+        let refused = |what| Error::Usage(format!("--sampler {sampler}: {what}"));
+        sampler.check(model.path, steps).map_err(refused)?;
+        let bound = self.bound.map_or(drawn.bound, |bound| (bound != 0.0).then_some(bound));
+        if bound.is_some_and(|bound| bound.is_nan() || bound < 0.0) {
+            return Err(Error::Usage(format!("--bound {}: give a number from 0 on", bound.unwrap_or_default())));
+        }
         let count = self.count.map_or(drawn.labels.len(), NonZero::get);
         Ok(Request {
             labels: self.labels(count, plan.model.classes)?,
-            sampler: self.sampler.unwrap_or(drawn.sampler),
-            steps: self.steps.map_or(drawn.steps, NonZero::get),
+            path: model.path,
+            prediction: model.prediction,
+            sampler,
+            steps,
+            bound,
             guidance: self.guidance(drawn.guidance, plan)?,
             seed: self.seed.unwrap_or(drawn.seed),
             batch: self.batch.get(),

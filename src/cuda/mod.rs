@@ -23,7 +23,7 @@ mod unpatchify;
 pub mod update;
 
 pub use masked_loss::masked_loss;
-pub use solver::{advance, guide};
+pub use solver::{advance, denoise, guide};
 pub use sums::add;
 pub use unpatchify::unpatchify;
 

@@ -1,6 +1,7 @@
-/// Classifier-free guidance (Ho and Salimans, 2022): `v = v_none + weight (v_label - v_none)`.
+/// Classifier-free guidance (Ho and Salimans, 2022): `p = p_none + weight (p_label - p_none)`.
 ///
-/// A weight of 1 is the conditional model.
+/// A weight of 1 is the conditional model. Predictions of one kind are those of another up to a factor and what z adds, so that
+/// guidance of any of them is guidance of all.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Guidance {
     pub weight: f32,

@@ -1,11 +1,11 @@
-//! From a model to images: its velocity, guidance, samplers.
+//! From a model to images: what it predicts, guidance, samplers.
 
+mod field;
 mod guidance;
 mod sample;
 mod sampler;
-mod velocity;
 
+pub use field::{Field, ModelField, predict};
 pub use guidance::Guidance;
 pub use sample::{Request, sample};
-pub use sampler::Sampler;
-pub use velocity::{ModelVelocity, Velocity, predict};
+pub use sampler::{Course, Sampler};

@@ -1,6 +1,6 @@
-use super::{Guidance, ModelVelocity, Sampler};
+use super::{Course, Guidance, ModelField, Sampler};
 use crate::base::rng::{Purpose, Stream};
-use crate::base::{Error, Result};
+use crate::base::{Error, Path, Prediction, Result};
 use crate::device::Device;
 use crate::nn::Network;
 use crate::ops::unpatchify::images;
@@ -12,15 +12,20 @@ use std::cell::Cell;
 pub struct Request {
     /// One label per image; the number of classes stands for none.
     pub labels: Vec<u32>,
+    /// What the network has learnt.
+    pub path: Path,
+    pub prediction: Prediction,
     pub sampler: Sampler,
     pub steps: usize,
+    /// The largest value that predicted data may have, for samplers that predict them.
+    pub bound: Option<f32>,
     pub guidance: Guidance,
     pub seed: u64,
     /// Images integrated at once; it changes the speed and the memory, never an image.
     pub batch: usize,
 }
 
-/// Draws the images of a request, (labels, C, H, W), and counts the evaluations of the velocity for one image.
+/// Draws the images of a request, (labels, C, H, W), and counts the evaluations of the model for one image.
 ///
 /// Image `i` starts from the noise of (seed, i) alone, so it does not depend on the others. `progress` is told before every
 /// step of the solver how much is done, in images: half of a batch where all of it is half-way.
@@ -56,8 +61,11 @@ pub fn sample(
             progress(before + labels.len() * step.replace(step.get() + 1) / request.steps);
             stopped()
         };
-        let mut velocity = ModelVelocity::new(device, network, weights, request.guidance, labels).until(&stopped);
-        evaluations = request.sampler.integrate(&mut velocity, &mut z, request.steps);
+        let process = (request.path, request.prediction);
+        let mut field = ModelField::new(device, network, weights, process, request.guidance, labels).until(&stopped);
+        let first = (i * request.batch) as u32;
+        let course = Course { steps: request.steps, bound: request.bound, seed: request.seed, first };
+        evaluations = request.sampler.integrate(&mut field, &mut z, &course);
         if stopped() {
             return Err(Error::Stopped("the images are not finished".into()));
         }

@@ -2,7 +2,7 @@
 
 pub use crate::base::Times;
 use crate::base::rng::Draw;
-use crate::base::{Cost, DType, PatchGrid, Path};
+use crate::base::{Cost, DType, PatchGrid, Path, Prediction};
 use crate::cpu;
 use crate::cuda;
 use crate::device::Device;
@@ -12,6 +12,8 @@ use crate::tensor::Tensor;
 #[derive(Clone, Copy, Debug)]
 pub struct Noise {
     pub path: Path,
+    /// What the network is compared with.
+    pub prediction: Prediction,
     pub times: Times,
     /// The probability that a sample loses its label.
     pub label_dropout: f32,
@@ -30,11 +32,14 @@ pub struct Batch {
     pub place: Tensor,
     /// (1) u32, below which a word leaves its element out of the loss
     pub threshold: Tensor,
+    /// (T, 5), of every step of a path that has them: the time that the network is told, alpha and sigma, the weights of data and
+    /// noise in the target. For kernels, which cannot compute them; see [`Batch::along`].
+    schedule: Option<Tensor>,
 }
 
 /// What the network sees and what it is compared with, in fixed buffers.
 pub struct Noised {
-    /// (B)
+    /// (B), the times that the network is told
     pub t: Tensor,
     /// (B) u32, with dropped labels replaced
     pub y: Tensor,
@@ -52,7 +57,23 @@ impl Batch {
             y: Tensor::new(device, "batch", [batch], DType::U32),
             place: Tensor::new(device, "batch", [2], DType::U32),
             threshold: Tensor::from_slice(device, "batch", [1], &[0u32]),
+            schedule: None,
         }
+    }
+
+    /// Takes along what a card must know of the path of `noise`.
+    pub fn along(self, device: &Device, noise: &Noise) -> Batch {
+        let Noise { path, prediction, .. } = *noise;
+        let schedule = path.steps().map(|steps| {
+            let row = |i: usize| {
+                let t = i as f64 / steps as f64;
+                let [x, eps] = prediction.of_data_and_noise(path, t);
+                [path.told(t), path.alpha(t), path.sigma(t), x, eps].map(|value| value as f32)
+            };
+            let rows: Vec<f32> = (1..=steps).flat_map(row).collect();
+            Tensor::from_slice(device, "batch", [steps, 5], &rows)
+        });
+        Batch { schedule, ..self }
     }
 
     /// Takes the images and labels of step number `step`, from sample `first` of the global batch on.
@@ -86,15 +107,21 @@ pub fn noise(device: &Device, noise: Noise, batch: &Batch, noised: &mut Noised) 
             let draw = Draw { seed: noise.seed, step, first };
             let x = batch.x.f32();
             let (z, target) = (z.f32_mut(), target.f32_mut());
-            cpu::noise::noise(cpu, draw, noise.path, noise.times, x, t.f32_mut(), z, target);
+            let process = (noise.path, noise.prediction);
+            cpu::noise::noise(cpu, draw, process, noise.times, x, t.f32_mut(), z, target);
             let labels = y.slice_mut::<u32>();
             labels.copy_from_slice(batch.y.u32());
             cpu::noise::drop_labels(draw, noise.label_dropout, noise.null_label, labels);
         }
         Device::Cuda(card) => {
-            let Noise { path, times, label_dropout, null_label, seed } = noise;
-            let draws = (seed, &batch.place);
-            cuda::noise::noise(card, draws, path, times, &batch.x, t, z, target);
+            let Noise { path, prediction, times, label_dropout, null_label, seed } = noise;
+            let (draws, schedule) = ((seed, &batch.place), batch.schedule.as_ref());
+            assert_eq!(
+                schedule.map(|rows| rows.shape().rows()),
+                path.steps(),
+                "noise: the batch is along another path"
+            );
+            cuda::noise::noise(card, draws, prediction, schedule, times, &batch.x, t, z, target);
             cuda::noise::drop_labels(card, draws, label_dropout, null_label, &batch.y, y);
         }
     }

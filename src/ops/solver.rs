@@ -1,6 +1,7 @@
 //! The elementwise steps of samplers.
 
-use crate::base::{Cost, PatchGrid};
+use crate::base::rng::Draw;
+use crate::base::{Cost, Denoise, PatchGrid};
 use crate::cpu;
 use crate::cuda;
 use crate::device::Device;
@@ -28,7 +29,17 @@ pub fn guide(device: &Device, pair: &Tensor, weight: f32, channels: usize, grid:
     }
 }
 
-/// An advance of `elements`, or the guidance of as many: two arrays read, one written.
+/// `out` (B, image) from `z` and the prediction `p`; sample i draws from its own stream of `draw`.
+pub fn denoise(device: &Device, z: &Tensor, p: &Tensor, step: Denoise, draw: Draw, out: &mut Tensor) {
+    assert!(z.len() == p.len() && z.len() == out.len(), "denoise: z {:?}, p {:?}, out {:?}", z, p, out);
+    let image = z.len() / z.shape().extents()[0];
+    match device {
+        Device::Cpu(cpu) => cpu::solver::denoise(cpu, z.f32(), p.f32(), step, draw, image, out.f32_mut()),
+        Device::Cuda(card) => cuda::denoise(card, z, p, step, draw, image, out),
+    }
+}
+
+/// An advance, a guidance or a denoising of `elements`: two arrays read, one written.
 pub fn cost(elements: usize) -> Cost {
     Cost::new(3 * elements, 3 * elements)
 }

@@ -72,6 +72,10 @@ impl<'a> EmpiricalScore<'a> {
         Ok(EmpiricalScore { store, rows, path, typical })
     }
 
+    pub fn path(&self) -> Path {
+        self.path
+    }
+
     pub fn store(&self) -> &Store {
         self.store
     }

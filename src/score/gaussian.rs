@@ -1,8 +1,8 @@
 use super::tridiagonal::Tridiagonal;
-use crate::base::{Path, Result};
+use crate::base::{Path, Prediction, Result};
 use crate::data::Store;
 use crate::device::Device;
-use crate::diffusion::Velocity;
+use crate::diffusion::Field;
 use crate::ops::score::{covariance, mean};
 use crate::tensor::Tensor;
 
@@ -75,12 +75,16 @@ pub struct GaussianVelocity<'a> {
     pub score: &'a GaussianScore,
 }
 
-impl Velocity for GaussianVelocity<'_> {
+impl Field for GaussianVelocity<'_> {
     fn device(&self) -> &Device {
         self.device
     }
 
-    fn velocity(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
+    fn process(&self) -> (Path, Prediction) {
+        (self.score.path, Prediction::V)
+    }
+
+    fn predict(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
         let z: Vec<f64> = z.to_vec::<f32>().into_iter().map(f64::from).collect();
         let velocity: Vec<f32> = self.score.velocity(&z, t).into_iter().map(|v| v as f32).collect();
         v.write(&velocity);

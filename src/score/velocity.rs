@@ -1,6 +1,7 @@
 use super::{EmpiricalScore, Queries, Request, Scores};
+use crate::base::{Path, Prediction};
 use crate::device::Device;
-use crate::diffusion::Velocity;
+use crate::diffusion::Field;
 use crate::tensor::Tensor;
 
 /// The velocity of the ideal denoiser: what a network that learnt the data set by heart would predict.
@@ -32,12 +33,16 @@ impl<'a> EmpiricalVelocity<'a> {
     }
 }
 
-impl Velocity for EmpiricalVelocity<'_> {
+impl Field for EmpiricalVelocity<'_> {
     fn device(&self) -> &Device {
         self.device
     }
 
-    fn velocity(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
+    fn process(&self) -> (Path, Prediction) {
+        (self.score.path(), Prediction::V)
+    }
+
+    fn predict(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
         let velocity: Vec<f32> = self.answer(z, t, false).velocity.into_iter().map(|v| v as f32).collect();
         v.write(&velocity);
     }

@@ -51,7 +51,7 @@ impl HeldOut {
             let mut images = vec![0.0; rows.len() * self.store.width()];
             self.store.read(rows, &mut images)?;
             let labels: Vec<u32> = rows.iter().map(|&row| self.store.label(row)).collect();
-            let mut batch = Batch::new(device, rows.len(), grid);
+            let mut batch = Batch::new(device, rows.len(), grid).along(device, &self.noise);
             batch.fill(&images, &labels, STEP, (i * self.batch) as u32);
             let mut noised = Noised::new(device, rows.len(), grid);
             noise(device, self.noise, &batch, &mut noised);

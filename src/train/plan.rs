@@ -74,6 +74,7 @@ impl Plan {
             },
             noise: Noise {
                 path: diffusion.path,
+                prediction: diffusion.prediction,
                 times: match diffusion.times {
                     Times::Uniform => noise::Times::Uniform,
                     Times::LogitNormal => {
@@ -103,8 +104,11 @@ impl Plan {
         let classes = self.model.classes.max(1);
         Request {
             labels: (0..sample.count).map(|i| (i % classes) as u32).collect(),
+            path: self.recipe.diffusion.path,
+            prediction: self.recipe.diffusion.prediction,
             sampler: sample.sampler,
             steps: sample.steps,
+            bound: (sample.bound > 0.0).then_some(sample.bound as f32),
             guidance: Guidance {
                 weight: if self.can_guide() { sample.guidance as f32 } else { 1.0 },
                 channels: (sample.channels > 0).then_some(sample.channels),

@@ -158,7 +158,7 @@ struct Start {
 }
 
 fn model(plan: &Plan) -> Model {
-    Model::new(plan.model, plan.recipe.diffusion.path)
+    Model::new(plan.model, plan.recipe.diffusion.path, plan.recipe.diffusion.prediction)
 }
 
 fn host() -> String {

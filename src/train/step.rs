@@ -81,7 +81,7 @@ impl Step {
         Ok(Step {
             moments: Moments::new(device, &params.weights, &trained, &settings.averages)?,
             gradients: params.zeros(device, "gradients")?,
-            batch: Batch::new(device, settings.batch, grid),
+            batch: Batch::new(device, settings.batch, grid).along(device, &settings.noise),
             noised: Noised::new(device, settings.batch, grid),
             rate: Tensor::new(device, "batch", [1], DType::F32),
             report: Report::memory(device),
@@ -118,6 +118,7 @@ impl Step {
     pub fn restart(&mut self, settings: Settings, average: bool) -> Result<()> {
         assert!(self.asked.is_empty(), "the reports of earlier steps come first");
         assert_eq!(settings.model, self.settings.model, "the model stays");
+        assert_eq!(settings.noise.path, self.settings.noise.path, "the path stays");
         // Whatever was recorded holds the addresses of buffers that go.
         self.replays.clear();
         if let (true, Some(first)) = (average, self.moments.averages.first()) {
@@ -126,7 +127,8 @@ impl Step {
         self.params.round(&self.device);
         self.moments.restart(&self.device, &self.params.weights, &settings.averages)?;
         if settings.batch != self.settings.batch {
-            self.batch = Batch::new(&self.device, settings.batch, settings.model.grid);
+            let batch = Batch::new(&self.device, settings.batch, settings.model.grid);
+            self.batch = batch.along(&self.device, &settings.noise);
             self.noised = Noised::new(&self.device, settings.batch, settings.model.grid);
         }
         self.settings = settings;
@@ -205,7 +207,7 @@ pub(super) fn objective(tape: &mut Tape, network: &Network, noised: &Noised, mas
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{PatchGrid, Path};
+    use crate::base::{PatchGrid, Path, Prediction};
     use crate::device::Cpu;
     use crate::nn::Family;
     use crate::ops::noise::Times;
@@ -216,7 +218,14 @@ mod tests {
             model: Config { family: Family::Sit, grid, depth: 1, width: 8, heads: 2, classes: 2, learn_sigma: false },
             batch: 2,
             mask: Mask::patches(0.25),
-            noise: Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.5, null_label: 2, seed: 3 },
+            noise: Noise {
+                path: Path::Linear,
+                prediction: Prediction::V,
+                times: Times::Uniform,
+                label_dropout: 0.5,
+                null_label: 2,
+                seed: 3,
+            },
             adamw: AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.1 },
             clip: Some(1.0),
             averages: vec![0.5],

@@ -1,23 +1,37 @@
 use crate::common::{cpu, devices, normals};
 use engine::base::rng::{Draw, Purpose, Stream};
-use engine::base::{PatchGrid, Path};
+use engine::base::{PatchGrid, Path, Prediction};
 use engine::device::Device;
 use engine::ops::noise::{Batch, Noise, Noised, Times, noise};
 use engine::tensor::Tensor;
 
 const GRID: PatchGrid = PatchGrid { channels: 3, height: 10, width: 6, patch: 2 };
 
+/// What a network may learn of each path.
+const PROCESSES: [(Path, Prediction); 6] = [
+    (Path::Linear, Prediction::V),
+    (Path::Linear, Prediction::X),
+    (Path::DdpmLinear, Prediction::Eps),
+    (Path::DdpmLinear, Prediction::X),
+    (Path::DdpmCosine, Prediction::Eps),
+    (Path::DdpmCosine, Prediction::X),
+];
+
 fn settings(times: Times, seed: u64) -> Noise {
-    Noise { path: Path::Linear, times, label_dropout: 0.3, null_label: 9, seed }
+    Noise { path: Path::Linear, prediction: Prediction::V, times, label_dropout: 0.3, null_label: 9, seed }
 }
 
 fn noised(device: &Device, times: Times, draw: Draw, batch: usize) -> (Vec<f32>, Noised) {
-    let mut data = Batch::new(device, batch, GRID);
+    noised_along(device, settings(times, draw.seed), draw, batch)
+}
+
+fn noised_along(device: &Device, settings: Noise, draw: Draw, batch: usize) -> (Vec<f32>, Noised) {
+    let mut data = Batch::new(device, batch, GRID).along(device, &settings);
     // Sample i of the global batch has the same data wherever it is computed.
     let x = (0..batch).flat_map(|i| normals(draw.first + i as u32, GRID.image(), 1.0)).collect::<Vec<_>>();
     data.fill(&x, &vec![1; batch], draw.step, draw.first);
     let mut out = Noised::new(device, batch, GRID);
-    noise(device, settings(times, draw.seed), &data, &mut out);
+    noise(device, settings, &data, &mut out);
     (x, out)
 }
 
@@ -25,20 +39,29 @@ fn noised(device: &Device, times: Times, draw: Draw, batch: usize) -> (Vec<f32>,
 fn z_and_the_target_follow_the_path() {
     let draw = Draw { seed: 5, step: 7, first: 2 };
     for (name, device) in devices() {
-        let (x, out) = noised(&device, Times::Uniform, draw, 4);
-        for sample in 0..4 {
-            let mut eps = vec![0.0; GRID.image()];
-            Stream::new(5, 2 + sample as u32, 7, Purpose::Noise).fill_normals(&mut eps);
-            let [t, z, target] = [&out.t, &out.z, &out.target].map(|tensor| tensor.to_vec::<f32>());
-            let t = f64::from(t[sample]);
-            for (i, &eps) in eps.iter().enumerate() {
-                let at = sample * GRID.image() + i;
-                let (x, eps) = (f64::from(x[at]), f64::from(eps));
-                let close = |ours: f32, exact: f64| {
-                    (f64::from(ours) - exact).abs() <= 4.0 * f64::from(f32::EPSILON) * (x.abs() + eps.abs())
+        for (path, prediction) in PROCESSES {
+            let noise = Noise { path, prediction, ..settings(Times::Uniform, draw.seed) };
+            let (x, out) = noised_along(&device, noise, draw, 4);
+            for sample in 0..4 {
+                let mut eps = vec![0.0; GRID.image()];
+                Stream::new(5, 2 + sample as u32, 7, Purpose::Noise).fill_normals(&mut eps);
+                let [told, z, target] = [&out.t, &out.z, &out.target].map(|tensor| tensor.to_vec::<f32>());
+                let t = path.time(Times::Uniform.draw(draw.stream(sample, Purpose::Time)));
+                assert_eq!(told[sample], path.told(t) as f32, "{name}: {path}: the time that the network is told");
+                let [of_x, of_eps] = match prediction {
+                    Prediction::V => [-1.0, 1.0],
+                    Prediction::X => [1.0, 0.0],
+                    Prediction::Eps => [0.0, 1.0],
                 };
-                assert!(close(z[at], (1.0 - t) * x + t * eps), "{name}: z");
-                assert!(close(target[at], eps - x), "{name}: the target");
+                for (i, &eps) in eps.iter().enumerate() {
+                    let at = sample * GRID.image() + i;
+                    let (x, eps) = (f64::from(x[at]), f64::from(eps));
+                    let close = |ours: f32, exact: f64| {
+                        (f64::from(ours) - exact).abs() <= 4.0 * f64::from(f32::EPSILON) * (x.abs() + eps.abs())
+                    };
+                    assert!(close(z[at], path.alpha(t) * x + path.sigma(t) * eps), "{name}: {path}: z");
+                    assert!(close(target[at], of_x * x + of_eps * eps), "{name}: {path}: {prediction}");
+                }
             }
         }
     }

@@ -2,7 +2,7 @@ use super::common::cards;
 use super::oracle::exact;
 use super::runs::{self, Scratch, contents, losses};
 use super::{noised, row, store, words};
-use engine::base::{DType, PatchGrid, Path, Times};
+use engine::base::{DType, PatchGrid, Path, Prediction, Times};
 use engine::data::Store;
 use engine::data::tensors::FileDType;
 use engine::device::{Cpu, Device};
@@ -25,7 +25,14 @@ fn rows() -> Store {
 }
 
 fn noise() -> Noise {
-    Noise { path: Path::Linear, times: Times::Uniform, label_dropout: 0.0, null_label: NULL, seed: 5 }
+    Noise {
+        path: Path::Linear,
+        prediction: Prediction::V,
+        times: Times::Uniform,
+        label_dropout: 0.0,
+        null_label: NULL,
+        seed: 5,
+    }
 }
 
 /// The targets of points at their times under labels, at a step.

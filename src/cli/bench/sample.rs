@@ -1,7 +1,7 @@
 use super::super::check_guidance;
 use super::super::machine::Machine;
 use super::{BenchModel, MOST, median, peak_rss};
-use crate::base::{Error, Result};
+use crate::base::{Error, Path as DiffusionPath, Prediction, Result};
 use crate::diffusion::{Guidance, Request, Sampler, sample};
 use crate::nn::{Network, ParamStore};
 use crate::train::recipe::Precision;
@@ -17,7 +17,7 @@ pub(super) struct BenchSample {
     /// Images drawn at once; with 1 the time is the latency of an image
     #[arg(long, allow_negative_numbers = true, value_parser = crate::cli::count, default_value = "8")]
     batch: NonZero<usize>,
-    /// Solver: euler or heun
+    /// Solver: euler, heun, ddim, ddim:ETA or ancestral
     #[arg(long, default_value = "euler")]
     sampler: Sampler,
     /// Solver steps
@@ -53,8 +53,11 @@ impl BenchSample {
         let params = ParamStore::new(&device, list, 0)?;
         let request = Request {
             labels: self.model.labels(batch),
+            path: DiffusionPath::Linear,
+            prediction: Prediction::V,
             sampler: self.sampler,
             steps: self.steps.get(),
+            bound: None,
             guidance: Guidance { weight: self.guidance, channels: None, interval: [0.0, 1.0] },
             seed: 0,
             batch,

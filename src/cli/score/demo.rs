@@ -1,10 +1,10 @@
 //! The picture of `engine score --demo`.
 
 use crate::base::rng::{Purpose, Stream};
-use crate::base::{DType, Path as DiffusionPath, Result};
+use crate::base::{DType, Path as DiffusionPath, Prediction, Result};
 use crate::data::{Store, fashion_mnist, png};
 use crate::device::Device;
-use crate::diffusion::{Sampler, Velocity};
+use crate::diffusion::{Course, Field, Sampler};
 use crate::score::{EmpiricalScore, EmpiricalVelocity, Queries, Request};
 use crate::tensor::Tensor;
 use std::path::Path;
@@ -44,7 +44,7 @@ pub fn draw(device: &Device, path: DiffusionPath, out: &Path) -> Result<()> {
     let mut start = vec![0.0; store.width()];
     Stream::new(0, 0, 0, Purpose::Start).fill_normals(&mut start);
     let mut z = Tensor::from_slice(device, "sampler", [1, store.width()], &start);
-    Sampler::Euler.integrate(&mut trajectory, &mut z, STEPS);
+    Sampler::Euler.integrate(&mut trajectory, &mut z, &Course::of(STEPS));
     let top = TIMES.len() * line + GAP;
     canvas.axes(top);
     for curve in &training {
@@ -95,15 +95,19 @@ struct Recorded<'a> {
     seen: Vec<(f64, f64)>,
 }
 
-impl Velocity for Recorded<'_> {
+impl Field for Recorded<'_> {
     fn device(&self) -> &Device {
         self.inner.device()
     }
 
-    fn velocity(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
+    fn process(&self) -> (DiffusionPath, Prediction) {
+        self.inner.process()
+    }
+
+    fn predict(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
         assert_eq!(v.dtype(), DType::F32);
         self.seen.push((t, self.inner.r_star(z, t)));
-        self.inner.velocity(z, t, v);
+        self.inner.predict(z, t, v);
     }
 }
 

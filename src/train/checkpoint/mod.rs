@@ -24,7 +24,7 @@ pub use open::{Opened, Weights, open};
 pub use origin::Origin;
 
 use super::Recipe;
-use crate::base::{Error, Path as DiffusionPath};
+use crate::base::{Error, Path as DiffusionPath, Prediction};
 use crate::nn::Config;
 use serde::{Deserialize, Serialize};
 use std::fmt::Display;
@@ -43,17 +43,9 @@ pub struct Model {
 
 impl Model {
     /// A model as this program trains it.
-    pub fn new(network: Config, path: DiffusionPath) -> Model {
-        Model { network, path, prediction: Prediction::V, time: Time::DataAt0 }
+    pub fn new(network: Config, path: DiffusionPath, prediction: Prediction) -> Model {
+        Model { network, path, prediction, time: Time::DataAt0 }
     }
-}
-
-/// What the network predicts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Prediction {
-    /// The velocity of the path.
-    V,
 }
 
 /// The direction of the time that the network is fed.

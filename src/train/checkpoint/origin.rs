@@ -43,11 +43,11 @@ impl Origin {
             let model: Model = serde_json::from_str(text)
                 .map_err(|error| Error::file(&file, format_args!("{MODEL_KEY} in its header: {error}")))?;
             check_model(&file, &model, &plan.model)?;
-            let ours = Model::new(plan.model, plan.recipe.diffusion.path);
+            let ours = &plan.recipe.diffusion;
             if (model.path, model.prediction) != (ours.path, ours.prediction) {
-                let [theirs, ours] = [model, ours].map(|model| (model.prediction, model.path));
-                let file = file.display();
-                warn(format!("{file} predicts {theirs:?}, this run {ours:?}: its network is taught another meaning"));
+                let theirs = format_args!("{} predicts {} along {}", file.display(), model.prediction, model.path);
+                let ours = format_args!("this run {} along {}", ours.prediction, ours.path);
+                warn(format!("{theirs}, {ours}: the weights begin with another meaning"));
             }
         }
         check_tensors(&file, &tensors, &Network::new(plan.model).1)?;

@@ -1,7 +1,7 @@
 //! What a recipe must hold whatever it is trained on.
 
 use super::{MaskSection, ModelSection, ObjectiveSection, Recipe, Target, nearest};
-use crate::base::{Error, Result, TokenMask};
+use crate::base::{Error, Prediction, Result, TokenMask};
 use crate::nn::Size;
 use crate::ops::update::MOST_AVERAGES;
 use std::fmt::Display;
@@ -33,7 +33,17 @@ impl Recipe {
         share("diffusion.label_dropout", diffusion.label_dropout, true)?;
         number("diffusion.mean", diffusion.mean, f64::NEG_INFINITY)?;
         number("diffusion.std", diffusion.std, 0.0)?;
+        let (path, prediction) = (diffusion.path, diffusion.prediction);
+        prediction.check(path).map_err(|what| wrong("diffusion.prediction", prediction, what))?;
         let ObjectiveSection { target, score, region, .. } = *objective;
+        if target != Target::Data && (path.steps().is_some() || prediction != Prediction::V) {
+            let what = format_args!("is a velocity, and the network predicts {prediction} along {path}; give data");
+            return Err(wrong(
+                "objective.target",
+                if target == Target::Exact { "exact" } else { "posterior-sample" },
+                what,
+            ));
+        }
         if target == Target::Data && score > 0 {
             let what =
                 "has no meaning where the target is the data; give objective.region, or another objective.target";
@@ -91,6 +101,11 @@ impl Recipe {
         whole("sample.every", sample.every, 0, MAX_STEPS)?;
         whole("sample.count", sample.count as u64, 1, 1 << 16)?;
         whole("sample.steps", sample.steps as u64, 1, 1 << 20)?;
+        if sample.every > 0 {
+            let steps = sample.sampler.check(path, sample.steps);
+            steps.map_err(|what| wrong("sample.sampler", sample.sampler, what))?;
+        }
+        number("sample.bound", sample.bound, 0.0)?;
         number("sample.guidance", sample.guidance, f64::NEG_INFINITY)?;
         for end in sample.interval {
             share("sample.interval", end, true)?;
@@ -190,10 +205,30 @@ mod tests {
                 "sample.interval=[0.5, 0.2]",
                 "sample.interval = [0.5, 0.2]: ends before it begins; give the smaller time first",
             ),
+            (
+                "diffusion.path=ddpm-linear",
+                "diffusion.prediction = v: ddpm-linear has steps and no velocity; give eps or x",
+            ),
+            (
+                "diffusion.prediction=eps",
+                "diffusion.prediction = eps: at t = 1 of linear all is noise, which says nothing of the data; give v or x",
+            ),
+            ("sample.bound=-1", "sample.bound = -1: is out of range; give a finite number from 0 on"),
             ("checkpoint.keep=0", "checkpoint.keep = 0: is out of range; give 1 to 1048576"),
         ] {
             let changes = [Change::set(set).unwrap()];
             assert_eq!(Recipe::read("r", "", &changes).unwrap_err().to_string(), expected);
+        }
+        let steps = "[diffusion]\npath = \"ddpm-cosine\"\nprediction = \"x\"\n";
+        for (more, expected) in [
+            ("", "sample.sampler = euler: ddpm-cosine has steps and no velocity; give ddim, ddim:ETA or ancestral"),
+            (
+                "[objective]\ntarget = \"exact\"",
+                "objective.target = exact: is a velocity, and the network predicts x along ddpm-cosine; give data",
+            ),
+        ] {
+            let message = Recipe::read("r", &format!("{steps}{more}"), &[]).unwrap_err().to_string();
+            assert_eq!(message, expected);
         }
     }
 

@@ -14,7 +14,7 @@ pub use read::{Change, example, key_called, nearest};
 pub use stage::{Stage, in_stage};
 
 use super::{Softmax, Target};
-use crate::base::{DType, LossMask, LossNorm, Path, TokenMask, TokenMasks};
+use crate::base::{DType, LossMask, LossNorm, Path, Prediction, TokenMask, TokenMasks};
 use crate::diffusion::Sampler;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -78,8 +78,10 @@ section! {
 section! {
     /// The process that is learnt to be undone.
     DiffusionSection {
-        /// From data to noise: linear
+        /// From data to noise: linear; or, in a thousand steps, ddpm-linear or ddpm-cosine
         path: Path = Path::Linear,
+        /// What the network predicts: v, the velocity of a path without steps; x, the data; or eps, the noise
+        prediction: Prediction = Prediction::V,
         /// How training draws t: uniform, or logit-normal, sigmoid(mean + std n)
         times: Times = Times::Uniform,
         /// Mean of the logit of t
@@ -191,8 +193,10 @@ section! {
         count: usize = 64,
         /// Steps of the solver
         steps: usize = 50,
-        /// The solver: euler or heun
+        /// How noise becomes an image: euler or heun along the velocity; ddim, ddim:ETA with noise of its own, or ancestral
         sampler: Sampler = Sampler::Euler,
+        /// The largest value that ddim and ancestral let predicted data have, 1 for pixels; 0 lets them have any
+        bound: f64 = 0.0,
         /// Weight of the classifier-free guidance; 1 is none
         guidance: f64 = 4.0,
         /// Channels that are guided, from the first on; 0 guides all

@@ -312,7 +312,10 @@ mod tests {
             ("train.ema=[true]", "[true] is no list of numbers; write one such as [0.9999]"),
             ("train.ema={ x = 3 }", "{ x = 3 } is no list of numbers; write one such as [0.9999]"),
             ("optimizer.betas=[0.9]", "[0.9] is no list of 2 numbers; write one such as [0.9, 0.999]"),
-            ("sample.sampler=rk4", "\"rk4\" is not known; give `euler` or `heun`"),
+            (
+                "sample.sampler=rk4",
+                "\"rk4\" is not known; give euler, heun, ddim, ddim:ETA, ancestral, an eta from 0 to 1",
+            ),
         ] {
             let (key, _) = set.split_once('=').unwrap();
             assert_eq!(message("", &[set]), format!("--set {set}: {key}: {expected}"));

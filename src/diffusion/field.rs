@@ -1,5 +1,5 @@
 use super::Guidance;
-use crate::base::{DType, PatchGrid};
+use crate::base::{DType, PatchGrid, Path, Prediction};
 use crate::device::{Device, Replay};
 use crate::nn::Network;
 use crate::ops::solver::guide;
@@ -7,12 +7,15 @@ use crate::ops::unpatchify::{images, unpatchify};
 use crate::tape::Tape;
 use crate::tensor::{Slab, Tensor};
 
-/// A velocity field `dz/dt = v(z, t)` on a batch of images, which every sampler can integrate.
-pub trait Velocity {
+/// What is predicted of a process on a batch of images, from which every sampler can draw.
+pub trait Field {
     fn device(&self) -> &Device;
 
-    /// Writes `v(z, t)`, with one time for the whole batch.
-    fn velocity(&mut self, z: &Tensor, t: f64, v: &mut Tensor);
+    /// The path, and what is predicted of it.
+    fn process(&self) -> (Path, Prediction);
+
+    /// Writes the prediction at (z, t), with one time for the whole batch.
+    fn predict(&mut self, z: &Tensor, t: f64, p: &mut Tensor);
 
     /// Whether to go on; asked before every step of a solver.
     fn wanted(&self) -> bool {
@@ -20,7 +23,7 @@ pub trait Velocity {
     }
 }
 
-/// The prediction (B, C, H, W) of a model at times `t` (B) under labels `y` (B).
+/// The prediction (B, C, H, W) of a model that is told times `t` (B) under labels `y` (B).
 pub fn predict(device: &Device, network: &Network, weights: &Slab, z: &Tensor, t: &Tensor, y: &Tensor) -> Tensor {
     let mut prediction = images(device, "prediction", t.len(), network.config.grid);
     write_prediction(device, network, weights, z, t, y, &mut prediction);
@@ -41,11 +44,12 @@ fn write_prediction(
     unpatchify(device, network.config.grid, tape.value(tokens), v);
 }
 
-/// The guided velocity of a model for one label per image.
-pub struct ModelVelocity<'a> {
+/// The guided prediction of a model for one label per image.
+pub struct ModelField<'a> {
     device: &'a Device,
     network: &'a Network,
     weights: &'a Slab,
+    process: (Path, Prediction),
     guidance: Guidance,
     labels: Vec<u32>,
     /// The model under the labels, and under the labels and none, once each has been asked for.
@@ -75,26 +79,36 @@ impl Evaluation {
     }
 }
 
-impl<'a> ModelVelocity<'a> {
+impl<'a> ModelField<'a> {
     /// `labels` has one entry per image, each below the number of classes, or equal to it for none.
     pub fn new(
         device: &'a Device,
         network: &'a Network,
         weights: &'a Slab,
+        process: (Path, Prediction),
         guidance: Guidance,
         labels: &[u32],
     ) -> Self {
         let evaluations = [None, None];
-        ModelVelocity { device, network, weights, guidance, labels: labels.into(), evaluations, stopped: &|| false }
+        ModelField {
+            device,
+            network,
+            weights,
+            process,
+            guidance,
+            labels: labels.into(),
+            evaluations,
+            stopped: &|| false,
+        }
     }
 
     /// Wanted until `stopped` says so.
     pub fn until(self, stopped: &'a dyn Fn() -> bool) -> Self {
-        ModelVelocity { stopped, ..self }
+        ModelField { stopped, ..self }
     }
 }
 
-impl Velocity for ModelVelocity<'_> {
+impl Field for ModelField<'_> {
     fn device(&self) -> &Device {
         self.device
     }
@@ -103,7 +117,11 @@ impl Velocity for ModelVelocity<'_> {
         !(self.stopped)()
     }
 
-    fn velocity(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
+    fn process(&self) -> (Path, Prediction) {
+        self.process
+    }
+
+    fn predict(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
         let (device, network, weights) = (self.device, self.network, self.weights);
         let config = network.config;
         let guided = config.classes > 0 && self.guidance.acts_at(t);
@@ -114,7 +132,7 @@ impl Velocity for ModelVelocity<'_> {
         });
         let Evaluation { z: seen, t: times, y, v: prediction, replay } = evaluation;
         (0..seen.len()).step_by(z.len()).for_each(|start| seen.copy(start, z));
-        times.write(&vec![t as f32; times.len()]);
+        times.write(&vec![self.process.0.told(t) as f32; times.len()]);
         let asked = replay.run(device, || write_prediction(device, network, weights, seen, times, y, prediction));
         asked.unwrap_or_else(|error| std::panic::panic_any(error));
         if guided {
