@@ -12,7 +12,7 @@ use crate::data::tensors::{FileDType, Spec, Writer};
 use crate::data::{Source, Store};
 use crate::device::Device;
 use crate::ops::read_rate;
-use crate::score::{EmpiricalScore, Queries, Request, Scores};
+use crate::score::{ByClass, Certificate, EmpiricalScore, Queries, Request, Scores};
 use crate::train::recipe::Precision;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -42,6 +42,9 @@ pub struct Score {
     /// Only the rows of one class
     #[arg(long)]
     class: Option<u32>,
+    /// The answers of every class, too, by the same pass: class, class_score, class_log_p, class_n_effective, class_certificate
+    #[arg(long, conflicts_with = "class")]
+    by_class: bool,
     /// Rows drawn from each posterior
     #[arg(long, default_value_t = 1)]
     draws: usize,
@@ -55,7 +58,7 @@ pub struct Score {
     #[arg(long, value_enum, default_value = "linear")]
     path: PathName,
     /// A picture of the embedded images: noised, denoised, nearest rows, and r* over t
-    #[arg(long, conflicts_with_all = ["data", "queries", "t", "class", "nearest"])]
+    #[arg(long, conflicts_with_all = ["data", "queries", "t", "class", "by_class", "nearest"])]
     demo: bool,
     #[command(flatten)]
     machine: Machine,
@@ -93,8 +96,8 @@ impl Score {
         check_out("--out", &self.out)?;
         store.verify()?;
         let score = EmpiricalScore::new(&device, &store, self.path.path())?;
-        let scores = self.answers(&device, &score, Queries { z: &z, t: &t }, &request)?;
-        write(&self.out, &shape, &scores, &request, store.info().digest.as_str())
+        let answers = self.answers(&device, &score, Queries { z: &z, t: &t }, &request)?;
+        write(&self.out, &shape, &answers, &request, store.info().digest.as_str())
     }
 
     fn request(&self, store: &Store) -> Result<Request> {
@@ -118,16 +121,19 @@ impl Score {
         score: &EmpiricalScore<'_>,
         queries: Queries<'_>,
         request: &Request,
-    ) -> Result<Scores> {
+    ) -> Result<ByClass> {
         let (store, count) = (score.store(), queries.t.len());
         let template = ProgressStyle::with_template("{bar:40} {pos}/{len} points  {eta}").expect("a valid template");
         let bar = ProgressBar::new(count as u64).with_style(template);
-        let (mut scores, start) = (Scores::default(), Instant::now());
+        let (mut answers, start) = (ByClass::default(), Instant::now());
         for (i, t) in queries.t.chunks(BATCH).enumerate() {
             let first = i * BATCH;
             let z = &queries.z[first * store.width()..(first + t.len()) * store.width()];
             let asked = Request { first: first as u32, ..request.clone() };
-            scores.append(score.answer(Queries { z, t }, &asked)?);
+            answers.append(match self.by_class {
+                true => score.answer_by_class(Queries { z, t }, &asked)?,
+                false => ByClass { classes: vec![], all: score.answer(Queries { z, t }, &asked)? },
+            });
             bar.set_position((first + t.len()) as u64);
         }
         let seconds = start.elapsed().as_secs_f64();
@@ -142,9 +148,9 @@ impl Score {
             seconds,
             100.0 * floor / seconds,
         );
-        let worst = scores.certificate.iter().fold(0.0, |worst: f64, certificate| worst.max(certificate.log_p));
+        let worst = answers.all.certificate.iter().fold(0.0, |worst: f64, certificate| worst.max(certificate.log_p));
         println!("certified: log p is off by at most {worst:.1e} nats; `certificate` has the bounds of each point");
-        Ok(scores)
+        Ok(answers)
     }
 }
 
@@ -203,14 +209,16 @@ fn doubles(npy: &Npy) -> Result<Vec<f64>> {
     }
 }
 
-fn write(path: &Path, shape: &[usize], scores: &Scores, request: &Request, digest: &str) -> Result<()> {
+fn write(path: &Path, shape: &[usize], answers: &ByClass, request: &Request, digest: &str) -> Result<()> {
+    let scores = &answers.all;
     let batch = shape[0];
     let rows = |rows: &[u32]| -> Vec<u8> { rows.iter().flat_map(|&row| i64::from(row).to_le_bytes()).collect() };
     let doubles = |values: &[f64]| -> Vec<u8> { values.iter().flat_map(|value| value.to_le_bytes()).collect() };
-    let certificate = scores.certificate.iter().flat_map(|c| [c.total_variation, c.log_p, c.score]);
-    let certificate: Vec<f64> = certificate.collect();
+    let bounds = |all: &[Certificate]| {
+        doubles(&all.iter().flat_map(|c| [c.total_variation, c.log_p, c.score]).collect::<Vec<_>>())
+    };
     let (one, three, nearest, draws) = ([batch], [batch, 3], [batch, request.nearest], [batch, request.draws]);
-    let parts: [(&str, FileDType, &[usize], Vec<u8>); 10] = [
+    let mut parts: Vec<(&str, FileDType, &[usize], Vec<u8>)> = vec![
         ("score", FileDType::F64, shape, doubles(&scores.score)),
         ("velocity", FileDType::F64, shape, doubles(&scores.velocity)),
         ("denoised", FileDType::F64, shape, doubles(&scores.denoised)),
@@ -220,8 +228,21 @@ fn write(path: &Path, shape: &[usize], scores: &Scores, request: &Request, diges
         ("draws", FileDType::I64, &draws, rows(&scores.draws)),
         ("r_star", FileDType::F64, &one, doubles(&scores.r_star)),
         ("n_effective", FileDType::F64, &one, doubles(&scores.n_effective)),
-        ("certificate", FileDType::F64, &three, doubles(&certificate)),
+        ("certificate", FileDType::F64, &three, bounds(&scores.certificate)),
     ];
+    let classes: Vec<u32> = answers.classes.iter().map(|(class, _)| *class).collect();
+    let of_classes = [&[classes.len()][..], shape].concat();
+    let each = |of: &dyn Fn(&Scores) -> Vec<u8>| answers.classes.iter().flat_map(|(_, scores)| of(scores)).collect();
+    let (pairs, triples) = ([classes.len(), batch], [classes.len(), batch, 3]);
+    if !classes.is_empty() {
+        parts.extend([
+            ("class", FileDType::I64, &of_classes[..1], rows(&classes)),
+            ("class_score", FileDType::F64, &of_classes, each(&|of| doubles(&of.score))),
+            ("class_log_p", FileDType::F64, &pairs, each(&|of| doubles(&of.log_p))),
+            ("class_n_effective", FileDType::F64, &pairs, each(&|of| doubles(&of.n_effective))),
+            ("class_certificate", FileDType::F64, &triples, each(&|of| bounds(&of.certificate))),
+        ]);
+    }
     let specs: Vec<Spec<'_>> =
         parts.iter().map(|(name, dtype, shape, _)| Spec { name, dtype: *dtype, shape }).collect();
     let seed = request.seed.to_string();

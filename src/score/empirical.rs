@@ -80,6 +80,10 @@ impl<'a> EmpiricalScore<'a> {
         self.store
     }
 
+    pub(super) fn path(&self) -> Path {
+        self.path
+    }
+
     pub(super) fn rows(&self) -> &Rows<'a> {
         &self.rows
     }

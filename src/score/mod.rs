@@ -9,6 +9,7 @@
 //! Equation 2 of *Selective Underfitting* (Song, Kim, Chen, Du, Kakade, Sitzmann).
 
 mod certificate;
+mod classes;
 mod empirical;
 mod gaussian;
 mod neighbours;
@@ -20,6 +21,7 @@ mod tridiagonal;
 mod velocity;
 
 pub use certificate::Certificate;
+pub use classes::ByClass;
 pub use empirical::EmpiricalScore;
 pub use gaussian::{GaussianScore, GaussianVelocity};
 pub use neighbours::Neighbours;

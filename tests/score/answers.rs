@@ -241,3 +241,39 @@ fn what_cannot_be_answered_is_refused_in_a_sentence() {
     let message = EmpiricalScore::new(&device, &infinite, Path::Linear).map(|_| ()).unwrap_err().to_string();
     assert_eq!(message, "test.store: value 0 of row 1 is inf; ingest finite data");
 }
+
+/// Classes of 0, 7, 600 and 1,093 rows, so that some are answered at once and others row by row.
+#[test]
+fn answers_of_all_classes_and_of_all_rows_come_from_one_pass() {
+    let counts = [7, 0, 600, 1093];
+    let (width, all) = (12, 1700);
+    let pixels: Vec<u8> = words(31, all * width).iter().map(|x| (x >> 24) as u8).collect();
+    let store = store(FileDType::U8, width, &pixels, &counts);
+    let device = Device::cpu(Cpu::new(None, DType::F32).unwrap());
+    let score = EmpiricalScore::new(&device, &store, Path::Linear).unwrap();
+    for t in TIMES {
+        let z = points(&store, t);
+        let t = vec![t; z.len() / width];
+        let queries = Queries { z: &z, t: &t };
+        let answers = score.answer_by_class(queries, &request()).unwrap();
+        let exact: Vec<Exact> = z.chunks(width).map(|z| exact(&store, 0..store.rows(), z, t[0])).collect();
+        check(&format!("t = {}", t[0]), &store, (&z, t[0]), &answers.all, &exact);
+        for (i, exact) in exact.iter().enumerate() {
+            let certificate = answers.all.certificate[i];
+            let ours = &answers.all.score[i * width..][..width];
+            let off = ours.iter().zip(&exact.score).map(|(a, b)| ((a - b.0) - b.1).powi(2)).sum::<f64>().sqrt();
+            assert!(off <= certificate.score, "t = {}, query {i}: {off}, {certificate:?}", t[0]);
+            let off = ((answers.all.log_p[i] - exact.log_p.0) - exact.log_p.1).abs();
+            assert!(off <= certificate.log_p, "t = {}, query {i}: {off}, {certificate:?}", t[0]);
+        }
+        let classes: Vec<u32> = answers.classes.iter().map(|(class, _)| *class).collect();
+        assert_eq!(classes, [0, 2, 3]);
+        for (class, of) in answers.classes {
+            let asked = Request { class: Some(class), r_star: true, ..Request::default() };
+            assert_eq!(of, score.answer(queries, &asked).unwrap(), "class {class}");
+        }
+    }
+    let refused = |request: Request| score.answer_by_class(Queries { z: &[0.0; 12], t: &[0.5] }, &request).map(|_| ());
+    let message = refused(Request { class: Some(0), ..Request::default() }).unwrap_err().to_string();
+    assert!(message.contains("answers by class: the data have no classes, or one is asked for alone"), "{message}");
+}

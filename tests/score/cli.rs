@@ -65,6 +65,23 @@ fn the_file_holds_every_answer_of_the_library() {
     assert_eq!(file.integers("nearest").unwrap(), rows(&scores.nearest));
     assert_eq!(file.integers("draws").unwrap(), rows(&scores.draws));
     assert_eq!(file.metadata()["data"], store.info().digest);
+
+    let all =
+        [&start[..8], &["./all.safetensors", "--by-class", "--draws", "2", "--nearest", "3", "--seed", "9"]].concat();
+    let done = engine(&scratch, &all);
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let file = TensorFile::open(&scratch.path("all.safetensors")).unwrap();
+    assert_eq!(file.integers("class").unwrap(), [0, 1]);
+    let of_class = doubles(&file, "class_score", &[2, 70, 1, 8, 8]).split_off(70 * 64);
+    assert_eq!(of_class, scores.score, "of class 1");
+    assert_eq!(doubles(&file, "class_log_p", &[2, 70]).split_off(70), scores.log_p);
+    assert_eq!(doubles(&file, "class_n_effective", &[2, 70]).split_off(70), scores.n_effective);
+    assert_eq!(doubles(&file, "class_certificate", &[2, 70, 3]).split_off(210), certificate);
+    let everything = score.answer(Queries { z: &z, t: &t }, &Request { class: None, ..asked }).unwrap();
+    let (ours, bounds) = (doubles(&file, "log_p", &[70]), everything.certificate.iter().map(|c| 2.0 * c.log_p + 1e-9));
+    let off = ours.iter().zip(&everything.log_p).map(|(a, b)| (a - b).abs());
+    assert!(off.zip(bounds).all(|(off, bound)| off <= bound), "the two ways to all rows agree");
+    assert_eq!(file.integers("nearest").unwrap(), rows(&everything.nearest));
 }
 
 #[test]
