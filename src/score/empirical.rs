@@ -80,10 +80,6 @@ impl<'a> EmpiricalScore<'a> {
         self.store
     }
 
-    pub(super) fn path(&self) -> Path {
-        self.path
-    }
-
     pub(super) fn rows(&self) -> &Rows<'a> {
         &self.rows
     }
