@@ -25,7 +25,7 @@ impl Tensor {
 
     fn within(arena: &Arena, label: &'static str, shape: Shape, dtype: DType) -> Tensor {
         let buffer = arena.alloc(label, shape.len() * dtype.size());
-        Tensor { buffer: buffer.unwrap_or_else(|error| std::panic::panic_any(error)), shape, dtype }
+        Tensor { buffer: buffer.unwrap_or_else(|error| error.throw()), shape, dtype }
     }
 
     /// A tensor with the elements of `values`.

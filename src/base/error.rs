@@ -33,6 +33,12 @@ pub enum Error {
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// Throws the error past functions that return no `Result`, as the operations of a step; an edge catches it. It is no
+    /// bug, so nothing is printed on its way.
+    pub fn throw(self) -> ! {
+        std::panic::resume_unwind(Box::new(self))
+    }
+
     /// The documented exit code of the binary.
     pub fn exit_code(&self) -> u8 {
         match self {

@@ -122,12 +122,6 @@ fn check_out(flag: &str, path: &Path) -> Result<()> {
 /// Runs `verb`, and turns the panic that is no bug into a failure: an [`Error`] from where no `Result` passes, as where
 /// memory ends within a step.
 fn caught(verb: impl FnOnce() -> Result<()>) -> Result<()> {
-    let print = panic::take_hook();
-    panic::set_hook(Box::new(move |info| {
-        if !info.payload().is::<Error>() {
-            print(info);
-        }
-    }));
     panic::catch_unwind(AssertUnwindSafe(verb)).unwrap_or_else(|payload| match payload.downcast() {
         Ok(error) => Err(*error),
         Err(payload) => panic::resume_unwind(payload),

@@ -6,7 +6,6 @@ use memmap2::MmapMut;
 use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
-use std::panic::panic_any;
 
 /// The smallest size; all are powers of two, so that what one use leaves fits another.
 const PAGE: usize = 1 << 12;
@@ -36,9 +35,8 @@ impl<T: Pod> Scratch<T> {
         let map = kept.unwrap_or_else(|| {
             let map = MmapMut::map_anon(size).unwrap_or_else(|error| {
                 let what = format_args!("{bytes} bytes of working memory: {error}");
-                panic_any(Error::Memory(format!(
-                    "out of memory: {what}; lower the batch size, train.batch_size or --batch"
-                )))
+                Error::Memory(format!("out of memory: {what}; lower the batch size, train.batch_size or --batch"))
+                    .throw()
             });
             // It is read from end to end: large pages spare most of the address translation.
             #[cfg(target_os = "linux")]

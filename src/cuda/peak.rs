@@ -44,7 +44,7 @@ fn seconds(card: &Cuda, loops: usize) -> f64 {
     let blocks = blocks(card);
     let out = Tensor::workspace(card, [blocks * THREADS], DType::F32);
     let launch = || card.launch(PEAK.of(card.activations), Grid::new(blocks, THREADS), &[loops.into(), (&out).into()]);
-    card.seconds(launch).unwrap_or_else(|error| std::panic::panic_any(error))
+    card.seconds(launch).unwrap_or_else(|error| error.throw())
 }
 
 /// The bytes/s at which the card reads `bytes` of its memory, many times what its caches hold: the best of `rounds` passes.
@@ -54,7 +54,7 @@ pub fn read_rate(card: &Cuda, bytes: usize, rounds: usize) -> f64 {
     x.zero();
     let out = Tensor::workspace(card, [grid.blocks[0] as usize * THREADS], DType::F32);
     let launch = || card.launch(READ, grid, &[(&x).into(), super::count(bytes / 16), (&out).into()]);
-    let seconds = |_| card.seconds(launch).unwrap_or_else(|error| std::panic::panic_any(error));
+    let seconds = |_| card.seconds(launch).unwrap_or_else(|error| error.throw());
     // The first launch is not believed: it is waited for.
     bytes as f64 / (0..=rounds).map(seconds).skip(1).fold(f64::INFINITY, f64::min)
 }

@@ -154,5 +154,5 @@ impl Drop for Memory {
 
 /// No operation of a step returns a `Result`: a failure of the device is thrown as the [`Error`], which the edge catches.
 pub(super) fn or_throw<T>(result: Result<T>) -> T {
-    result.unwrap_or_else(|error| std::panic::panic_any(error))
+    result.unwrap_or_else(|error| error.throw())
 }

@@ -134,7 +134,7 @@ impl Field for ModelField<'_> {
         (0..seen.len()).step_by(z.len()).for_each(|start| seen.copy(start, z));
         times.write(&vec![self.process.0.told(t) as f32; times.len()]);
         let asked = replay.run(device, || write_prediction(device, network, weights, seen, times, y, prediction));
-        asked.unwrap_or_else(|error| std::panic::panic_any(error));
+        asked.unwrap_or_else(|error| error.throw());
         if guided {
             let channels = self.guidance.channels.unwrap_or(config.grid.channels);
             guide(device, prediction, self.guidance.weight, channels, config.grid, v);

@@ -79,7 +79,7 @@ impl<'a> Ideal<'a> {
         let draws = usize::from(self.target == Target::PosteriorSample);
         let request = Request { class, draws, seed: self.noise.seed, step, first, ..Request::default() };
         let answer = self.score.answer(Queries { z, t }, &request);
-        let Scores { velocity, draws, .. } = answer.unwrap_or_else(|error| std::panic::panic_any(error));
+        let Scores { velocity, draws, .. } = answer.unwrap_or_else(|error| error.throw());
         if self.target == Target::Exact {
             target.iter_mut().zip(velocity).for_each(|(target, v)| *target = v as f32);
             return;
