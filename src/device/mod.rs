@@ -5,6 +5,7 @@
 
 mod arena;
 mod buffer;
+mod choice;
 mod cpu;
 pub mod cuda;
 mod isa;
@@ -18,6 +19,7 @@ mod threads;
 
 pub use arena::{Arena, Holding, Plan};
 pub use buffer::Buffer;
+pub use choice::Choice;
 pub use cpu::Cpu;
 pub use isa::Isa;
 pub use map::Map;
