@@ -98,6 +98,19 @@ impl Path {
         }
     }
 
+    /// Refuses times that the path does not have, and says what to give.
+    pub fn check(self, t: f32) -> Result<(), String> {
+        if !(0.0..=1.0).contains(&t) {
+            return Err("give a time from 0 to 1".into());
+        }
+        let Some(steps) = self.steps() else { return Ok(()) };
+        let at = f64::from(t) * steps as f64;
+        if at.round() > 0.0 && (at - at.round()).abs() < 1e-3 {
+            return Ok(());
+        }
+        Err(format!("step i of {self} is at (i + 1) / {steps}"))
+    }
+
     /// The time that a network is told at t: t, or i / (T - 1) at step i of T, of which U-ViT and DiT make the whole number i.
     pub fn told(self, t: f64) -> f64 {
         match self.steps() {
@@ -187,6 +200,18 @@ mod tests {
             assert_eq!([f32::MIN_POSITIVE, 1.0f32.next_down()].map(|drawn| path.time(drawn)), [0.001, 1.0]);
         }
         assert_eq!((Path::Linear.time(0.25), Path::Linear.told(0.25)), (0.25, 0.25));
+    }
+
+    #[test]
+    fn a_time_that_a_path_does_not_have_is_refused() {
+        for t in [-0.1, 1.1, f32::NAN] {
+            assert_eq!(Path::Linear.check(t), Err("give a time from 0 to 1".into()));
+        }
+        assert_eq!([0.0, 0.3333, 1.0].map(|t| Path::Linear.check(t)), [Ok(()), Ok(()), Ok(())]);
+        for t in [0.0, 0.3333] {
+            assert_eq!(Path::DdpmCosine.check(t), Err("step i of ddpm-cosine is at (i + 1) / 1000".into()));
+        }
+        assert_eq!([0.001, 0.333, 1.0].map(|t| Path::DdpmCosine.check(t)), [Ok(()), Ok(()), Ok(())]);
     }
 
     #[test]

@@ -202,21 +202,12 @@ fn inputs(device: &Device, file: &TensorFile, shape: [usize; 4], opened: &Opened
     let batch = shape[0];
     let z = read(file, "z", &shape)?;
     let mut t = read(file, "t", &[batch])?;
-    if let Some(row) = t.iter().position(|t| !(0.0..=1.0).contains(t)) {
-        return Err(file.source().error(format_args!("t[{row}] is {}; give a time from 0 to 1", t[row])));
+    for (row, &t) in t.iter().enumerate() {
+        let there = opened.model.path.check(t);
+        there.map_err(|what| file.source().error(format_args!("t[{row}] is {t}; {what}")))?;
     }
     if classes == 0 && file.find("y").is_some() {
         return Err(file.source().error("has labels y, and the model has no classes; leave them out"));
-    }
-    if let Some(steps) = opened.model.path.steps() {
-        let whole = |t: &f32| {
-            let steps = f64::from(*t) * steps as f64;
-            steps.round() > 0.0 && (steps - steps.round()).abs() < 1e-3
-        };
-        if let Some(row) = t.iter().position(|t| !whole(t)) {
-            let what = format_args!("t[{row}] is {}; step i of {} is at (i + 1) / {steps}", t[row], opened.model.path);
-            return Err(file.source().error(what));
-        }
     }
     t.iter_mut().for_each(|t| *t = opened.model.path.told((*t).into()) as f32);
     if opened.model.time == Time::DataAt1 {
