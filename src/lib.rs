@@ -15,3 +15,4 @@ pub mod diffusion;
 pub mod score;
 pub mod train;
 pub mod cli;
+pub mod ffi;

@@ -237,7 +237,7 @@ fn the_floors_stand_in_the_library_in_their_order() {
 fn unsafe_code_stays_where_it_is_allowed() {
     for file in files_under(Path::new("src"), "rs") {
         let source = fs::read_to_string(&file).unwrap();
-        let allowed = ["src/device", "src/cpu", "src/ffi.rs"].iter().any(|place| file.starts_with(place));
+        let allowed = ["src/device", "src/cpu", "src/ffi"].iter().any(|place| file.starts_with(place));
         for line in source.lines() {
             let code = line.split("//").next().unwrap_or("");
             if code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == "unsafe") {
