@@ -1,0 +1,171 @@
+//! The C interface, from C: programs of `tests/ffi`, compiled against `include/engine.h` and linked with this build's
+//! `libengine.a`, on checkpoints that are written here.
+
+mod common;
+
+use common::normals;
+use engine::base::{Path as DiffusionPath, Prediction};
+use engine::device::Device;
+use engine::diffusion::{Guidance, Request, Sampler, predict, sample};
+use engine::nn::{Config, Network, ParamStore, Size};
+use engine::tensor::Tensor;
+use engine::train::checkpoint::Model;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+const CLASSES: usize = 4;
+const BATCH: usize = 3;
+
+fn config() -> Config {
+    Size::preset("sit-xs-8").unwrap().config([2, 8, 16], CLASSES, false)
+}
+
+/// A folder for one test.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("engine-ffi-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    /// A checkpoint's file of random weights.
+    fn checkpoint(&self, name: &str, seed: u32) -> PathBuf {
+        let device = common::cpu(1);
+        let (_, list) = Network::new(config());
+        let mut store = ParamStore::new(&device, list, 0).unwrap();
+        for i in 0..store.list.trained() {
+            let part = store.weights.part_mut(i);
+            part.write(&normals(100 * seed + i as u32, part.len(), 0.05));
+        }
+        let values: Vec<Vec<f32>> = (0..store.weights.count()).map(|i| store.weights.part(i).to_vec()).collect();
+        let pieces = store.list.pieces(values.len());
+        let tensors: Vec<(&str, &[usize], &[f32])> =
+            pieces.map(|(p, i, range)| (&*p.name, &*p.shape, &values[i][range])).collect();
+        let model = serde_json::to_string(&Model::new(config(), DiffusionPath::Linear, Prediction::V)).unwrap();
+        let path = self.0.join(name).with_extension("safetensors");
+        engine::data::tensors::write_f32(&path, &[("engine.model", &model)], &tensors).unwrap();
+        path
+    }
+
+    /// A program of `tests/ffi`, its own code checked by AddressSanitizer where `checked` says so.
+    fn compile(&self, name: &str, checked: bool) -> PathBuf {
+        let program = self.0.join(name);
+        let mut command = Command::new("cc");
+        command.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-I", "include", "-o"]).arg(&program);
+        command.args(if checked { &["-fsanitize=address"][..] } else { &[] });
+        command.arg(format!("tests/ffi/{name}.c")).arg(library());
+        succeed(command.args(["-lpthread", "-lm", "-ldl"]));
+        program
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// `libengine.a` of this build: the newest, since whatever this test is linked with was compiled together with it.
+fn library() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let written = |path: &PathBuf| path.metadata().and_then(|data| data.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let files = std::fs::read_dir(test.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+    let libraries = files.filter(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap_or_default();
+        name.starts_with("libengine-") && name.ends_with(".a")
+    });
+    libraries.max_by_key(written).expect("the library is built with the test")
+}
+
+fn succeed(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let [said, warned] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    assert!(output.status.success(), "{command:?}: {}\n{said}{warned}", output.status);
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().unwrap())).collect()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+fn same(there: &[f32], here: &[f32], what: &str) {
+    assert_eq!(there.len(), here.len(), "{what}");
+    let differs = bits(there).iter().zip(bits(here)).position(|(there, here)| *there != here);
+    assert_eq!(differs, None, "{what}: the first value that differs");
+}
+
+#[test]
+fn c_gets_the_bits_of_the_library_and_of_the_binary() {
+    let folder = Folder::new("answers");
+    let (checkpoint, out) = (folder.checkpoint("model", 1), folder.0.join("answers.f32"));
+    succeed(Command::new(folder.compile("answers", false)).arg(&checkpoint).arg(&out));
+    let answers = floats(&std::fs::read(&out).unwrap());
+    let (prediction, images) = answers.split_at(answers.len() / 2);
+
+    let device: Device = common::cpu(1);
+    let opened = engine::train::checkpoint::open(
+        &device,
+        &checkpoint,
+        engine::train::checkpoint::Weights::Sampled,
+        None,
+        |warning| panic!("{warning}"),
+    );
+    let opened = opened.unwrap();
+    let grid = opened.network.config.grid;
+    let z: Vec<f32> = (0..BATCH * grid.image()).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+    let z = Tensor::from_slice(&device, "test", [BATCH, grid.channels, grid.height, grid.width], &z);
+    let t = Tensor::from_slice(&device, "test", [BATCH], &[0.0f32, 0.5, 0.875]);
+    let y = Tensor::from_slice(&device, "test", [BATCH], &[1u32, 4, 0]);
+    let expected = predict(&device, &opened.network, opened.params.network(), &z, &t, &y).to_vec();
+    same(prediction, &expected, "prediction");
+    assert!(expected.iter().any(|&v| v != 0.0), "the model predicts something");
+
+    let guidance = Guidance { weight: 2.5, channels: None, interval: [0.0, 1.0] };
+    let request = Request {
+        labels: vec![0, 1, 2],
+        path: DiffusionPath::Linear,
+        prediction: Prediction::V,
+        sampler: Sampler::Heun,
+        steps: 4,
+        bound: None,
+        guidance,
+        seed: 7,
+        batch: BATCH,
+    };
+    let weights = opened.params.network();
+    let drawn = sample(&device, &opened.network, weights, &request, &|| false, &|_| ()).unwrap();
+    same(images, &drawn.0, "images of the library");
+
+    let npy = folder.0.join("images.npy");
+    let flags = ["--count=3", "--sampler=heun", "--steps=4", "--guidance=2.5", "--seed=7", "--device=cpu"];
+    let mut binary = Command::new(env!("CARGO_BIN_EXE_engine"));
+    succeed(binary.arg("sample").arg("--checkpoint").arg(&checkpoint).args(flags).arg("--out").arg(&npy));
+    let file = std::fs::read(&npy).unwrap();
+    same(images, &floats(&file[file.len() - 4 * images.len()..]), "images of the binary");
+}
+
+#[test]
+fn misuse_gets_a_status_and_words_and_leaks_nothing() {
+    let folder = Folder::new("misuse");
+    let checkpoint = folder.checkpoint("model", 1);
+    succeed(Command::new(folder.compile("misuse", true)).arg(checkpoint).env("ASAN_OPTIONS", "detect_leaks=1"));
+}
+
+#[test]
+fn two_devices_two_models_and_two_threads_disturb_each_other_in_nothing() {
+    let folder = Folder::new("threads");
+    let checkpoints = [folder.checkpoint("first", 1), folder.checkpoint("second", 2)];
+    succeed(Command::new(folder.compile("threads", true)).args(checkpoints));
+}
+
+#[test]
+fn the_header_is_cpp_too() {
+    let header = Path::new("include/engine.h");
+    succeed(Command::new("c++").args(["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]).arg(header));
+}
