@@ -129,8 +129,9 @@ fn build(nvcc: &Path, file: &Path, of: (u32, u32, bool), out: &Path) {
         .args(["-ptx", "-std=c++17", "-O3", "-lineinfo", "-Werror", "all-warnings"])
         .arg(format!("-arch=compute_{arch}"))
         .args([file, Path::new("-o"), &ptx]));
+    // The PTX tells lines to the emulator. In machine code they would come with the whole text of the PTX.
     let report = run(Command::new(nvcc.with_file_name("ptxas"))
-        .args(["-v", "-O3"])
+        .args(["-v", "-O3", "--suppress-debug-info"])
         .arg(format!("-arch=sm_{arch}"))
         .args([&ptx, Path::new("-o"), &ptx.with_extension("cubin")]));
     // A kernel that spills, or whose tensor-core instructions wait for one another, is not the kernel that was written.

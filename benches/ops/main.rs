@@ -1,7 +1,8 @@
 //! Every operation against its floor: `cargo bench`, or `cargo bench -- attention` for one.
 //!
 //! An operation is first compared with itself on plain Rust; a wrong answer posts no time. Then it runs on
-//! all threads, cold: before every run a pass over the memory evicts the caches. Criterion keeps the history; the table at
+//! all threads, cold: before every run a pass over the memory evicts the caches. The products that layers are made of come first,
+//! alone, warm and beside another library. Criterion keeps the history; the table at
 //! the end has one row for each direction,
 //!
 //! ```text
