@@ -4,7 +4,7 @@ use crate::base::Result;
 use crate::data::{Store, fashion_mnist};
 use crate::train::progress::{Progress, Style};
 use crate::train::recipe::{Change, FIRST_RUN, Precision};
-use crate::train::{Plan, Recipe, Run, Stop, Trainer};
+use crate::train::{Forecast, Plan, Recipe, Run, Stop, Trainer};
 use std::path::{self, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -13,9 +13,15 @@ use std::sync::Arc;
 ///
 /// Without a recipe and a preset it trains a small class-conditional model on the images that the program holds.
 #[derive(clap::Args)]
-#[command(after_long_help = format!("Keys of a recipe, for --set and for [section] key = value in RECIPE.toml:\n{}", Recipe::reference()))]
+#[command(after_long_help = format!(
+    "Recipes that the program holds, to be given in the place of RECIPE.toml:\n{}\n\
+     Keys of a recipe, for --set and for [section] key = value in RECIPE.toml:\n{}",
+    Recipe::held_list(),
+    Recipe::reference(),
+))]
 pub struct Train {
-    /// What to do, as TOML; without it and without --preset, the recipe of a first run
+    /// What to do, as TOML, or the name of a recipe that the program holds; without it and without --preset, the recipe of a
+    /// first run
     #[arg(value_name = "RECIPE.toml")]
     recipe: Option<PathBuf>,
     /// Size of the network: sit-{xs,s,b,l,xl}-{2,4,8}, of which sit-xl-2 is that of SiT-XL/2 and of DiT-XL/2, or
@@ -25,7 +31,7 @@ pub struct Train {
     /// Store to train on, as made by `engine data ingest` [default: images that the program holds]
     #[arg(long, value_name = "STORE")]
     data: Option<String>,
-    /// Run directory [default: runs/PRESET]
+    /// Run directory [default: runs/PRESET, of a recipe that the program holds runs/NAME]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Steps of the whole run
@@ -52,6 +58,9 @@ pub struct Train {
     /// Set a key of the recipe, for example train.batch_size=32; may be repeated, the last one of a key counts
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Say what the run would do, every key and what its steps would compute, and do nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(flatten)]
     machine: Machine,
     /// Print an object per line instead of text
@@ -80,6 +89,12 @@ impl Train {
     /// Everything that can be wrong is found before the device is opened and the run directory touched.
     pub fn run(self) -> Result<()> {
         let mut recipe = self.read_recipe()?;
+        if let (true, "", false, &[c, h, w]) =
+            (self.dry_run, &*recipe.data.store, recipe.data.labels, &recipe.data.shape[..])
+        {
+            // All that there is to know of the data.
+            return self.say(&Plan::of(recipe, [c, h, w], 0)?);
+        }
         let store = Arc::new(match recipe.data.store.as_str() {
             "" => fashion_mnist()?,
             path => Store::open(Path::new(path))?,
@@ -91,7 +106,12 @@ impl Train {
             *path = from_any_folder(std::mem::take(path));
         }
         let plan = Plan::new(recipe, &store)?;
-        let out = self.out.clone().unwrap_or_else(|| Path::new("runs").join(&plan.recipe.model.preset));
+        if self.dry_run {
+            return self.say(&plan);
+        }
+        let held = self.recipe.as_ref().and_then(|path| Recipe::held_names().find(|name| path.as_os_str() == *name));
+        let name = held.unwrap_or(&plan.recipe.model.preset);
+        let out = self.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
 
         let stop = Stop::on_signals()?;
         let style = if self.json { Style::Json } else { Style::Text };
@@ -107,6 +127,17 @@ impl Train {
         if style == Style::Text {
             let text = next::commands(&argv, &out, &plan, from == done);
             text.lines().for_each(|line| progress.line(line));
+        }
+        Ok(())
+    }
+
+    /// The answer to `--dry-run`.
+    fn say(&self, plan: &Plan) -> Result<()> {
+        let forecast = Forecast::of(plan);
+        if self.json {
+            println!("{}", serde_json::json!({ "forecast": forecast, "recipe": plan.recipe }));
+        } else {
+            println!("{}\n\n{forecast}", plan.recipe.render());
         }
         Ok(())
     }
@@ -127,7 +158,10 @@ impl Train {
         let sets = self.set.iter().map(|set| Change::set(set));
         let changes: Vec<Change> = flags.into_iter().flatten().map(Ok).chain(sets).collect::<Result<_>>()?;
         match (&self.recipe, &self.preset) {
-            (Some(path), _) => Recipe::open(path, &changes),
+            (Some(path), _) => match path.to_str().and_then(|name| Recipe::held(name, &changes)) {
+                Some(held) => held,
+                None => Recipe::open(path, &changes),
+            },
             (None, Some(_)) => Recipe::read("defaults", "", &changes),
             (None, None) => Recipe::read("first run", FIRST_RUN, &changes),
         }

@@ -1,6 +1,7 @@
 //! Training: recipes, steps, checkpoints, and runs that continue where they stopped.
 
 pub mod checkpoint;
+mod forecast;
 mod held_out;
 mod ideal;
 mod lag;
@@ -13,6 +14,7 @@ mod step;
 mod stop;
 mod trainer;
 
+pub use forecast::{Ahead, Forecast};
 pub use held_out::HeldOut;
 pub use ideal::{Ideal, Softmax, Target};
 pub use lag::lag;

@@ -19,7 +19,22 @@ pub struct Plan {
 
 impl Plan {
     pub fn new(recipe: Recipe, store: &Store) -> Result<Plan> {
-        let [channels, height, columns] = store.shape();
+        let (wanted, shape) = (&recipe.data.shape, store.shape());
+        if !wanted.is_empty() && *wanted != shape {
+            let given = match recipe.data.store.as_str() {
+                "" => "the embedded images are",
+                _ => "those of the store are",
+            };
+            let instead = "give --data a store of such images, or see with --dry-run what it would do";
+            return Err(wrong("data.shape", format!("{wanted:?}"), format_args!("{given} {shape:?}; {instead}")));
+        }
+        Plan::of(recipe, shape, store.classes())
+    }
+
+    /// As [`Plan::new`], for data of which no more than this is known.
+    pub fn of(recipe: Recipe, shape: [usize; 3], classes: usize) -> Result<Plan> {
+        let classes = if recipe.data.labels { classes } else { 0 };
+        let [channels, height, columns] = shape;
         let ModelSection { depth, width, heads, patch, learn_sigma, .. } = recipe.model;
         if [height, columns] == [1, 1] && patch > 1 {
             let what = format_args!("the data has rows of {channels} values, and no images");
@@ -28,7 +43,7 @@ impl Plan {
         }
         let family = Size::preset(&recipe.model.preset).map_or(Family::default(), |size| size.family);
         let size = Size { family, depth, width, heads, patch };
-        let model = size.config(store.shape(), store.classes(), learn_sigma);
+        let model = size.config(shape, classes, learn_sigma);
         model.check().map_err(|what| Error::Usage(format!("[model]: {what}")))?;
         if recipe.sample.channels > channels {
             let what = format_args!("the data has {channels} channels; give at most as many");
@@ -81,7 +96,8 @@ impl Plan {
                         noise::Times::LogitNormal { mean: diffusion.mean as f32, deviation: diffusion.std as f32 }
                     }
                 },
-                label_dropout: diffusion.label_dropout as f32,
+                // Where no label is told, none is known to the posterior either.
+                label_dropout: if self.recipe.data.labels { diffusion.label_dropout as f32 } else { 1.0 },
                 null_label: self.model.classes as u32,
                 seed: train.seed,
             },

@@ -3,6 +3,7 @@
 mod bench;
 mod data;
 mod info;
+mod recipes;
 mod resume;
 #[path = "../common/runs.rs"]
 mod runs;

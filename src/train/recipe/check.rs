@@ -30,6 +30,11 @@ impl Recipe {
     /// Checks every range.
     pub(super) fn check(&self) -> Result<()> {
         let Recipe { diffusion, objective, mask, train, optimizer, checkpoint, sample, .. } = self;
+        let shape = &self.data.shape;
+        if !shape.is_empty() && (shape.len() != 3 || shape.contains(&0)) {
+            let given = format!("{shape:?}");
+            return Err(wrong("data.shape", given, "is no image; give channels, height and width, as [3, 64, 64]"));
+        }
         share("diffusion.label_dropout", diffusion.label_dropout, true)?;
         number("diffusion.mean", diffusion.mean, f64::NEG_INFINITY)?;
         number("diffusion.std", diffusion.std, 0.0)?;

@@ -4,6 +4,7 @@
 //! `src/train/recipe/first_run.toml` instead.
 
 mod check;
+mod library;
 mod read;
 mod schedule;
 mod stage;
@@ -72,6 +73,10 @@ section! {
     DataSection {
         /// Path of a store made by `engine data ingest`, from the folder of the command; empty takes the embedded images
         store: String = String::new(),
+        /// Channels, height and width that its images must have; an empty list takes any
+        shape: Vec<usize> = vec![],
+        /// Whether the network is told the labels
+        labels: bool = true,
     }
 }
 

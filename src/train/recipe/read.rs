@@ -1,6 +1,6 @@
 //! From text to a recipe: a file, then flags, each laid over what came before.
 
-use super::{Key, Recipe, stage};
+use super::{Key, Recipe, library, stage};
 use crate::base::{Error, Result};
 use std::path::Path;
 use toml::{Table, Value};
@@ -87,6 +87,7 @@ impl Recipe {
     pub fn open(path: &Path, changes: &[Change]) -> Result<Recipe> {
         let name = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound if !name.contains(['.', '/']) => library::no_recipe(&name),
             std::io::ErrorKind::NotFound => usage(&name, "no such recipe; check the path"),
             std::io::ErrorKind::IsADirectory => {
                 usage(&name, "is a folder, a recipe is a file; that of a run is its config.resolved.toml")
@@ -165,6 +166,7 @@ fn unfit(given: &Value, default: &Value, said: &str) -> String {
             format!("is no list; write [{given}]")
         }
         Value::Array(list) if list.len() == 1 => format!("is no list of numbers; write one such as {default}"),
+        Value::Array(list) if list.is_empty() => "is no list of whole numbers; write one such as [3, 64, 64]".into(),
         Value::Array(list) => format!("is no list of {} numbers; write one such as {default}", list.len()),
         _ if given.is_str() => {
             let choices = said.split_once("expected ").map_or(said, |(_, choices)| choices);
