@@ -273,10 +273,10 @@ fn flags_that_do_not_fit_are_refused_before_anything_is_written() {
     refused(
         with(&[]),
         3,
-        &["bare.safetensors: its header does not say which model it is; give it to engine predict, with --preset"],
+        &["bare.safetensors: its header does not say which model it is; say it by --preset, --classes"],
     );
     refused(with(&["--preset", "sit-s-3"]), 2, &["--preset sit-s-3: no such preset", "sit-s-2"]);
-    let check = "; check --preset, --classes, --learn-sigma and the shape of z";
+    let check = "; check --preset, --classes, --learn-sigma and the shape of z or --image";
     refused(with(&["--preset", "sit-s-8"]), 3, &["bare.safetensors", "[128, 256]", "[384, 256]", check]);
     refused(with(&["--preset", PRESET, "--classes", "4"]), 3, &["tensor \"final_layer", check]);
     let taller = case.path("taller-in");

@@ -2,7 +2,9 @@
 
 mod bench;
 mod data;
+mod export;
 mod foreign;
+mod given;
 mod info;
 mod machine;
 mod next;
@@ -39,6 +41,7 @@ enum Verb {
     Train(train::Train),
     Sample(sample::Sample),
     Predict(predict::Predict),
+    Export(export::Export),
     Score(score::Score),
     Data(data::Data),
     Bench(bench::Bench),
@@ -51,6 +54,7 @@ impl Verb {
             Verb::Train(verb) => verb.run(),
             Verb::Sample(verb) => verb.run(),
             Verb::Predict(verb) => verb.run(),
+            Verb::Export(verb) => verb.run(),
             Verb::Score(verb) => verb.run(),
             Verb::Data(verb) => verb.run(),
             Verb::Bench(verb) => verb.run(),

@@ -1,6 +1,7 @@
+use super::check_out;
+use super::given::Given;
 use super::machine::Machine;
-use super::{check_out, preset};
-use crate::base::{Accumulate, Error, Path as DiffusionPath, Prediction, Result};
+use crate::base::{Accumulate, Error, Result};
 use crate::data::tensors::{TensorFile, write_f32};
 use crate::device::Device;
 use crate::diffusion::predict;
@@ -9,7 +10,7 @@ use crate::ops::masked_loss::Target;
 use crate::ops::unpatchify::{images, unpatchify};
 use crate::tape::{Keep, Tape};
 use crate::tensor::Tensor;
-use crate::train::checkpoint::{Model, Opened, Time, Weights, open};
+use crate::train::checkpoint::{Opened, Time, Weights, open};
 use crate::train::recipe::Precision;
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -17,8 +18,9 @@ use std::path::{Path, PathBuf};
 /// Run a model on given inputs, and write its output and gradients: how another program checks this one
 #[derive(Args)]
 pub struct Predict {
-    /// A run directory or a checkpoint, both with their first moving average; or a safetensors file under SiT's names, such
-    /// as a checkpoint's model.safetensors with the trained weights, or any other (then also --preset and --classes)
+    /// A run directory or a checkpoint, both with their first moving average; or a safetensors file under the names of SiT, U-ViT
+    /// or MaskDM, such as a checkpoint's model.safetensors with the trained weights, or any other (then also --preset and
+    /// --classes)
     #[arg(long)]
     checkpoint: PathBuf,
     /// Safetensors with z (B, C, H, W), t (B) from 0 (data) to 1 (noise) and, for a model with classes, y (B), the classes of
@@ -41,33 +43,6 @@ pub struct Predict {
     /// What matrix products read; everything else is f32 on the processor
     #[arg(long, value_enum, default_value = "f32")]
     precision: Precision,
-}
-
-/// What a file that was not written by this program does not say itself.
-#[derive(Args)]
-struct Given {
-    /// Size of the model in a bare file, which needs no recipe: sit-xl-2 for SiT-XL/2. DiT-XL/2 is the same network with the same
-    /// names, but predicts noise at whole times, which is not converted here
-    #[arg(long)]
-    preset: Option<String>,
-    /// Classes of the model in a bare file
-    #[arg(long, default_value_t = 0, requires = "preset")]
-    classes: usize,
-    /// The bare file's final layer has a second half of channels for a learned sigma, as the published SiT and DiT do; the
-    /// prediction is the first half
-    #[arg(long, requires = "preset")]
-    learn_sigma: bool,
-    /// The end of time at which the bare file's model has the data: 1 for SiT's published weights
-    #[arg(long, value_enum, default_value = "data-at-0", requires = "preset")]
-    time: Time,
-}
-
-impl Given {
-    fn model(&self, image: [usize; 3]) -> Result<Option<Model>> {
-        let Some(name) = &self.preset else { return Ok(None) };
-        let network = preset(name)?.config(image, self.classes, self.learn_sigma);
-        Ok(Some(Model { time: self.time, ..Model::new(network, DiffusionPath::Linear, Prediction::V) }))
-    }
 }
 
 /// The inputs of one prediction.

@@ -1,3 +1,4 @@
+use super::given::{Given, Image};
 use super::machine::Machine;
 use super::{check_guidance, check_out};
 use crate::base::{Error, Result};
@@ -24,7 +25,8 @@ pub struct Sample {
     /// A run directory, as written by `engine train`; its newest checkpoint is taken
     #[arg(long)]
     run: Option<PathBuf>,
-    /// One checkpoint of a run
+    /// One checkpoint of a run, or a safetensors file under the names of SiT, U-ViT or MaskDM (then also --preset, --image and
+    /// --classes, unless it says itself which model it is)
     #[arg(long)]
     checkpoint: Option<PathBuf>,
     /// How many images to draw [default: sample.count]
@@ -61,6 +63,10 @@ pub struct Sample {
     #[arg(long)]
     out: PathBuf,
     #[command(flatten)]
+    given: Given,
+    #[command(flatten)]
+    image: Image,
+    #[command(flatten)]
     machine: Machine,
     /// What matrix products read
     #[arg(long, value_enum, default_value = "auto")]
@@ -81,7 +87,7 @@ impl Sample {
         let device = self.machine.open(self.precision)?;
         let path = self.run.as_ref().or(self.checkpoint.as_ref()).expect("clap asks for one of the two");
         let warn = |text: String| eprintln!("warning: {text}");
-        let opened = open(&device, path, Weights::Sampled, None, warn)?;
+        let opened = open(&device, path, Weights::Sampled, self.image.model(&self.given)?, warn)?;
         let config = opened.network.config;
         let grid = config.grid;
         if opened.model.time == Time::DataAt1 {

@@ -14,12 +14,14 @@
 
 mod folder;
 mod manifest;
+mod names;
 mod open;
 mod origin;
 mod tensors;
 
 pub use folder::{Checkpoints, restore};
 pub(super) use folder::{name_of, step_of};
+pub use names::{Format, Names};
 pub use open::{Opened, Weights, open};
 pub use origin::Origin;
 
@@ -90,6 +92,11 @@ const MODEL_KEY: &str = "engine.model";
 /// The file of the moving average number `index`.
 fn ema_name(index: usize, decay: f32) -> String {
     if index == 0 { EMA.into() } else { format!("ema-{decay}.safetensors") }
+}
+
+/// The entry of a file's header that says which model its tensors are.
+pub fn describe(model: &Model) -> [String; 2] {
+    [MODEL_KEY.into(), serde_json::to_string(model).expect("a model has a form in JSON")]
 }
 
 fn bad(path: &Path, what: impl Display) -> Error {

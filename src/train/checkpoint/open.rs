@@ -1,6 +1,6 @@
 use super::folder::{FOLDER, name_of, read_state, sampled, step_of, verified_state};
 use super::manifest::Manifest;
-use super::{Checkpoints, MANIFEST, MODEL, MODEL_KEY, Model, STATE, State, bad, ema_name, tensors};
+use super::{Checkpoints, MANIFEST, MODEL, MODEL_KEY, Model, Names, STATE, State, bad, ema_name, tensors};
 use crate::base::{Error, Result};
 use crate::data::tensors::TensorFile;
 use crate::device::Device;
@@ -11,7 +11,7 @@ use crate::train::run::{self, CONFIG};
 use std::path::{Path, PathBuf};
 
 /// What describes a bare file; its images are those that the inputs hold.
-const CHECK: &str = "check --preset, --classes, --learn-sigma and the shape of z";
+const CHECK: &str = "check --preset, --classes, --learn-sigma and the shape of z or --image";
 
 /// Which weights of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Opened {
     }
 }
 
-/// Opens the model at `path`: a run directory, one of its checkpoints, or a file of tensors under SiT's names.
+/// Opens the model at `path`: a run directory, one of its checkpoints, or a file of tensors under names that [`Names`] knows.
 ///
 /// A checkpoint says itself what it is; a file from elsewhere is what `given` says. Of a run directory it is the newest
 /// valid checkpoint, and `warn` hears of damaged ones. Which weights is decided by `weights`, unless `path` is a file.
@@ -62,34 +62,37 @@ pub fn open(
         (Some(text), None) => serde_json::from_str(text)
             .map_err(|error| Error::file(&file, format_args!("{MODEL_KEY} in its header: {error}")))?,
         (Some(_), Some(_)) => {
-            let what = "says itself which model it is; leave out --preset, --classes, --learn-sigma and --time";
+            let what = "says itself which model it is; leave out --preset and what else describes it";
             return Err(Error::Usage(format!("{}: {what}", file.display())));
         }
         (None, None) => {
             let what =
-                "its header does not say which model it is; give it to engine predict, with --preset and --classes";
+                "its header does not say which model it is; say it by --preset, --classes and what else describes it";
             return Err(Error::file(&file, what));
         }
     };
     model.network.check().map_err(|what| Error::file(&file, what))?;
     let (network, list) = Network::new(model.network);
     // Before memory is taken for a model that the file may only claim to hold.
-    for (piece, param, _) in list.pieces(list.iter().count()) {
-        if param >= list.trained() && tensors.find(&piece.name).is_none() {
+    let (names, all) = (Names::of(&tensors), list.iter().count());
+    let parts =
+        || list.pieces(all).flat_map(|(piece, param, _)| names.parts(piece).into_iter().map(move |p| (p, param)));
+    for (part, param) in parts() {
+        if param >= list.trained() && tensors.find(&part.name).is_none() {
             continue;
         }
-        let fits = tensors.entry(&piece.name).and_then(|entry| tensors.expect_shape(entry, &piece.shape));
+        let fits = tensors.entry(&part.name).and_then(|entry| tensors.expect_shape(entry, &part.shape));
         fits.map_err(|error| if bare { Error::Data(format!("{error}; {CHECK}")) } else { error })?;
     }
     // A model that is described with fewer parts than the file has would predict without them.
-    let known = |name: &str| list.pieces(list.iter().count()).any(|(piece, ..)| piece.name == name);
+    let known = |name: &str| names.passes_over(name) || parts().any(|(part, _)| part.name == name);
     if let Some(entry) = tensors.entries().iter().find(|entry| !known(&entry.name)) {
         let what = format_args!("its tensor {:?} is no part of this model; {CHECK}", entry.name);
         return Err(Error::file(&file, what));
     }
     let mut params = ParamStore::new(device, list, 0)?;
     let list = params.list.clone();
-    tensors::read(&tensors, &list, list.iter().count(), "", &mut params.weights)?;
+    tensors::read_as(&tensors, |piece| names.parts(piece), &list, all, &mut params.weights)?;
     params.round(device);
     Ok(Opened { model, network, params, state, file })
 }

@@ -1,10 +1,10 @@
 //! The weights that a run begins with, where they are another run's or program's.
 
 use super::open::file_of;
-use super::{MODEL, MODEL_KEY, Model, State, Time, Weights, bad};
+use super::{MODEL, MODEL_KEY, Model, Names, State, Time, Weights, bad, tensors};
 use crate::base::{Error, Result};
 use crate::data::tensors::TensorFile;
-use crate::nn::{Config, Network, ParamList};
+use crate::nn::{Config, Network, ParamList, Piece};
 use crate::train::Plan;
 use crate::train::lag::lag;
 use crate::train::step::Step;
@@ -59,8 +59,9 @@ impl Origin {
 
     /// Makes the weights, and every average, those of the file.
     pub fn load(&self, step: &mut Step) -> Result<()> {
-        let list = &step.params.list;
-        super::tensors::read(&TensorFile::open(&self.file)?, list, list.trained(), "", &mut step.params.weights)?;
+        let (list, file) = (&step.params.list, TensorFile::open(&self.file)?);
+        let names = Names::of(&file);
+        tensors::read_as(&file, |piece| names.parts(piece), list, list.trained(), &mut step.params.weights)?;
         step.restart(step.settings.clone(), false)
     }
 }
@@ -93,17 +94,19 @@ const FIT: &str = "train a model of the same [model], images and labels, or begi
 
 /// Says which trained tensors of `list` the file lacks or has in another shape, and which it has besides.
 fn check_tensors(file: &Path, tensors: &TensorFile, list: &ParamList) -> Result<()> {
+    let names = Names::of(tensors);
+    let parts = |count| list.pieces(count).flat_map(|(piece, ..)| names.parts(piece));
     let mut wrong = vec![];
-    for (piece, ..) in list.pieces(list.trained()) {
-        match tensors.find(&piece.name) {
-            None => wrong.push(format!("{} is missing", piece.name)),
-            Some(entry) if entry.shape != piece.shape => {
-                wrong.push(format!("{} is {:?} and not {:?}", piece.name, entry.shape, piece.shape));
+    for Piece { name, shape } in parts(list.trained()) {
+        match tensors.find(&name) {
+            None => wrong.push(format!("{name} is missing")),
+            Some(entry) if entry.shape != shape => {
+                wrong.push(format!("{name} is {:?} and not {shape:?}", entry.shape));
             }
             Some(_) => {}
         }
     }
-    let known = |name: &str| list.pieces(list.iter().count()).any(|(piece, ..)| piece.name == name);
+    let known = |name: &str| names.passes_over(name) || parts(list.iter().count()).any(|part| part.name == name);
     let more = tensors.entries().iter().filter(|entry| !known(&entry.name));
     wrong.extend(more.map(|entry| format!("{} is no part of it", entry.name)));
     if wrong.is_empty() {

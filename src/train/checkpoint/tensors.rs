@@ -4,7 +4,7 @@ use super::manifest::Marked;
 use super::{MODEL_KEY, Model, bad};
 use crate::base::Result;
 use crate::data::tensors::{FileDType, Spec, TensorFile, Writer};
-use crate::nn::ParamList;
+use crate::nn::{ParamList, Piece};
 use crate::tensor::Slab;
 
 /// Writes the first `params` parameters of each slab into `file`, each slab under a prefix of its tensors' names. The host
@@ -28,18 +28,33 @@ pub fn write(file: Marked, model: &Model, list: &ParamList, params: usize, slabs
 }
 
 /// Reads the first `params` parameters of `slab` from the tensors whose names have `prefix`, one at a time.
+pub fn read(file: &TensorFile, list: &ParamList, params: usize, prefix: &str, slab: &mut Slab) -> Result<()> {
+    let name = |piece: &Piece| vec![Piece { name: format!("{prefix}{}", piece.name), ..piece.clone() }];
+    read_as(file, name, list, params, slab)
+}
+
+/// As [`read`], each parameter from the tensors that `parts` names.
 ///
 /// A file without a constant leaves it as it is: not every format keeps SiT's table of positions.
-pub fn read(file: &TensorFile, list: &ParamList, params: usize, prefix: &str, slab: &mut Slab) -> Result<()> {
+pub fn read_as(
+    file: &TensorFile,
+    parts: impl Fn(&Piece) -> Vec<Piece>,
+    list: &ParamList,
+    params: usize,
+    slab: &mut Slab,
+) -> Result<()> {
     let mut values: Vec<f32> = vec![];
     for (piece, param, range) in list.pieces(params) {
-        let name = format!("{prefix}{}", piece.name);
-        if param >= list.trained() && file.find(&name).is_none() {
-            continue;
+        let mut start = range.start;
+        for part in parts(piece) {
+            if param >= list.trained() && file.find(&part.name).is_none() {
+                continue;
+            }
+            values.resize(part.len(), 0.0);
+            file.read_f32(&part.name, &part.shape, &mut values)?;
+            slab.part_mut(param).write_from(start, &values);
+            start += part.len();
         }
-        values.resize(range.len(), 0.0);
-        file.read_f32(&name, &piece.shape, &mut values)?;
-        slab.part_mut(param).write_from(range.start, &values);
     }
     Ok(())
 }
