@@ -120,17 +120,25 @@ fn one_unreadable_picture_in_a_hundred_is_left_out_and_named() {
     let from = folder(&scratch, "many", &files);
     let torn = &fs::read(golden("pictures/colours.jpg")).unwrap()[..700];
     fs::write(from.join("0/torn.jpg"), torn).unwrap();
+    fs::write(from.join("0/x.webp"), b"RIFF").unwrap();
     let ingested = ingest(&from, Some(8), &scratch.path("many.store")).unwrap();
     assert_eq!((ingested.info.rows, &ingested.info.class_counts), (199, &vec![100, 99]));
-    let [message] = &ingested.left_out[..] else { panic!("{:?}", ingested.left_out) };
-    assert!(message.contains("0/torn.jpg: ") && message.ends_with("it is left out"), "{message}");
+    let [message, others] = &ingested.left_out[..] else { panic!("{:?}", ingested.left_out) };
+    assert!(others.contains("1 pictures such as") && others.ends_with("0/x.webp: PNG and JPEG are read"), "{others}");
+    assert!(message.contains("0/torn.jpg: "), "{message}");
 
     for name in ["1/a.png", "1/b.png"] {
         fs::write(from.join(name), b"not a picture").unwrap();
     }
     let out = scratch.path("more.store");
     let message = ingest(&from, Some(8), &out).map(|_| ()).unwrap_err().to_string();
-    assert!(message.contains("3 of 202 pictures are unreadable, the first: "), "{message}");
+    assert!(
+        message.contains("3 of 202 pictures are unreadable, more than one in 100: repair or remove them."),
+        "{message}"
+    );
+    for name in ["0/torn.jpg: ", "1/a.png: is neither a PNG nor a JPEG", "1/b.png: "] {
+        assert!(message.contains(name), "{name}: {message}");
+    }
     assert!(!out.exists(), "nothing is left behind");
     let strays = fs::read_dir(scratch.path("."))
         .unwrap()
@@ -149,12 +157,27 @@ fn folders_that_mean_nothing_are_refused_in_a_sentence() {
     let mixed = folder(&scratch, "mixed", &[("gray.png", "a.png"), ("gray.png", "b/c.png")]);
     let message = refused(&mixed, None);
     assert!(message.contains("a.png beside folders of pictures such as b; move them"), "{message}");
+    let message = Store::open(&mixed).unwrap_err().to_string();
+    assert!(
+        message.contains("mixed: is a folder; make a store of its pictures first: engine data ingest"),
+        "{message}"
+    );
     let sizes = folder(&scratch, "sizes", &[("gray.png", "a.png")]);
     let small = scratch.path("small.png");
     engine::data::png::write_grid(&small, &[0.0; 64], [1, 1, 8, 8]).unwrap();
     fs::copy(&small, sizes.join("b.png")).unwrap();
     let message = refused(&sizes, None);
     assert!(message.contains("b.png: is 64 x 64 pixels, others 61 x 45; --side N cuts squares"), "{message}");
+    for (name, bytes) in [("webp/x.webp", &b"RIFF"[..]), ("webp/y.gif", b"GIF8")] {
+        fs::create_dir_all(scratch.path("webp")).unwrap();
+        fs::write(scratch.path(name), bytes).unwrap();
+    }
+    let message = refused(&scratch.path("webp"), None);
+    assert!(message.contains("x.webp; PNG and JPEG are read: convert them"), "{message}");
+    let parts = folder(&scratch, "parts", &[("gray.png", "train/a/x.png"), ("gray.png", "val/a/x.png")]);
+    let message = refused(&parts, None);
+    assert!(message.contains("holds train, a part of a data set") && message.ends_with("parts/train"), "{message}");
+    assert_eq!(ingest(&parts.join("train"), None, &scratch.path("t.store")).unwrap().info.class_names, ["a"]);
     let there = scratch.store();
     let message = ingest(&sizes, Some(8), &there).map(|_| ()).unwrap_err().to_string();
     assert!(message.contains("exists, and a store is never changed"), "{message}");

@@ -76,7 +76,7 @@ impl Ingest {
         let info = match self.pictures()? {
             Some(pictures) => {
                 let ingested = pictures.ingest(self.side.map(NonZero::get), &self.out, progress)?;
-                ingested.left_out.iter().for_each(|what| bar.suspend(|| eprintln!("warning: {what}")));
+                ingested.left_out.iter().for_each(|what| bar.suspend(|| eprintln!("warning: left out: {what}")));
                 ingested.info
             }
             None => ingest(&self.from, self.labels.as_deref(), &self.out, progress)?,
@@ -153,6 +153,11 @@ fn print(path: &Path, info: &Info) {
     println!("  rows     {} of {channels} x {height} x {width}, {:?}", info.rows, info.dtype);
     if !info.class_counts.is_empty() {
         println!("  classes  {}, {} each", info.class_counts.len(), span(&info.class_counts));
+        let names = info.class_names.iter().enumerate().take(16).map(|(class, name)| format!("{class} {name}"));
+        let names = names.collect::<Vec<_>>().join(", ");
+        if !names.is_empty() {
+            println!("           {names}{}", if info.class_names.len() > 16 { " ..." } else { "" });
+        }
     }
     for (name, values) in [("mean", &info.mean), ("std", &info.std), ("min", &info.min), ("max", &info.max)] {
         // A flat row has as many channels as elements: the first few tell enough.

@@ -4,7 +4,7 @@ use crate::base::Result;
 use crate::data::{Store, fashion_mnist};
 use crate::train::progress::{Progress, Style};
 use crate::train::recipe::{Change, FIRST_RUN, Precision};
-use crate::train::{Forecast, Plan, Recipe, Run, Stop, Trainer};
+use crate::train::{Forecast, Plan, Recipe, Run, Stop, Trainer, foreseen};
 use std::path::{self, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -114,6 +114,7 @@ impl Train {
         let out = self.out.clone().unwrap_or_else(|| Path::new("runs").join(name));
 
         let stop = Stop::on_signals()?;
+        stop.acknowledge(|| eprintln!("stopping after this step, and saving; asked again, it ends without saving"));
         let style = if self.json { Style::Json } else { Style::Text };
         let mut progress = Progress::new(style, std::io::stdout());
         store.info().doubts().iter().for_each(|doubt| progress.warn(doubt));
@@ -123,6 +124,12 @@ impl Train {
         let argv: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
         run.record(&device, &argv)?;
         let plan = run.plan.clone();
+        let training = &plan.recipe.train;
+        if training.from.is_empty()
+            && let Some(&decay) = training.ema.first()
+        {
+            foreseen(decay, training.steps).iter().for_each(|what| progress.warn(what));
+        }
         let [from, done] = Trainer::new(run, store, &device)?.train(&mut progress, &stop)?;
         if style == Style::Text {
             let text = next::commands(&argv, &out, &plan, from == done);

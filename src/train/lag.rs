@@ -16,6 +16,12 @@ pub fn lag(decay: f64, applied: u64) -> Option<String> {
     })
 }
 
+/// What to say before a run of `steps` whose average will not have forgotten the initial weights at its end.
+pub fn foreseen(decay: f64, steps: u64) -> Option<String> {
+    let late = initial_share(decay, steps) > LITTLE;
+    late.then(|| format!("samples will be noise, since train.ema = {decay} is slow: {}", remedy(decay, steps)))
+}
+
 /// What to do about it in a run of `steps`: wait, or another key.
 pub fn remedy(decay: f64, steps: u64) -> String {
     if initial_share(decay, steps) <= LITTLE {
@@ -52,6 +58,8 @@ mod tests {
             (0.995, 1800, "less than 10 % from step 460 on"),
         ] {
             assert_eq!(remedy(decay, steps), expected);
+            let said = foreseen(decay, steps);
+            assert_eq!(said.is_some_and(|said| said.ends_with(expected)), expected.starts_with("a run"));
         }
     }
 }

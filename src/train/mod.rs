@@ -17,7 +17,7 @@ mod trainer;
 pub use forecast::{Ahead, Forecast};
 pub use held_out::HeldOut;
 pub use ideal::{Ideal, Softmax, Target};
-pub use lag::lag;
+pub use lag::{foreseen, lag};
 pub use plan::Plan;
 pub use recipe::Recipe;
 pub use run::Run;

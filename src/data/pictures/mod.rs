@@ -21,6 +21,12 @@ use std::thread;
 const BATCH: usize = 256;
 /// Of how many pictures one may be unreadable.
 const GOOD_FOR_A_BAD_ONE: usize = 100;
+/// Unreadable pictures that a message names.
+const SHOWN: usize = 3;
+/// Endings of pictures that are not read.
+const OTHERS: [&str; 8] = ["webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "jxl"];
+/// Folders that are parts of a data set, and no classes.
+const PARTS: [&str; 6] = ["train", "training", "val", "valid", "validation", "test"];
 
 /// A folder of pictures.
 pub struct Pictures {
@@ -30,13 +36,25 @@ pub struct Pictures {
     /// Of each file; empty where the folder has no subfolders.
     classes: Vec<u32>,
     class_names: Vec<String>,
+    /// Pictures of other kinds.
+    others: Vec<PathBuf>,
 }
 
 /// What became of a folder.
 pub struct Ingested {
     pub info: Info,
-    /// Why a picture was left out, one sentence each.
+    /// What was left out and why, one sentence each.
     pub left_out: Vec<String>,
+}
+
+/// What lies in a folder and below it.
+#[derive(Default)]
+struct Found {
+    pictures: Vec<PathBuf>,
+    /// Files whose ending is one of [`OTHERS`].
+    others: Vec<PathBuf>,
+    /// Whether the pictures lie in folders of their own.
+    deep: bool,
 }
 
 impl Pictures {
@@ -44,21 +62,37 @@ impl Pictures {
     /// where there is none.
     ///
     /// # Errors
-    /// `Data` if pictures lie both beside subfolders of pictures and in them, or if a folder cannot be read.
+    /// `Data` if pictures lie both beside subfolders of pictures and in them, if the subfolders are parts of a data set, if all
+    /// pictures are of other kinds, or if a folder cannot be read.
     pub fn find(folder: &Path) -> Result<Option<Pictures>> {
-        let (mut flat, mut folders) = (vec![], vec![]);
+        let (mut flat, mut others, mut folders) = (vec![], vec![], vec![]);
+        let error = |what: String| Err(Error::file(folder, what));
         for path in entries(folder)? {
             if path.is_dir() {
-                let mut files = vec![];
-                pictures_below(&path, &mut files)?;
-                if !files.is_empty() {
-                    folders.push((path.file_name().unwrap_or_default().to_string_lossy().into_owned(), files));
+                let mut found = Found::default();
+                found.add(&path)?;
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                if found.deep && PARTS.contains(&name.to_lowercase().as_str()) {
+                    let what = format!("holds {name}, a part of a data set with folders of its own, and no class");
+                    return error(format!("{what}; give --from {}", path.display()));
                 }
-            } else if is_picture(&path) {
+                others.append(&mut found.others);
+                if !found.pictures.is_empty() {
+                    folders.push((name, found.pictures));
+                }
+            } else if has_ending(&path, &ENDINGS) {
                 flat.push(path);
+            } else if has_ending(&path, &OTHERS) {
+                others.push(path);
             }
         }
-        let error = |what: String| Err(Error::file(folder, what));
+        if flat.is_empty()
+            && folders.is_empty()
+            && let Some(first) = others.first()
+        {
+            let what = format!("holds {} pictures such as {}", others.len(), first.display());
+            return error(format!("{what}; PNG and JPEG are read: convert them"));
+        }
         if !flat.is_empty() && !folders.is_empty() {
             let (there, here) = (flat[0].display(), &folders[0].0);
             return error(format!(
@@ -71,7 +105,7 @@ impl Pictures {
         let classes = (0..).zip(&folders).flat_map(|(class, (_, files))| files.iter().map(move |_| class)).collect();
         let (class_names, files): (Vec<String>, Vec<_>) = folders.into_iter().unzip();
         let files: Vec<PathBuf> = flat.into_iter().chain(files.into_iter().flatten()).collect();
-        let pictures = Pictures { folder: folder.to_owned(), files, classes, class_names };
+        let pictures = Pictures { folder: folder.to_owned(), files, classes, class_names, others };
         Ok((!pictures.files.is_empty()).then_some(pictures))
     }
 
@@ -86,7 +120,7 @@ impl Pictures {
         super::ingest::check_new(out)?;
         let file = AtomicFile::create(out)?;
         let all = self.files.len() as u64;
-        let (rows, left_out) = self.decoded(side, out, &mut |done| progress(done, 3 * all))?;
+        let (rows, mut left_out) = self.decoded(side, out, &mut |done| progress(done, 3 * all))?;
         let classes: Vec<u32> = rows.kept.iter().filter_map(|&i| self.classes.get(i).copied()).collect();
         let classes = (!self.classes.is_empty()).then_some(classes);
         let class_names: Vec<&str> = self.class_names.iter().map(String::as_str).collect();
@@ -99,6 +133,9 @@ impl Pictures {
         let left = left_out.len() as u64;
         pack(&rows, classes.as_deref(), &notes, file, out, &mut |done, _| progress(all + 2 * left + done, 3 * all))?
             .commit()?;
+        if let Some(first) = self.others.first() {
+            left_out.push(format!("{} pictures such as {}: PNG and JPEG are read", self.others.len(), first.display()));
+        }
         Ok(Ingested { info: Store::open(out)?.info().clone(), left_out })
     }
 
@@ -118,17 +155,7 @@ impl Pictures {
                 let picture = match picture {
                     Ok(picture) => picture,
                     Err(what) => {
-                        left_out.push(format!("{}: {what}; it is left out", path.display()));
-                        let most = self.files.len() / GOOD_FOR_A_BAD_ONE;
-                        if left_out.len() > most {
-                            let (count, first) = (left_out.len(), &left_out[0]);
-                            let what = format_args!("{count} of {} pictures are unreadable", self.files.len());
-                            let advice = "repair or remove them";
-                            return Err(Error::file(
-                                &self.folder,
-                                format_args!("{what}, the first: {first}; {advice}"),
-                            ));
-                        }
+                        left_out.push(format!("{}: {what}", path.display()));
                         continue;
                     }
                 };
@@ -145,6 +172,12 @@ impl Pictures {
                 kept.push(batch * BATCH + i);
             }
             progress(((batch + 1) * BATCH).min(self.files.len()) as u64);
+        }
+        if left_out.len() > self.files.len() / GOOD_FOR_A_BAD_ONE {
+            let what = format_args!("{} of {} pictures are unreadable", left_out.len(), self.files.len());
+            let shown = left_out.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join("; ");
+            let advice = format_args!("more than one in {GOOD_FOR_A_BAD_ONE}: repair or remove them");
+            return Err(Error::file(&self.folder, format_args!("{what}, {advice}. The first: {shown}")));
         }
         let [height, width] = shape.unwrap_or_default();
         let shape = vec![if coloured { 3 } else { 1 }, height, width];
@@ -227,23 +260,31 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// A link to a folder may lead in a circle and is not followed.
-fn pictures_below(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
-    for path in entries(folder)? {
-        if path.is_dir() {
-            if !path.is_symlink() {
-                pictures_below(&path, files)?;
+impl Found {
+    /// Adds what lies in `folder` and below. A link to a folder may lead in a circle and is not followed.
+    fn add(&mut self, folder: &Path) -> Result<()> {
+        for path in entries(folder)? {
+            if path.is_dir() {
+                let before = self.pictures.len();
+                if !path.is_symlink() {
+                    self.add(&path)?;
+                }
+                self.deep |= self.pictures.len() > before;
+            } else if has_ending(&path, &ENDINGS) {
+                self.pictures.push(path);
+            } else if has_ending(&path, &OTHERS) {
+                self.others.push(path);
             }
-        } else if is_picture(&path) {
-            files.push(path);
         }
+        Ok(())
     }
-    Ok(())
 }
 
-fn is_picture(path: &Path) -> bool {
+const ENDINGS: [&str; 3] = ["png", "jpg", "jpeg"];
+
+fn has_ending(path: &Path, endings: &[&str]) -> bool {
     let ending = path.extension().and_then(|ending| ending.to_str()).map(str::to_ascii_lowercase);
-    matches!(ending.as_deref(), Some("png" | "jpg" | "jpeg"))
+    ending.is_some_and(|ending| endings.contains(&ending.as_str()))
 }
 
 /// A file beside `path` that has lost its name and goes with its last user.

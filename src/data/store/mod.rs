@@ -60,6 +60,11 @@ pub struct Info {
 
 impl Store {
     pub fn open(path: &Path) -> Result<Store> {
+        if path.is_dir() {
+            let (from, out) = (path.display(), path.with_extension("store"));
+            let command = format_args!("engine data ingest --from {from} --side 64 --out {}", out.display());
+            return Err(Error::file(path, format_args!("is a folder; make a store of its pictures first: {command}")));
+        }
         Store::from_source(Source::open(path)?)
     }
 
