@@ -212,7 +212,7 @@ fn a_run_begins_with_the_weights_that_it_is_given_and_says_which_they_are() {
     let changes: Vec<Change> = changes.iter().map(|set| Change::set(set).unwrap()).collect();
     let images = Store::open(&store).unwrap();
     let plan = Plan::new(Recipe::read("test", RECIPE, &changes).unwrap(), &images).unwrap();
-    Run::open(&steps, plan, images.info(), |text| said.push(text)).unwrap();
+    Run::open(&steps, plan, &images.info().digest, |text| said.push(text)).unwrap();
     assert!(
         said[0].ends_with("ema.safetensors predicts v along linear, this run eps along ddpm-linear: the weights begin with another meaning"),
         "{said:?}"

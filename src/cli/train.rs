@@ -120,7 +120,7 @@ impl Train {
         store.info().doubts().iter().for_each(|doubt| progress.warn(doubt));
         let precision = plan.recipe.train.precision;
         let device = self.machine.open(precision)?;
-        let run = Run::open(&out, plan, store.info(), |text| progress.warn(&text))?;
+        let run = Run::open(&out, plan, &store.info().digest, |text| progress.warn(&text))?;
         let argv: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
         run.record(&device, &argv)?;
         let plan = run.plan.clone();

@@ -3,7 +3,7 @@ use super::checkpoint::{Checkpoints, Model, Origin, State, name_of, step_of};
 use super::recipe::{Recipe, wrong};
 use crate::base::shell::quoted;
 use crate::base::{Error, Result};
-use crate::data::{Info, atomic, png};
+use crate::data::{atomic, png};
 use crate::device::Device;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, TryLockError};
@@ -13,6 +13,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 pub(super) const CONFIG: &str = "config.resolved.toml";
 const RECORD: &str = "run.json";
+/// In the place of a data set's digest, where a program feeds the run.
+pub const FED: &str = "fed";
 const LOCK: &str = ".lock";
 const SAMPLES: &str = "samples";
 
@@ -39,11 +41,12 @@ pub struct Run {
 }
 
 impl Run {
-    /// Takes the directory `folder` for the run of `plan` on `data`: a new one, or one that such a run has begun.
+    /// Takes the directory `folder` for the run of `plan` on the data with the digest `data`, which is [`FED`] where there is no
+    /// data set: a new one, or one that such a run has begun.
     ///
     /// A directory that another process holds, or that holds another recipe or other data, is refused as it is. Samples of
     /// steps that the run does again go. `warn` is told of damaged checkpoints.
-    pub fn open(folder: &Path, mut plan: Plan, data: &Info, mut warn: impl FnMut(String)) -> Result<Run> {
+    pub fn open(folder: &Path, mut plan: Plan, data: &str, mut warn: impl FnMut(String)) -> Result<Run> {
         if folder.exists() && !folder.is_dir() {
             return Err(Error::Usage(format!(
                 "{}: is a file, a run is a folder; give another --out",
@@ -82,7 +85,7 @@ impl Run {
             None => {}
         }
         forget_samples(&folder.join(SAMPLES), found.as_ref().map_or(0, |(_, state)| state.step))?;
-        Ok(Run { folder: folder.into(), plan, checkpoints, found, origin, data: data.digest.clone(), _lock: lock })
+        Ok(Run { folder: folder.into(), plan, checkpoints, found, origin, data: data.into(), _lock: lock })
     }
 
     /// Where the run stands.
@@ -218,15 +221,21 @@ fn resume(folder: &Path, begun: &Recipe, given: &mut Recipe) -> Result<()> {
 }
 
 /// Refuses `data` where the run in `folder` was begun on data with another digest than its.
-fn same_data(folder: &Path, begun: &str, recipe: &Recipe, data: &Info) -> Result<()> {
-    if begun == data.digest {
+fn same_data(folder: &Path, begun: &str, recipe: &Recipe, data: &str) -> Result<()> {
+    if begun == data {
         return Ok(());
+    }
+    if [begun, data].contains(&FED) {
+        let [theirs, ours] =
+            [begun, data].map(|digest| if digest == FED { "fed by a program" } else { "on a data set" });
+        let what = format_args!("holds a run {theirs}; this one is {ours}; give another --out");
+        return Err(Error::Usage(format!("{}: {what}", folder.display())));
     }
     let given = match recipe.data.store.as_str() {
         "" => "the embedded data",
         path => path,
     };
-    let what = format_args!("holds a run on the data with digest {begun}; {given} has digest {}", data.digest);
+    let what = format_args!("holds a run on the data with digest {begun}; {given} has digest {data}");
     let instead = "give the data of this run, or another --out";
     Err(Error::Usage(format!("{}: {what}; {instead}", folder.display())))
 }

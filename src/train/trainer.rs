@@ -1,5 +1,6 @@
 mod pictures;
 mod stages;
+mod stepped;
 
 use super::checkpoint::{State, restore};
 use super::metrics::{Line, Metrics};
@@ -15,6 +16,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
+pub use stepped::{Done, Stepped};
 
 /// Steps in a row that are not finite before a run gives up.
 const MOST_SKIPPED: u32 = 10;
@@ -58,26 +60,33 @@ struct Left {
     samples: Option<PathBuf>,
 }
 
+/// Where `run` stands, the stage of its last step, and its step with the weights of its checkpoint, or of its beginning.
+fn begin(run: &Run, device: &Device) -> Result<(State, Stage, Step)> {
+    let state = run.state();
+    let stage = run.plan.recipe.stage_of(state.step);
+    let mut step = Step::new(device, run.plan.of_stage(&stage).settings())?;
+    match (&run.found, &run.origin) {
+        (Some((folder, state)), _) => restore(folder, state, &mut step)?,
+        (None, Some(origin)) => origin.load(&mut step)?,
+        (None, None) => {}
+    }
+    Ok((state, stage, step))
+}
+
 impl Trainer {
     /// The run where its checkpoint left it, or at its beginning.
     pub fn new(run: Run, store: Arc<Store>, device: &Device) -> Result<Trainer> {
-        let state = run.state();
-        let stage = run.plan.recipe.stage_of(state.step);
-        let Split { train, held_out } = Split::of(store.rows());
+        let (state, stage, step) = begin(&run, device)?;
         let objective = &run.plan.recipe.objective;
-        let rows = per_class(&store, &train, objective.region, objective.seed);
         let scored = match objective.target {
             Target::Data => None,
-            _ => Some(store.part(&per_class(&store, &train, objective.score, objective.seed))?),
+            _ => {
+                let rows = Split::of(store.rows()).train;
+                Some(store.part(&per_class(&store, &rows, objective.score, objective.seed))?)
+            }
         };
-        let data = TrainedOn { store, rows, held_out };
-        let mut step = Step::new(device, run.plan.of_stage(&stage).settings())?;
+        let data = TrainedOn::of(&run, store);
         let (loader, held_out) = data.of_stage(&run.plan.recipe, &stage, &step.settings, state.step)?;
-        match (&run.found, &run.origin) {
-            (Some((folder, state)), _) => restore(folder, state, &mut step)?,
-            (None, Some(origin)) => origin.load(&mut step)?,
-            (None, None) => {}
-        }
         let metrics = Metrics::open(&run.folder.join("metrics.jsonl"), state.step)?;
         let left = Left { checkpoint: run.found.as_ref().map(|found| found.0.clone()), ..Left::default() };
         Ok(Trainer {

@@ -85,7 +85,7 @@ pub fn follow(
     let store = Arc::new(Store::open(store)?);
     let plan = Plan::new(Recipe::read("test", recipe, &changes)?, &store)?;
     let products = plan.recipe.train.precision.dtype(false);
-    let run = Run::open(out, plan, store.info(), |_| {})?;
+    let run = Run::open(out, plan, &store.info().digest, |_| {})?;
     let device = device(products);
     run.record(&device, &["test".into()])?;
     let said = File::create(out.with_extension("said")).unwrap();

@@ -2,12 +2,13 @@
 
 use super::Trainer;
 use crate::base::Result;
-use crate::data::{Loader, Order, Store};
-use crate::train::HeldOut;
+use crate::data::{Loader, Order, Split, Store, per_class};
+use crate::train::checkpoint::State;
 use crate::train::lag::lag;
 use crate::train::progress::{Event, Progress, Stretch};
 use crate::train::recipe::{Recipe, Stage};
 use crate::train::step::Settings;
+use crate::train::{HeldOut, Plan, Run, Step};
 use std::sync::Arc;
 
 /// The rows of a run, the same in all of its stages.
@@ -18,6 +19,14 @@ pub(super) struct TrainedOn {
 }
 
 impl TrainedOn {
+    /// The rows of `store` that the recipe of `run` trains on.
+    pub fn of(run: &Run, store: Arc<Store>) -> TrainedOn {
+        let Split { train, held_out } = Split::of(store.rows());
+        let objective = &run.plan.recipe.objective;
+        let rows = per_class(&store, &train, objective.region, objective.seed);
+        TrainedOn { store, rows, held_out }
+    }
+
     /// The batches of `stage` of `recipe` from step `first` on, and the held-out loss in batches of its length.
     pub fn of_stage(
         &self,
@@ -34,16 +43,22 @@ impl TrainedOn {
     }
 }
 
+/// Takes `step` over to the stage of the step after `state`: from the weights that samples are drawn from, unless their
+/// average still lags, with zero moments.
+pub(super) fn enter(plan: &Plan, state: &mut State, stage: &mut Stage, step: &mut Step) -> Result<()> {
+    let lags = |&decay: &f64| lag(decay, state.applied).is_some();
+    let average = stage.recipe.train.ema.first().is_some_and(|decay| !lags(decay));
+    *stage = plan.recipe.stage_after(state.step);
+    step.restart(plan.of_stage(stage).settings(), average)?;
+    state.applied = 0;
+    Ok(())
+}
+
 impl Trainer {
-    /// Goes over to the stage of the next step: from the weights that samples are drawn from, unless their average still
-    /// lags, with zero moments.
+    /// Goes over to the stage of the next step.
     pub(super) fn enter_next_stage(&mut self, progress: &mut Progress) -> Result<()> {
         self.take_in(0, progress)?;
-        let lags = |&decay: &f64| lag(decay, self.state.applied).is_some();
-        let average = self.stage.recipe.train.ema.first().is_some_and(|decay| !lags(decay));
-        self.stage = self.run.plan.recipe.stage_after(self.state.step);
-        self.step.restart(self.run.plan.of_stage(&self.stage).settings(), average)?;
-        self.state.applied = 0;
+        enter(&self.run.plan, &mut self.state, &mut self.stage, &mut self.step)?;
         let (recipe, settings) = (&self.run.plan.recipe, &self.step.settings);
         (self.loader, self.held_out) = self.data.of_stage(recipe, &self.stage, settings, self.state.step)?;
         progress.stage(&self.stage_event(), self.stretch());
