@@ -10,6 +10,7 @@ mod idx;
 mod images;
 pub mod ingest;
 mod loader;
+mod memory;
 mod moments;
 pub mod npy;
 mod pack;
