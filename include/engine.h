@@ -27,6 +27,9 @@
 // The version of this interface; it changes where a program compiled against the last one would no longer be right.
 #define ENGINE_ABI_VERSION 1
 
+// In the place of a class: all rows.
+#define ENGINE_ALL_CLASSES UINT32_MAX
+
 // How a call ended. The numbers are the exit codes of the `engine` binary.
 typedef enum engine_status {
     // Done.
@@ -54,6 +57,12 @@ typedef struct engine_device engine_device;
 
 // The model of a checkpoint, with its weights on a device.
 typedef struct engine_model engine_model;
+
+// The empirical score of a data set: the score of the mixture that training draws z from, z = (1 - t) x + t eps.
+typedef struct engine_score engine_score;
+
+// A run that trains step by step. It holds its folder: no other process or handle has it meanwhile.
+typedef struct engine_trainer engine_trainer;
 
 // Which device to open.
 typedef struct engine_device_args {
@@ -129,6 +138,132 @@ typedef struct engine_sample_args {
     void *context;
 } engine_sample_args;
 
+// Of which data.
+typedef struct engine_score_args {
+    // sizeof(engine_score_args)
+    size_t size;
+    // A store of `engine data ingest`; null where `data` are the rows.
+    const char *store;
+    // Number of rows M, and values of each d, where `data` are the rows; else both 0.
+    size_t rows;
+    size_t width;
+    // (M, d), finite; it is copied. null where `store` names the rows.
+    const float *data;
+    // (M): the class of each row of `data`; null where they have none.
+    const uint32_t *labels;
+} engine_score_args;
+
+// Points, and what is asked about them beside the score.
+typedef struct engine_score_query {
+    // sizeof(engine_score_query)
+    size_t size;
+    // Number of points, B.
+    size_t batch;
+    // (B, d): data seen through noise.
+    const double *z;
+    // (B): the time of each, above 0 and up to 1.
+    const double *t;
+    // The rows of one class alone, or ENGINE_ALL_CLASSES.
+    uint32_t class_;
+    // How many of the nearest rows, at most as many as there are.
+    size_t nearest;
+    // How many draws from the posterior.
+    size_t draws;
+    // Where the draws come from. Those of point i depend on seed and i.
+    uint64_t seed;
+} engine_score_query;
+
+// Where the answers go; what is null is not wanted. Rows are numbered as in `data`, or in the store.
+typedef struct engine_score_answer {
+    // sizeof(engine_score_answer)
+    size_t size;
+    // (B, d): s*, the gradient of log p.
+    double *score;
+    // (B, d): the velocity that a network would ideally predict.
+    double *velocity;
+    // (B, d): the mean of the posterior of the row behind z.
+    double *denoised;
+    // (B): natural logarithm of the density.
+    double *log_p;
+    // (B): 1 / sum of the squared weights.
+    double *n_effective;
+    // (B, nearest): rows by |z - (1 - t) x|, nearest first.
+    uint32_t *nearest;
+    // (B, nearest): their distances.
+    double *nearest_distance;
+    // (B, draws): rows drawn from the posterior.
+    uint32_t *draws;
+    // (B): |z - (1 - t) x| / (t sqrt d) of the row for which it is closest to 1.
+    double *r_star;
+    // (B, 3): how far the answers can be off, of the weights in total variation, of log p, and of the score in length.
+    double *certificate;
+} engine_score_answer;
+
+// Which run to begin, or to go on with.
+typedef struct engine_trainer_args {
+    // sizeof(engine_trainer_args)
+    size_t size;
+    // Directory of the run. Where it holds a run of this recipe, that goes on from its newest checkpoint.
+    const char *folder;
+    // What to do, as TOML; the keys are those of `engine train --help`. null where `recipe_path` names a file of it.
+    const char *recipe;
+    // File of the recipe; null where `recipe` is its text.
+    const char *recipe_path;
+    // Of the images that engine_trainer_step is given; all 0 for a run that reads data.store of its recipe, which is the
+    // images that the library holds where the recipe names none.
+    size_t channels;
+    size_t height;
+    size_t width;
+    // 0 for images without labels.
+    size_t classes;
+} engine_trainer_args;
+
+// What a run is, and where it stands.
+typedef struct engine_trainer_info {
+    // sizeof(engine_trainer_info), set by the caller.
+    size_t size;
+    // Steps done, and steps of the whole run.
+    uint64_t step;
+    uint64_t steps;
+    // Images of the next step.
+    size_t batch;
+    // Of the images.
+    size_t channels;
+    size_t height;
+    size_t width;
+    // 0 for images without labels.
+    size_t classes;
+    // Values of all parameters of the model.
+    size_t parameters;
+} engine_trainer_info;
+
+// What a step trains on.
+typedef struct engine_batch {
+    // sizeof(engine_batch)
+    size_t size;
+    // Number of images, B: that of engine_trainer_info.
+    size_t batch;
+    // (B, channels, height, width).
+    const float *images;
+    // (B): the class of each, or the number of classes for none; null gives none a class.
+    const uint32_t *labels;
+} engine_batch;
+
+// What a step came to.
+typedef struct engine_report {
+    // sizeof(engine_report), set by the caller.
+    size_t size;
+    // Steps done so far.
+    uint64_t step;
+    // The loss before the update.
+    float loss;
+    // The norm of the gradient before it was clipped.
+    float norm;
+    float learning_rate;
+    // 1; 0 where loss or norm is not finite, and the step touched nothing.
+    uint32_t applied;
+} engine_report;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -173,9 +308,42 @@ enum engine_status engine_sample(const struct engine_model *model,
                                  float *images,
                                  size_t count);
 
+// Reads a data set on a device. `*score` is the caller's, to be closed; it is null where the call fails.
+enum engine_status engine_score_open(const struct engine_device *device,
+                                     const struct engine_score_args *args,
+                                     struct engine_score **score);
+
+// Answers a query, exactly but for what the certificate says.
+enum engine_status engine_score_at(const struct engine_score *score,
+                                   const struct engine_score_query *query,
+                                   const struct engine_score_answer *answer);
+
+// Closes a score; null is none.
+void engine_score_close(struct engine_score *score);
+
 // Why the last call of this thread that failed did; "" where none has. Its status goes to `status`, which may be null.
 // The text is the library's, and stays as it is until the next call of this thread that fails.
 const char *engine_last_error(enum engine_status *status);
+
+// Opens a run on a device. `*trainer` is the caller's, to be closed; it is null where the call fails.
+enum engine_status engine_trainer_open(const struct engine_device *device,
+                                       const struct engine_trainer_args *args,
+                                       struct engine_trainer **trainer);
+
+// Fills in what a run is, and where it stands.
+enum engine_status engine_trainer_describe(const struct engine_trainer *trainer, struct engine_trainer_info *info);
+
+// Does the next step of a run: on `batch`, or, where that is null, on the next one of its data set. `report` may be null.
+enum engine_status engine_trainer_step(const struct engine_trainer *trainer,
+                                       const struct engine_batch *batch,
+                                       struct engine_report *report);
+
+// Writes a checkpoint of a run into its folder, which engine_model_open and engine_trainer_open read. It is there whole, or
+// not at all.
+enum engine_status engine_trainer_save(const struct engine_trainer *trainer);
+
+// Closes a run; null is none. What was not saved is lost.
+void engine_trainer_close(struct engine_trainer *trainer);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -2,14 +2,20 @@
 //! `libengine.a`, on checkpoints that are written here.
 
 mod common;
+#[path = "common/runs.rs"]
+mod runs;
 
 use common::normals;
 use engine::base::{Path as DiffusionPath, Prediction};
+use engine::data::Store;
 use engine::device::Device;
 use engine::diffusion::{Guidance, Request, Sampler, predict, sample};
 use engine::nn::{Config, Network, ParamStore, Size};
+use engine::score::{self, EmpiricalScore, Queries};
 use engine::tensor::Tensor;
 use engine::train::checkpoint::Model;
+use runs::{RECIPE, Scratch, contents, losses};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
@@ -154,7 +160,8 @@ fn c_gets_the_bits_of_the_library_and_of_the_binary() {
 fn misuse_gets_a_status_and_words_and_leaks_nothing() {
     let folder = Folder::new("misuse");
     let checkpoint = folder.checkpoint("model", 1);
-    succeed(Command::new(folder.compile("misuse", true)).arg(checkpoint).env("ASAN_OPTIONS", "detect_leaks=1"));
+    let mut misuse = Command::new(folder.compile("misuse", true));
+    succeed(misuse.arg(checkpoint).arg(folder.0.join("run")).env("ASAN_OPTIONS", "detect_leaks=1"));
 }
 
 #[test]
@@ -162,6 +169,80 @@ fn two_devices_two_models_and_two_threads_disturb_each_other_in_nothing() {
     let folder = Folder::new("threads");
     let checkpoints = [folder.checkpoint("first", 1), folder.checkpoint("second", 2)];
     succeed(Command::new(folder.compile("threads", true)).args(checkpoints));
+}
+
+/// Two stages with batches of 3 and 5, the second from step 6 to 10.
+const STAGES: &str = "
+[[stage]]
+train.steps = 6
+train.ema = [0.5]
+[[stage]]
+train.steps = 4
+train.batch_size = 5
+";
+
+/// All that a run leaves but times and held-out losses.
+fn left(run: &Path) -> (BTreeMap<String, Vec<u8>>, Vec<String>) {
+    let mut lines = losses(run);
+    lines.retain(|line| !line.contains("held_out_loss"));
+    (contents(run, 10), lines)
+}
+
+#[test]
+fn a_run_that_c_steps_and_resumes_is_the_run_of_the_binary() {
+    let (folder, scratch) = (Folder::new("train"), Scratch::new());
+    let recipe = folder.0.join("recipe.toml");
+    let store = scratch.store();
+    std::fs::write(&recipe, format!("{RECIPE}[data]\nstore = {:?}\n{STAGES}", store.to_str().unwrap())).unwrap();
+    let [ours, theirs] = ["c", "binary"].map(|name| folder.0.join(name));
+    let mut binary = Command::new(env!("CARGO_BIN_EXE_engine"));
+    succeed(binary.arg("train").arg(&recipe).arg("--device=cpu").arg("--out").arg(&theirs));
+    let train = folder.compile("train", true);
+    for until in ["4", "10"] {
+        succeed(Command::new(&train).arg(&ours).arg(&recipe).arg(until));
+    }
+    assert!(left(&ours) == left(&theirs), "a checkpoint or a loss differs");
+}
+
+#[test]
+fn a_run_that_c_feeds_resumes_bit_for_bit() {
+    let folder = Folder::new("fed");
+    let recipe = folder.0.join("recipe.toml");
+    std::fs::write(&recipe, format!("{RECIPE}{STAGES}")).unwrap();
+    let [broken, straight] = ["broken", "straight"].map(|name| folder.0.join(name));
+    let train = folder.compile("train", true);
+    for (run, until) in [(&broken, "6"), (&broken, "10"), (&straight, "10")] {
+        succeed(Command::new(&train).arg(run).arg(&recipe).arg(until).arg("fed"));
+    }
+    assert!(left(&broken) == left(&straight), "a checkpoint or a loss differs");
+    assert_eq!(losses(&straight).len(), 10);
+}
+
+#[test]
+fn c_gets_the_empirical_score_of_an_array() {
+    let folder = Folder::new("score");
+    let out = folder.0.join("answers");
+    succeed(Command::new(folder.compile("score", true)).arg(&out));
+
+    let data: Vec<f32> = (0..40 * 6).map(|i| (i * 37 % 101) as f32 / 50.0 - 1.0).collect();
+    // A store is sorted by class, and rows of a class stay in their order.
+    let order: Vec<usize> = (0..3).flat_map(|class| (0..40).filter(move |row| row % 3 == class)).collect();
+    let sorted: Vec<f32> = order.iter().flat_map(|&row| &data[6 * row..6 * (row + 1)]).copied().collect();
+    let labels: Vec<u32> = order.iter().map(|row| (row % 3) as u32).collect();
+    let store = Store::of_arrays(&sorted, 6, Some(&labels)).unwrap();
+    let z: Vec<f64> = (0..3 * 6).map(|i| f64::from(i * 53 % 101) / 50.0 - 1.0).collect();
+    let queries = Queries { z: &z, t: &[0.1, 0.5, 1.0] };
+    let asked = score::Request { class: Some(1), nearest: 2, draws: 4, r_star: true, seed: 9, ..Default::default() };
+    let device = common::cpu(1);
+    let score = EmpiricalScore::new(&device, &store, DiffusionPath::Linear).unwrap();
+    let found = score.answer(queries, &asked).unwrap();
+
+    let certificate = found.certificate.iter().flat_map(|c| [c.total_variation, c.log_p, c.score]);
+    let parts = [&found.score, &found.velocity, &found.denoised, &found.log_p, &found.n_effective];
+    let doubles = parts.into_iter().chain([&found.nearest_distance, &found.r_star]).flatten().copied();
+    let doubles = doubles.chain(certificate).flat_map(f64::to_le_bytes);
+    let rows = found.nearest.iter().chain(&found.draws).flat_map(|&row| (order[row as usize] as u32).to_le_bytes());
+    assert!(std::fs::read(&out).unwrap() == doubles.chain(rows).collect::<Vec<u8>>(), "an answer differs");
 }
 
 #[test]

@@ -12,7 +12,9 @@ mod device;
 mod given;
 mod model;
 mod sample;
+mod score;
 mod status;
+mod trainer;
 
 pub use device::{
     engine_device, engine_device_args, engine_device_close, engine_device_description, engine_device_open,
@@ -22,13 +24,23 @@ pub use model::{
     engine_predict_args,
 };
 pub use sample::{engine_sample, engine_sample_args};
+pub use score::{
+    ENGINE_ALL_CLASSES, engine_score, engine_score_answer, engine_score_args, engine_score_at, engine_score_close,
+    engine_score_open, engine_score_query,
+};
 pub use status::{engine_last_error, engine_status};
+pub use trainer::{
+    engine_batch, engine_report, engine_trainer, engine_trainer_args, engine_trainer_close, engine_trainer_describe,
+    engine_trainer_info, engine_trainer_open, engine_trainer_save, engine_trainer_step,
+};
 
 /// Handles may be used from any thread, which the header promises.
 const _: () = {
     const fn shared<T: Send + Sync>() {}
     shared::<engine_device>();
     shared::<engine_model>();
+    shared::<engine_trainer>();
+    shared::<engine_score>();
 };
 
 /// The version of this interface; it changes where a program compiled against the last one would no longer be right.
