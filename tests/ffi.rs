@@ -245,6 +245,56 @@ fn c_gets_the_empirical_score_of_an_array() {
     assert!(std::fs::read(&out).unwrap() == doubles.chain(rows).collect::<Vec<u8>>(), "an answer differs");
 }
 
+/// `tools/install` of this build, and a program that finds it by pkg-config alone.
+#[test]
+fn what_is_installed_compiles_the_example_with_either_library() {
+    let folder = Folder::new("install");
+    let [built, prefix] = ["built", "prefix"].map(|name| folder.0.join(name));
+    std::fs::create_dir(&built).unwrap();
+    std::os::unix::fs::symlink(library(), built.join("libengine.a")).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_engine"), built.join("engine")).unwrap();
+    succeed(Command::new("tools/install").args([&prefix, &built]));
+    let flags = |wanted: &str| -> Vec<String> {
+        let mut command = Command::new("pkg-config");
+        command.args(wanted.split(' ')).arg("engine").env("PKG_CONFIG_PATH", prefix.join("lib/pkgconfig"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().split_whitespace().map(String::from).collect()
+    };
+    let program = |name: &str| folder.0.join(name);
+    let compile = |compiler: &str, source: &str, name: &str, flags: Vec<String>| {
+        let mut command = Command::new(compiler);
+        command.args(["-Wall", "-Wextra", "-Werror", "-Wno-missing-field-initializers", source, "-o"]);
+        succeed(command.arg(program(name)).args(flags));
+    };
+    compile("cc", "examples/sample.c", "shared", flags("--cflags --libs"));
+    compile("c++", "examples/sample.cpp", "cpp", flags("--cflags --libs"));
+    let mut flags = flags("--cflags --libs --static");
+    // As a linker is told that has both.
+    let library = flags.iter_mut().find(|flag| *flag == "-lengine").unwrap();
+    *library = "-l:libengine.a".into();
+    compile("cc", "examples/sample.c", "static", flags);
+
+    let checkpoint = folder.checkpoint("model", 1);
+    let pictures = ["shared", "static"].map(|name| {
+        let out = folder.0.join(name).with_extension("ppm");
+        let mut command = Command::new(program(name));
+        succeed(command.arg(&checkpoint).arg(&out).env("LD_LIBRARY_PATH", prefix.join("lib")));
+        std::fs::read(out).unwrap()
+    });
+    let mut cpp = Command::new(program("cpp"));
+    succeed(cpp.arg(&checkpoint).env("LD_LIBRARY_PATH", prefix.join("lib")));
+    let head = b"P6\n64 32\n255\n";
+    assert!(pictures[0] == pictures[1] && pictures[0].starts_with(head));
+    assert_eq!(pictures[0].len(), head.len() + 3 * 64 * 32);
+    let symbols =
+        Command::new("nm").args(["-D", "--defined-only"]).arg(prefix.join("lib/libengine.so")).output().unwrap();
+    let symbols = String::from_utf8(symbols.stdout).unwrap();
+    assert!(symbols.contains(" T engine_sample"), "{symbols}");
+    let ours = |line: &str| line.rsplit(' ').next().is_some_and(|name| name.starts_with("engine_"));
+    assert!(symbols.lines().all(ours), "the shared library shows its interface alone: {symbols}");
+}
+
 #[test]
 fn the_header_is_cpp_too() {
     let header = Path::new("include/engine.h");
