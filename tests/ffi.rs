@@ -287,12 +287,29 @@ fn what_is_installed_compiles_the_example_with_either_library() {
     let head = b"P6\n64 32\n255\n";
     assert!(pictures[0] == pictures[1] && pictures[0].starts_with(head));
     assert_eq!(pictures[0].len(), head.len() + 3 * 64 * 32);
+    draws_from_python(&folder, &prefix.join("lib/libengine.so"), &checkpoint);
+
     let symbols =
         Command::new("nm").args(["-D", "--defined-only"]).arg(prefix.join("lib/libengine.so")).output().unwrap();
     let symbols = String::from_utf8(symbols.stdout).unwrap();
     assert!(symbols.contains(" T engine_sample"), "{symbols}");
     let ours = |line: &str| line.rsplit(' ').next().is_some_and(|name| name.starts_with("engine_"));
     assert!(symbols.lines().all(ours), "the shared library shows its interface alone: {symbols}");
+}
+
+/// `examples/sample.py` gets the images of the binary.
+fn draws_from_python(folder: &Folder, library: &Path, checkpoint: &Path) {
+    if !Command::new("python3").args(["-c", "import numpy"]).output().is_ok_and(|output| output.status.success()) {
+        return eprintln!("examples/sample.py: not tested, python3 has no numpy");
+    }
+    let [ours, theirs] = ["python.npy", "binary.npy"].map(|name| folder.0.join(name));
+    succeed(Command::new("python3").arg("examples/sample.py").arg(library).arg(checkpoint).arg(&ours));
+    let mut binary = Command::new(env!("CARGO_BIN_EXE_engine"));
+    binary.args(["sample", "--count=4", "--steps=10", "--guidance=1", "--seed=1", "--checkpoint"]).arg(checkpoint);
+    succeed(binary.arg("--out").arg(&theirs));
+    let [ours, theirs] = [ours, theirs].map(|path| std::fs::read(path).unwrap());
+    let values = 4 * 4 * config().grid.image();
+    assert!(ours[ours.len() - values..] == theirs[theirs.len() - values..], "an image differs");
 }
 
 #[test]
