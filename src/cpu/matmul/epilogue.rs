@@ -49,9 +49,19 @@ impl Epilogue for GeluBackward<'_> {
         let start = row * self.width + col;
         let pre = &self.pre[start..start + sums.len()];
         let outs = out.iter_mut().zip(sums).zip(pre);
+        // Loops and not `for_each`, which may become a function of its own, without the instruction set of the product: every
+        // fused multiply-add of it was then a call.
         match self.form {
-            Gelu::Tanh => outs.for_each(|((out, sum), &pre)| *out = sum * math::gelu_derivative(pre)),
-            Gelu::Erf => outs.for_each(|((out, sum), &pre)| *out = sum * math::gelu_erf_derivative(pre)),
+            Gelu::Tanh => {
+                for ((out, sum), &pre) in outs {
+                    *out = sum * math::gelu_derivative(pre);
+                }
+            }
+            Gelu::Erf => {
+                for ((out, sum), &pre) in outs {
+                    *out = sum * math::gelu_erf_derivative(pre);
+                }
+            }
         }
     }
 }
