@@ -322,3 +322,42 @@ fn a_shuffle_reads_within_its_segment_and_says_where_it_cannot() {
         }
     }
 }
+
+#[test]
+fn what_a_sum_loses_still_decides_a_tie() {
+    // 77 * 5 = 385 lies between the bf16 384 and 386: the least addend decides.
+    let bits = |x: f64| u64::from(bf16_bits(x));
+    let (half, tiny) = (u64::from(bf16::from_f32(77.0).to_bits()), 2f64.powi(-100));
+    let mut input = [[half, bits(5.0), bits(tiny)]; 32];
+    input[1][2] = bits(-tiny);
+    input[2][2] = bits(0.0);
+    input[3] = [bits(-77.0), bits(5.0), bits(-tiny)];
+    let got = apply("fma.rn.bf16 %d, %a, %b, %c;", "b16", &["b16"; 3], &input);
+    for (lane, want) in [(0, 386.0), (1, 384.0), (2, 384.0), (3, -386.0)] {
+        assert_eq!(got[lane], bits(want), "lane {lane}");
+    }
+    let twice = input.map(|words| words.map(|word| word | word << 16));
+    let got = apply("fma.rn.bf16x2 %d, %a, %b, %c;", "b32", &["b32"; 3], &twice);
+    assert_eq!((got[0], got[1]), (bits(386.0) * 0x1_0001, bits(384.0) * 0x1_0001));
+}
+
+#[test]
+fn zeros_that_round_down_are_negative_unless_both_are_positive() {
+    let bits = |x: f32| u64::from(x.to_bits());
+    let zeros = [(0.0, 0.0), (0.0, -0.0), (-0.0, 0.0), (-0.0, -0.0), (1.5, -1.5)];
+    let mut input = [[0; 3]; 32];
+    for (words, (a, b)) in input.iter_mut().zip(zeros) {
+        *words = [bits(a), bits(b), 0];
+    }
+    for (instruction, want) in [
+        ("add.rm.f32 %d, %a, %b;", [0.0, -0.0, -0.0, -0.0, -0.0]),
+        ("add.rp.f32 %d, %a, %b;", [0.0, 0.0, 0.0, -0.0, 0.0]),
+        ("sub.rm.f32 %d, %a, %b;", [-0.0, 0.0, -0.0, -0.0, 3.0]),
+        ("mul.rm.f32 %d, %a, %b;", [0.0, -0.0, -0.0, 0.0, -2.25]),
+    ] {
+        let got = apply(instruction, "f32", &["f32"; 2], &input);
+        for (lane, want) in want.into_iter().enumerate() {
+            assert_eq!(got[lane], bits(want), "{instruction} of {:?}", zeros[lane]);
+        }
+    }
+}

@@ -10,21 +10,33 @@ pub enum Towards {
     Plus,
 }
 
-/// a * b + c rounded in the given direction. The product of two f32 is exact in f64.
+/// a * b + c rounded in the given direction.
 pub fn fma(a: f32, b: f32, c: f32, towards: Towards) -> f32 {
+    let sum = fma_to_odd(a, b, c);
+    if sum == 0.0 && towards == Towards::Minus {
+        // Rounding down, only zeros that are both positive add up to +0.
+        let positive = a.is_sign_negative() == b.is_sign_negative() && c.to_bits() == 0;
+        return if positive { 0.0 } else { -0.0 };
+    }
+    narrow(sum, towards)
+}
+
+/// a * b rounded in the given direction.
+pub fn mul(a: f32, b: f32, towards: Towards) -> f32 {
+    narrow(f64::from(a) * f64::from(b), towards)
+}
+
+/// a * b + c rounded to odd in 53 bits. The product of two f32 is exact in f64.
+pub fn fma_to_odd(a: f32, b: f32, c: f32) -> f64 {
     let (product, c) = (f64::from(a) * f64::from(b), f64::from(c));
     let sum = product + c;
     if !sum.is_finite() {
-        return sum as f32;
-    }
-    if sum == 0.0 && product != 0.0 {
-        // An exact cancellation is -0 only when rounding down.
-        return if towards == Towards::Minus { -0.0 } else { 0.0 };
+        return sum;
     }
     // TwoSum: sum + error is exactly product + c.
     let shadow = sum - product;
     let error = (product - (sum - shadow)) + (c - shadow);
-    narrow(to_odd(sum, error), towards)
+    to_odd(sum, error)
 }
 
 fn to_odd(sum: f64, error: f64) -> f64 {

@@ -1,6 +1,6 @@
 //! f32 and f64. Basic arithmetic is IEEE; `.approx` functions are host mathematics and not the bits of the MUFU unit.
 
-use super::directed::{Towards, fma, narrow};
+use super::directed::{Towards, fma, mul, narrow};
 
 super::operations! {
     /// Floating-point operations.
@@ -15,7 +15,7 @@ super::operations! {
     SubFtz ["sub.ftz.f32", "sub.rn.ftz.f32"] (a: f32, b: f32) -> f32 { ftz(ftz(a) - ftz(b)) }
     SubF64 ["sub.f64", "sub.rn.f64"] (a: f64, b: f64) -> f64 { a - b }
     MulF32 ["mul.f32", "mul.rn.f32"] (a: f32, b: f32) -> f32 { a * b }
-    MulRz ["mul.rz.f32"] (a: f32, b: f32) -> f32 { fma(a, b, -0.0, Towards::Zero) }
+    MulRz ["mul.rz.f32"] (a: f32, b: f32) -> f32 { mul(a, b, Towards::Zero) }
     MulFtz ["mul.ftz.f32", "mul.rn.ftz.f32"] (a: f32, b: f32) -> f32 { ftz(ftz(a) * ftz(b)) }
     MulF64 ["mul.f64", "mul.rn.f64"] (a: f64, b: f64) -> f64 { a * b }
     FmaF32 ["fma.rn.f32"] (a: f32, b: f32, c: f32) -> f32 { a.mul_add(b, c) }
@@ -74,8 +74,8 @@ super::operations! {
     SqrtRz ["sqrt.rz.f32"] (a: f32) -> f32 { narrow(f64::from(a).sqrt(), Towards::Zero) }
     SqrtRm ["sqrt.rm.f32"] (a: f32) -> f32 { narrow(f64::from(a).sqrt(), Towards::Minus) }
     SqrtRp ["sqrt.rp.f32"] (a: f32) -> f32 { narrow(f64::from(a).sqrt(), Towards::Plus) }
-    MulRm ["mul.rm.f32"] (a: f32, b: f32) -> f32 { fma(a, b, -0.0, Towards::Minus) }
-    MulRp ["mul.rp.f32"] (a: f32, b: f32) -> f32 { fma(a, b, -0.0, Towards::Plus) }
+    MulRm ["mul.rm.f32"] (a: f32, b: f32) -> f32 { mul(a, b, Towards::Minus) }
+    MulRp ["mul.rp.f32"] (a: f32, b: f32) -> f32 { mul(a, b, Towards::Plus) }
     SubRz ["sub.rz.f32"] (a: f32, b: f32) -> f32 { fma(b, -1.0, a, Towards::Zero) }
     SubRm ["sub.rm.f32"] (a: f32, b: f32) -> f32 { fma(b, -1.0, a, Towards::Minus) }
     SubRp ["sub.rp.f32"] (a: f32, b: f32) -> f32 { fma(b, -1.0, a, Towards::Plus) }

@@ -2,7 +2,7 @@
 //! products and sums of 16-bit floats, holds enough bits for the second rounding to be innocent (p >= 2q + 2).
 
 use super::{
-    directed::{Towards, narrow},
+    directed::{Towards, fma_to_odd, narrow},
     float::{max, min, nan_or, saturate},
 };
 use half::{bf16, f16};
@@ -188,10 +188,10 @@ fn bf16x2(a: u32, b: u32, f: impl Fn(f32, f32) -> f32) -> u32 {
 
 /// The exponents of bf16 span more than 53 bits, so the sum is rounded to odd before it is rounded to bf16.
 fn fma_bf16(a: bf16, b: bf16, c: bf16) -> bf16 {
-    let toward_zero = super::directed::fma(a.to_f32(), b.to_f32(), c.to_f32(), super::directed::Towards::Zero);
-    let exact = f64::from(a.to_f32()) * f64::from(b.to_f32()) + f64::from(c.to_f32()) == f64::from(toward_zero);
+    let odd = fma_to_odd(a.to_f32(), b.to_f32(), c.to_f32());
+    let toward_zero = narrow(odd, Towards::Zero);
     // An inexact result carries its sticky bit in the lowest of the 16 bits that bf16 drops.
-    let sticky = u32::from(!exact && toward_zero.is_finite());
+    let sticky = u32::from(f64::from(toward_zero) != odd && toward_zero.is_finite());
     bf16_nearest(f32::from_bits(toward_zero.to_bits() | sticky))
 }
 

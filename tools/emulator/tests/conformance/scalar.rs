@@ -1,6 +1,7 @@
 //! Approximate functions and conversions, one lane each.
 
-use super::{Vector, Want, common::kernel};
+use super::{Bound, Vector, Want, common::kernel};
+use std::f64::consts::PI;
 
 /// f32 bits that bring out what approximations do: all exponents, both signs, edges.
 fn floats() -> Vec<u32> {
@@ -12,18 +13,29 @@ fn floats() -> Vec<u32> {
     out
 }
 
+/// The manual's bound of a sine or cosine, near zero and further out.
+fn of_a_wave(x: f64, _: f64) -> Option<f64> {
+    match x.abs() {
+        near if near <= 2.0 * PI => Some(2f64.powf(-20.5)),
+        far if far <= 100.0 * PI => Some(2f64.powf(-14.7)),
+        _ => None,
+    }
+}
+
 pub fn vectors() -> Vec<Vector> {
     let input: Vec<u8> = floats().iter().flat_map(|bits| bits.to_le_bytes()).collect();
-    let approximate = [
-        "ex2.approx.f32",
-        "lg2.approx.f32",
-        "rsqrt.approx.f32",
-        "rcp.approx.ftz.f32",
-        "sin.approx.f32",
-        "cos.approx.f32",
-        "tanh.approx.f32",
-        "sqrt.approx.f32",
-        "ex2.approx.ftz.f32",
+    type Function = (&'static str, fn(f64) -> f64, Bound);
+    let approximate: [Function; 9] = [
+        ("ex2.approx.f32", f64::exp2, |_, y| Some(y * 2f64.powi(-22))),
+        ("ex2.approx.ftz.f32", f64::exp2, |_, y| Some(y * 2f64.powi(-22))),
+        ("lg2.approx.f32", f64::log2, |x, y| Some(if 0.5 < x && x < 2.0 { 1.0 } else { y.abs() } * 2f64.powi(-22))),
+        ("rsqrt.approx.f32", |x| 1.0 / x.sqrt(), |_, y| Some(y * 2f64.powf(-22.9))),
+        ("sqrt.approx.f32", f64::sqrt, |_, y| Some(y * 2f64.powi(-23))),
+        // An ulp.
+        ("rcp.approx.ftz.f32", |x| 1.0 / x, |_, y| Some(y.abs() * 2f64.powi(-23))),
+        ("tanh.approx.f32", f64::tanh, |_, y| Some(y.abs() * 2f64.powi(-11))),
+        ("sin.approx.f32", f64::sin, of_a_wave),
+        ("cos.approx.f32", f64::cos, of_a_wave),
     ];
     let exact = [
         "rcp.rn.f32",
@@ -36,10 +48,9 @@ pub fn vectors() -> Vec<Vector> {
         "cvt.rn.bf16x2.f32",
         "cvt.rn.f16x2.f32",
     ];
-    // 2^-21: what the manual grants the coarsest of them but tanh.
-    let approximate = approximate.iter().map(|opcode| (opcode, Want::About(2f32.powi(-21))));
+    let approximate = approximate.into_iter().map(|(opcode, value, bound)| (opcode, Want::About { value, bound }));
     approximate
-        .chain(exact.iter().map(|opcode| (opcode, Want::Recorded)))
+        .chain(exact.into_iter().map(|opcode| (opcode, Want::Recorded)))
         .map(|(opcode, want)| {
             let out = if opcode.contains("s32") || opcode.contains("x2") || opcode.contains("tf32") { "%i" } else { "%y" };
             let sources = if opcode.contains("x2.f32") { "%x, %x" } else { "%x" };
