@@ -1,4 +1,5 @@
-//! A CUDA card that is emulated: the very PTX that ships, run by `tools/emulator` under every check.
+//! A CUDA card that is emulated: the very PTX that ships, run by `tools/emulator` under its usual checks: all but the one for
+//! races in global memory, which takes several times as long as the rest.
 
 use emulator::{Checks, Config, Launch, Policy, Swizzle, TensorMap, TensorType};
 use engine::base::{Error, Result};

@@ -78,20 +78,32 @@ pub fn decode(module: &Module, function: &Function, addresses: &Addresses) -> Re
         );
         return Err(LoadError::at(function.line, message));
     }
-    mark_ignored_waits(&mut code, &effects);
+    mark_waits(&mut code, &effects);
     let unwritten = blocks.read_before_written(&effects, registers);
     let touches = wgmma::check(&mut code, &blocks, &effects, &lower);
     Ok(lower.finish(code, &unwritten, touches))
 }
 
-/// Finds waits for an mbarrier whose result no instruction reads.
-fn mark_ignored_waits(code: &mut [Ins], effects: &[Effects]) {
+/// Finds waits for an mbarrier whose result no instruction reads, and those that are asked again at once where they fail:
+/// `@!done bra WAIT`, or `@done bra ON; bra WAIT`.
+fn mark_waits(code: &mut [Ins], effects: &[Effects]) {
     let read: HashSet<u32> = effects.iter().flat_map(|e| e.reads.iter().copied()).collect();
-    for (ins, effects) in code.iter_mut().zip(effects) {
-        if let Op::Mbarrier(mbarrier) = &mut ins.op
-            && let MbarrierOp::Wait { ignored, .. } = &mut mbarrier.op
+    // Guard and target of a branch.
+    let branch = |ins: Option<&Ins>| match ins {
+        Some(Ins { op: Op::Branch { target, .. }, guard, .. }) => Some((*guard, *target as usize)),
+        _ => None,
+    };
+    for pc in 0..effects.len() {
+        let (next, after) = (branch(code.get(pc + 1)), branch(code.get(pc + 2)));
+        if let Op::Mbarrier(mbarrier) = &mut code[pc].op
+            && let MbarrierOp::Wait { out, ignored, retried, .. } = &mut mbarrier.op
         {
-            *ignored = !effects.writes.iter().any(|r| read.contains(r));
+            *ignored = !effects[pc].writes.iter().any(|r| read.contains(r));
+            *retried = match (next, after) {
+                (Some((Some((guard, true)), to)), _) if guard == *out => to == pc,
+                (Some((Some((guard, false)), _)), Some((None, to))) if guard == *out => to == pc,
+                _ => false,
+            };
         }
     }
 }
@@ -292,11 +304,11 @@ impl<'a> Lower<'a> {
             constants.push((slot.high(), (*value >> 32) as u32));
         }
         constants.sort_unstable();
-        let mut poisoned = vec![];
+        let (mut poisoned, mut poisoned_masks) = (vec![], vec![]);
         for register in unwritten {
             let (slot, ty) = (self.slots[*register as usize], self.function.registers[*register as usize]);
             match ty.size() {
-                0 => {}
+                0 => poisoned_masks.push(slot),
                 8 => poisoned.extend([slot, slot.high()]),
                 _ => poisoned.push(slot),
             }
@@ -316,6 +328,7 @@ impl<'a> Lower<'a> {
             truths: self.truth.into_iter().collect(),
             specials,
             poisoned,
+            poisoned_masks,
             touches,
             params: self.function.params.clone(),
             static_shared: self.static_shared,

@@ -42,6 +42,8 @@ pub struct Kernel {
     pub specials: Vec<(Slot, Special)>,
     /// Rows that may be read before they are written; they hold poison at the start of every CTA.
     pub poisoned: Vec<Slot>,
+    /// The same of predicates.
+    pub poisoned_masks: Vec<Slot>,
     pub params: Vec<Param>,
     /// Bytes of static shared memory, and where dynamic shared memory begins.
     pub static_shared: u32,
@@ -139,6 +141,8 @@ pub enum Op {
         out: Slot,
         address: Slot,
         space: Space,
+        /// Shared memory of the CTA itself, and not of its siblings.
+        own: bool,
     },
     Shuffle(Box<Shuffle>),
     Vote {
@@ -180,6 +184,8 @@ pub enum Op {
         kind: Barrier,
         id: Slot,
         count: Option<Slot>,
+        /// All lanes of a warp arrive at once.
+        aligned: bool,
     },
     WarpSync {
         members: Slot,
@@ -204,8 +210,11 @@ pub enum Op {
     /// `relaxed`: without making earlier accesses visible.
     ClusterArrive {
         relaxed: bool,
+        aligned: bool,
     },
-    ClusterWait,
+    ClusterWait {
+        aligned: bool,
+    },
     Bulk(Box<Bulk>),
     BulkCommit,
     /// `read`: until the sources have been read, and not until the results are written.

@@ -36,6 +36,9 @@ use std::collections::{BTreeMap, VecDeque};
 use warp::{Wait, Warp};
 use wgmma::Warpgroup;
 
+/// What a predicate holds that is read before it is written: true and false in turns, so that neither is mistaken for meant.
+const POISONED_MASK: u32 = 0xaaaa_aaaa;
+
 /// Grid, block and cluster of a launch, and its dynamic shared memory in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Launch {
@@ -218,6 +221,9 @@ impl<'a> World<'a> {
                 for slot in &self.kernel.poisoned {
                     *warp.regs.row_mut(*slot) = [u32::from_le_bytes([crate::mem::POISON; 4]); LANES];
                 }
+                for slot in &self.kernel.poisoned_masks {
+                    warp.regs.masks[slot.0 as usize] = POISONED_MASK;
+                }
                 for (slot, special) in &self.kernel.specials {
                     if let Some(value) = self.launch.of_cta(*special, cluster, within) {
                         *warp.regs.row_mut(*slot) = [value; LANES];
@@ -236,7 +242,8 @@ impl<'a> World<'a> {
                 let mut warp = self.warps[index].take().expect("warps run one at a time");
                 let result = if !warp.done() && warp.select() {
                     moved = true;
-                    self.interpret(&mut warp).map_err(|trouble| self.fault(&warp, *trouble))
+                    let result = self.interpret(&mut warp).and_then(|()| self.within_limit());
+                    result.map_err(|trouble| self.fault(&warp, *trouble))
                 } else {
                     Ok(())
                 };

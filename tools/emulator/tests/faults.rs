@@ -3,7 +3,7 @@
 mod common;
 
 use common::{lanes::*, *};
-use emulator::{Error, Fault, Kind, Policy};
+use emulator::{Error, Fault, Kind, Policy, Swizzle, TensorMap, TensorType};
 
 /// The fault of a body for some threads of one CTA.
 fn fault(threads: u32, body: &str) -> Fault {
@@ -124,4 +124,48 @@ fn a_descriptor_must_start_at_a_swizzle_atom() {
     let out = device.alloc("out", 1024).expect("memory is left");
     let result = device.launch(&function, launch(128), &[&0u64, &out, &0u64, &0u64]);
     assert!(result.is_ok(), "{:?}", result.err());
+}
+
+#[test]
+fn addresses_whose_ends_wrap_around_are_in_no_memory() {
+    let mut device = device(Policy::Lazy);
+    let small = device.alloc("small", 4).expect("memory is left");
+    for body in [
+        "mul.wide.u32 %a, %t, 4;\nadd.s64 %a, %a, -64;\nld.global.u32 %x, [%a];",
+        "mul.wide.u32 %a, %t, 4;\nadd.s64 %a, %a, -4;\nst.global.u32 [%a], %t;",
+        "mul.wide.u32 %a, %t, 4;\nadd.s64 %a, %a, -4;\nred.global.add.u32 [%a], 1;",
+        "mul.wide.u32 %a, %t, 4;\nadd.s64 %a, %a, -4;\nld.shared.u32 %x, [%a];",
+        "mul.wide.u32 %a, %t, 4;\nneg.s64 %a, %a;\nst.u32 [%a], %t;",
+        // Lane 0 prints an argument at the last address.
+        "{ .param .b64 f; st.param.b64 [f+0], %in; .param .b64 v; mov.u64 %a, -1; st.param.b64 [v+0], %a; .param .b32 r;\n\
+         call.uni (r), vprintf, (f, v); ld.param.b32 %x, [r+0]; }",
+    ] {
+        let text = kernel(&format!(".reg .b64 %a;\n.reg .b32 %x;\n{body}"), 0, 4);
+        let vprintf = ".extern .func (.param .b32 r) vprintf (.param .b64 a, .param .b64 b);\n.visible";
+        let text = text.replacen(".visible", vprintf, 1);
+        let function = device.load(&text).and_then(|m| m.function("vector")).unwrap_or_else(|e| panic!("{e}\n{text}"));
+        device.upload(small, b"%d\0\0").expect("inside");
+        match device.launch(&function, launch(32), &[&small, &small, &0u64, &0u64]) {
+            Err(Error::Fault(fault)) => assert_eq!(fault.kind, Kind::Memory, "{fault}\n{body}"),
+            other => panic!("{body}: {:?}", other.err()),
+        }
+    }
+}
+
+#[test]
+fn a_tile_further_out_than_addresses_reach_is_in_no_allocation() {
+    let body = ".shared .align 128 .b8 s[256];\n.shared .align 8 .b8 b[8];\n.reg .b32 %s, %b, %far;\n.reg .pred %other;\n\
+        setp.ne.u32 %other, %t, 0;\n@%other bra END;\nmov.u32 %s, s;\nmov.u32 %b, b;\nmov.u32 %far, 2147483000;\n\
+        mbarrier.init.shared::cta.b64 [%b], 1;\nfence.mbarrier_init.release.cluster;\n\
+        mbarrier.arrive.expect_tx.shared::cta.b64 _, [%b], 64;\n\
+        cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%s], [%in, {0, %far}], [%b];\nEND:";
+    let mut device = device(Policy::Lazy);
+    let function = device.load(&kernel(body, 0, 0)).and_then(|m| m.function("vector")).expect("it loads");
+    let base = device.alloc("tensor", 256).expect("memory is left");
+    let map = device.alloc("map", 128).expect("memory is left");
+    let tensor = TensorMap::tiled(TensorType::Bf16, base, &[8, 1 << 32], &[1 << 39], &[8, 4], Swizzle::None);
+    let bytes = tensor.expect("a driver takes it").encode();
+    device.upload(map, &bytes).expect("inside");
+    let result = device.launch(&function, launch(32), &[&map, &0u64, &0u64, &0u64]);
+    assert!(matches!(&result, Err(Error::Fault(f)) if f.kind == Kind::Memory), "{:?}", result.err());
 }

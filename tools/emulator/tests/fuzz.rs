@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use emulator::{Config, Device};
+use emulator::{Argument, Config, Device, Launch, Module};
 use std::time::{Duration, Instant};
 
 /// A text with scopes, vectors, variables and every kind of operand, for machines without nvcc.
@@ -189,8 +189,30 @@ fn kernels_whose_analysis_would_take_much_memory_or_time_are_refused_or_quick() 
     }
 }
 
+/// A parameter of any size.
+struct Raw(Vec<u8>);
+
+impl Argument for Raw {
+    fn bytes(&self) -> Vec<u8> {
+        self.0.clone()
+    }
+}
+
+/// Runs every kernel of a module for a while, its parameters full of one address. Whatever it does, it ends.
+fn run_all(device: &mut Device, module: &Module) {
+    let buffer = device.alloc("buffer", 4096).expect("memory is left");
+    for function in module.names().iter().filter_map(|name| module.function(name).ok()) {
+        let full = |bytes: u32| Raw(buffer.to_le_bytes().into_iter().cycle().take(bytes as usize).collect());
+        let arguments: Vec<Raw> = function.parameters().map(full).collect();
+        let arguments: Vec<&dyn Argument> = arguments.iter().map(|raw| raw as &dyn Argument).collect();
+        let cluster = function.kernel.cluster.unwrap_or([1; 3]);
+        let launch = Launch { grid: cluster, block: [64, 1, 1], cluster, dynamic_shared: 1024 };
+        let _ = device.launch(&function, launch, &arguments);
+    }
+}
+
 #[test]
-fn broken_texts_neither_crash_nor_hang_the_loader() {
+fn broken_texts_neither_crash_nor_hang_the_loader_or_a_run() {
     let seconds = std::env::var("FUZZ_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2);
     let mut seeds = vec![SEED.to_string()];
     seeds.extend(["cluster.cu", "gemm_wgmma.cu", "print.cu"].iter().filter_map(|file| ptx(file, "sm_90a")));
@@ -198,15 +220,26 @@ fn broken_texts_neither_crash_nor_hang_the_loader() {
     let seed = device.load(SEED).and_then(|module| module.function("kernel"));
     assert!(seed.is_ok(), "{:?}", seed.err());
     let mut random = Random(42);
-    let (mut tried, mut loaded) = (0, 0);
+    let (mut tried, mut loaded, mut ran) = (0, 0, 0);
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(seconds) {
         let seed = &seeds[random.below(seeds.len())];
         let text = broken(seed, &mut random);
+        // A run takes longer than to load: one in four.
+        let runs = tried % 4 == 0;
         let attempt = || {
             let began = Instant::now();
-            let mut device = Device::new(Config { memory: 1 << 20, ..Config::default() }).expect("a supported CPU");
-            (device.load(&text).is_ok_and(|m| m.names().iter().all(|n| m.function(n).is_ok())), began.elapsed())
+            let config = Config { memory: 1 << 24, checks: emulator::Checks::ALL, limit: 1 << 12, ..Config::default() };
+            let mut device = Device::new(config).expect("a supported CPU");
+            let module = device.load(&text);
+            let whole = module.as_ref().is_ok_and(|m| m.names().iter().all(|n| m.function(n).is_ok()));
+            if whole
+                && runs
+                && let Ok(module) = &module
+            {
+                run_all(&mut device, module);
+            }
+            (whole, began.elapsed())
         };
         let (mut outcome, mut took) = attempt();
         if took > SLOW {
@@ -215,8 +248,9 @@ fn broken_texts_neither_crash_nor_hang_the_loader() {
         }
         assert!(took <= SLOW, "a text took {took:?} twice:\n{text}");
         loaded += u64::from(outcome);
+        ran += u64::from(outcome && runs);
         tried += 1;
     }
-    println!("{tried} texts tried, {loaded} loaded");
+    println!("{tried} texts tried, {loaded} loaded, {ran} of them ran");
     assert!(tried > 0 && loaded < tried);
 }

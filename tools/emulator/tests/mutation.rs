@@ -75,6 +75,8 @@ fn changes(lines: &[&str], at: usize) -> Vec<(&'static str, String)> {
     }
     if is("@done bra") {
         out.push(("delete a wait", code.replace("@done ", "")));
+        // Whether it succeeded or not, the way is on.
+        out.push(("ask a wait once", format!("{code} {}", code.replace("@done ", ""))));
     }
     if is("@%p") && code.contains("bra") {
         out.push(("delete a guard", String::new()));

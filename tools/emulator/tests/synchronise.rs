@@ -3,7 +3,7 @@
 mod common;
 
 use common::{lanes::*, *};
-use emulator::{Error, Kind, Policy};
+use emulator::{Checks, Config, Device, Error, Kind, Policy};
 
 #[test]
 fn a_warp_that_only_arrives_learns_nothing() {
@@ -213,4 +213,111 @@ fn scopes_must_reach_the_other_cta_of_a_cluster() {
         assert!(launched(scope).is_ok(), "{scope}: {:?}", launched(scope));
     }
     assert!(matches!(launched("cta"), Err(Error::Fault(fault)) if fault.kind == Kind::Race));
+}
+
+/// What a body does for some threads in a cluster of some CTAs, with a limit that no body without a fault reaches.
+fn launched(body: &str, policy: Policy, threads: u32, ctas: u32) -> emulator::Result<emulator::Report> {
+    let config = Config { policy, checks: Checks::ALL, limit: 1 << 12, ..Config::default() };
+    let mut device = Device::new(config).expect("a supported CPU");
+    let text = kernel(body, 0, 4);
+    let function = device.load(&text).and_then(|m| m.function("vector")).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let out = device.alloc("out", 4 * threads as usize).expect("memory is left");
+    let shape = emulator::Launch { grid: [ctas, 1, 1], cluster: [ctas, 1, 1], ..launch(threads) };
+    device.launch(&function, shape, &[&0u64, &out, &0u64, &0u64])
+}
+
+#[test]
+fn a_loop_without_end_around_a_barrier_meets_the_limit() {
+    let mbarrier = ".shared .align 8 .b8 b[8];\n.reg .b32 %b, %parity;\n.reg .pred %other, %done;\nmov.u32 %b, b;\n\
+        setp.ne.u32 %other, %t, 0;\n@!%other mbarrier.init.shared::cta.b64 [%b], 64;\nbar.sync 0;\n\
+        mov.u32 %parity, 0;\nAGAIN:\nmbarrier.arrive.shared::cta.b64 _, [%b];\n\
+        WAIT:\nmbarrier.try_wait.parity.shared::cta.b64 %done, [%b], %parity;\n@!%done bra WAIT;\n\
+        xor.b32 %parity, %parity, 1;\nbra AGAIN;";
+    for body in [
+        "AGAIN:\nbar.sync 0;\nbra AGAIN;",
+        mbarrier,
+        "AGAIN:\nbarrier.cluster.arrive;\nbarrier.cluster.wait;\nbra AGAIN;",
+    ] {
+        for policy in POLICIES {
+            let result = launched(body, policy, 64, 1);
+            assert!(matches!(&result, Err(Error::Fault(f)) if f.kind == Kind::Limit), "{body}: {:?}", result.err());
+        }
+    }
+}
+
+#[test]
+fn a_wait_that_fails_must_be_asked_again() {
+    // The second warp opens the barrier, and so asks before the first has produced anything.
+    let body = |wait: &str| {
+        format!(
+            ".shared .align 8 .b8 b[8];\n.shared .align 4 .b8 s[4];\n.reg .b32 %b, %x;\n.reg .pred %first, %done, %one;\n\
+             mov.u32 %b, b;\nsetp.eq.u32 %first, %t, 0;\n@%first mbarrier.init.shared::cta.b64 [%b], 32;\nbar.sync 0;\n\
+             setp.lt.u32 %one, %t, 32;\n@%one bra PRODUCE;\n{wait}\nON:\nld.shared.u32 %x, [s];\n\
+             st.global.u32 [%out], %x;\nbra END;\nPRODUCE:\nsetp.eq.u32 %first, %t, 31;\n\
+             @%first st.shared.u32 [s], %t;\nmbarrier.arrive.shared::cta.b64 _, [%b];\nEND:"
+        )
+    };
+    let ask = "WAIT:\nmbarrier.try_wait.parity.shared::cta.b64 %done, [%b], 0;\n";
+    for policy in POLICIES {
+        for again in ["@!%done bra WAIT;", "@%done bra ON;\nbra WAIT;", "@%done bra ON;\nnanosleep.u32 20;\nbra WAIT;"]
+        {
+            let result = launched(&body(&format!("{ask}{again}")), policy, 64, 1);
+            assert!(result.is_ok(), "{again} {policy:?}: {:?}", result.err());
+        }
+    }
+    let once = launched(&body(&format!("{ask}@%done bra ON;")), Policy::Lazy, 64, 1);
+    assert!(matches!(&once, Err(Error::Fault(f)) if matches!(f.kind, Kind::Race | Kind::Init)), "{:?}", once.err());
+}
+
+#[test]
+fn arrivals_and_waits_of_the_cta_pass_nothing_to_its_siblings() {
+    let body = |arrive: &str, wait: &str| {
+        format!(
+            ".shared .align 8 .b8 b[8];\n.shared .align 4 .b8 s[4];\n.reg .b32 %b, %s, %rank, %x;\n\
+             .reg .pred %other, %done, %zero;\nmov.u32 %b, b;\nmov.u32 %s, s;\nmov.u32 %rank, %cluster_ctarank;\n\
+             setp.ne.u32 %other, %t, 0;\n@%other bra READY;\nmbarrier.init.shared::cta.b64 [%b], 1;\nREADY:\n\
+             barrier.cluster.arrive;\nbarrier.cluster.wait;\n@%other bra END;\nsetp.eq.u32 %zero, %rank, 0;\n\
+             @%zero bra WAIT;\nmapa.shared::cluster.u32 %s, %s, 0;\nmapa.shared::cluster.u32 %b, %b, 0;\n\
+             st.shared::cluster.u32 [%s], 5;\nmbarrier.arrive{arrive}.shared::cluster.b64 _, [%b];\nbra END;\n\
+             WAIT:\nmbarrier.try_wait.parity{wait}.shared::cta.b64 %done, [%b], 0;\n@!%done bra WAIT;\n\
+             ld.shared.u32 %x, [%s];\nst.global.u32 [%out], %x;\nEND:\n\
+             barrier.cluster.arrive.relaxed;\nbarrier.cluster.wait;"
+        )
+    };
+    let (release, acquire) = (".release.cluster", ".acquire.cluster");
+    for policy in POLICIES {
+        for (arrive, wait, ordered) in [
+            (release, acquire, true),
+            (release, "", true),
+            (".release.cta", acquire, false),
+            (release, ".acquire.cta", false),
+        ] {
+            let result = launched(&body(arrive, wait), policy, 32, 2);
+            let race = matches!(&result, Err(Error::Fault(f)) if f.kind == Kind::Race);
+            assert!(if ordered { result.is_ok() } else { race }, "{arrive} {wait}: {:?}", result.err());
+        }
+    }
+}
+
+#[test]
+fn lanes_apart_are_accused_at_an_aligned_barrier_and_refused_at_another() {
+    let apart = |barrier: &str| {
+        let body = format!(
+            ".reg .pred %even;\n.reg .b32 %x;\nand.b32 %x, %t, 1;\nsetp.eq.u32 %even, %x, 0;\n@%even bra EVEN;\n{barrier}\n\
+             bra END;\nEVEN:\n{barrier}\nEND:"
+        );
+        match launched(&body, Policy::Lazy, 32, 1) {
+            Err(Error::Fault(fault)) => fault.kind,
+            other => panic!("{barrier}: {:?}", other.err()),
+        }
+    };
+    for (barrier, kind) in [
+        ("bar.sync 0;", Kind::Sync),
+        ("barrier.sync.aligned 0;", Kind::Sync),
+        ("barrier.sync 0;", Kind::Unsupported),
+        ("barrier.cluster.arrive.aligned;\nbarrier.cluster.wait.aligned;", Kind::Sync),
+        ("barrier.cluster.arrive;\nbarrier.cluster.wait;", Kind::Unsupported),
+    ] {
+        assert_eq!(apart(barrier), kind, "{barrier}");
+    }
 }

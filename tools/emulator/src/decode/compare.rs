@@ -29,6 +29,9 @@ impl Lower<'_> {
         let result = if predicate { None } else { Some(self.result_of_set(opcode.next())?) };
         let name = opcode.next();
         let ty = Ty::parse(name).ok_or_else(|| self.error(&format!(".{name}: not a type")))?;
+        if ftz && !matches!(ty, Ty::F32 | Ty::F16 | Ty::F16x2) {
+            return Err(self.error(&format!(".ftz: not defined for .{name}")));
+        }
         let halving = match ty {
             Ty::F16 => Some(Halving { bf16: false, pair: false }),
             Ty::Bf16 => Some(Halving { bf16: true, pair: false }),

@@ -5,7 +5,7 @@ use crate::{
     error::LoadError,
     ir::{AtomicOp, Bulk, BulkShape, BulkWay, LaneCopy, Mbarrier, MbarrierOp, Op, Phase},
     parse::Operand,
-    types::Ty,
+    types::{Scope, Ty},
 };
 
 impl Lower<'_> {
@@ -172,7 +172,7 @@ impl Lower<'_> {
                 let way = if load { BulkWay::Load { mbarrier } } else { BulkWay::Forward { mbarrier } };
                 (shape, way, self.address(to)?)
             }
-            (None, [to, from, bytes]) => {
+            (None, [to, from, bytes]) if !load && !forward => {
                 let shape = BulkShape::Row { other: self.address(to)?, bytes: self.source(bytes, Ty::U32)? };
                 (shape, BulkWay::Store { reduce: self.reduction(reduce)? }, self.address(from)?)
             }
@@ -222,8 +222,12 @@ impl Lower<'_> {
         let verb = opcode.next();
         let expects = verb == "arrive" && opcode.eat("expect_tx");
         let parity = matches!(verb, "try_wait" | "test_wait") && opcode.eat("parity");
+        if verb != "expect_tx" && opcode.has("relaxed") {
+            return Err(self.error(".relaxed is not supported; .release and .acquire are"));
+        }
         opcode.one_of(&["release", "acquire", "relaxed"]);
-        opcode.one_of(&["cta", "cluster"]);
+        let own = opcode.one_of(&["cta", "cluster"]) == Some("cta");
+        let scope = if own { Scope::Cta } else { Scope::Cluster };
         let cluster = opcode.eat("shared::cluster");
         if !cluster {
             opcode.one_of(&["shared", "shared::cta"]);
@@ -258,11 +262,11 @@ impl Lower<'_> {
                     self.source(hint, Ty::U32)?;
                 }
                 let out = self.dest(out, Ty::Pred)?;
-                (address, MbarrierOp::Wait { out, phase, suspends: verb == "try_wait", ignored: false })
+                (address, MbarrierOp::Wait { out, phase, suspends: verb == "try_wait", ignored: false, retried: false })
             }
             _ => return Err(self.error("not implemented by the emulator")),
         };
         let address = self.address(address)?;
-        Ok(Op::Mbarrier(Box::new(Mbarrier { address, op, cluster })))
+        Ok(Op::Mbarrier(Box::new(Mbarrier { address, op, cluster, scope })))
     }
 }

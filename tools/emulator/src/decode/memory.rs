@@ -122,6 +122,9 @@ impl Lower<'_> {
 
     pub(super) fn load(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
         let order = self.ordering(opcode);
+        if order.releases {
+            return Err(self.error("a load cannot release"));
+        }
         let space = self.space(opcode);
         let constant = self.cache_hints(opcode);
         let operands = self.without_policy(opcode, operands)?;
@@ -136,6 +139,9 @@ impl Lower<'_> {
 
     pub(super) fn store(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
         let order = self.ordering(opcode);
+        if order.acquires {
+            return Err(self.error("a store cannot acquire"));
+        }
         let space = self.space(opcode);
         self.cache_hints(opcode);
         let operands = self.without_policy(opcode, operands)?;
@@ -292,10 +298,11 @@ impl Lower<'_> {
     }
 
     pub(super) fn is_space(&mut self, opcode: &mut Opcode, operands: &[Operand]) -> Result<Op, LoadError> {
+        let own = matches!(opcode.peek(), "shared" | "shared::cta");
         let space = self.space(opcode);
         let [out, address] = self.exactly(operands)?;
         let address = self.source(address, Ty::U64)?;
-        Ok(Op::IsSpace { out: self.dest(out, Ty::Pred)?, address, space })
+        Ok(Op::IsSpace { out: self.dest(out, Ty::Pred)?, address, space, own })
     }
 }
 

@@ -133,7 +133,12 @@ impl Lower<'_> {
             return Ok(self.constant(32));
         }
         match self.symbols.get(name).copied() {
-            Some((_, address)) if ty.size() >= 4 => Ok(self.constant(address)),
+            Some((_, address)) if ty.size() == 8 || ty.size() == 4 && u32::try_from(address).is_ok() => {
+                Ok(self.constant(address))
+            }
+            Some((_, address)) if ty.size() == 4 => {
+                Err(self.error(&format!("{name}: its address {address:#x} does not fit 32 bits")))
+            }
             _ => Err(self.error(&format!("{name}: no such register, variable or parameter"))),
         }
     }

@@ -17,28 +17,30 @@ impl Lower<'_> {
         if opcode.eat("cluster") {
             let arrives = opcode.next();
             let relaxed = opcode.one_of(&["release", "relaxed", "acquire"]) == Some("relaxed");
-            opcode.eat("aligned");
+            let aligned = opcode.eat("aligned");
             return match arrives {
-                "arrive" => Ok(Op::ClusterArrive { relaxed }),
-                "wait" => Ok(Op::ClusterWait),
+                "arrive" => Ok(Op::ClusterArrive { relaxed, aligned }),
+                "wait" => Ok(Op::ClusterWait { aligned }),
                 _ => Err(self.error("not implemented by the emulator")),
             };
         }
+        let by_definition = opcode.head() == "bar";
         opcode.eat("cta");
         let kind = opcode.next();
         // `bar` is aligned by definition; `barrier` without `.aligned` lets lanes arrive apart, which is refused at run
         // time where it happens.
-        let aligned = |opcode: &mut Opcode| opcode.eat("aligned");
+        let aligned = |opcode: &mut Opcode| opcode.eat("aligned") || by_definition;
         match kind {
             "sync" | "arrive" => {
-                aligned(opcode);
+                let aligned = aligned(opcode);
                 let (id, count) = match operands {
                     [id] if kind == "sync" => (id, None),
                     [id, count] => (id, Some(self.source(count, Ty::U32)?)),
                     _ => return Err(self.error("a barrier and, for arrive, a number of threads are needed")),
                 };
                 let id = self.source(id, Ty::U32)?;
-                Ok(Op::Barrier { kind: if kind == "sync" { Barrier::Sync } else { Barrier::Arrive }, id, count })
+                let kind = if kind == "sync" { Barrier::Sync } else { Barrier::Arrive };
+                Ok(Op::Barrier { kind, id, count, aligned })
             }
             "red" => {
                 let how = match opcode.next() {
@@ -47,7 +49,7 @@ impl Lower<'_> {
                     "or" => BarrierReduce::Or,
                     other => return Err(self.error(&format!(".{other}: not a reduction"))),
                 };
-                aligned(opcode);
+                let aligned = aligned(opcode);
                 let ty = if how == BarrierReduce::Popc { Ty::U32 } else { Ty::Pred };
                 if Ty::parse(opcode.next()) != Some(ty) {
                     return Err(self.error(&format!("its result has the type {ty:?}")));
@@ -59,7 +61,7 @@ impl Lower<'_> {
                 };
                 let (value, negated) = self.predicate(value)?;
                 let (id, out) = (self.source(id, Ty::U32)?, self.dest(out, ty)?);
-                Ok(Op::Barrier { kind: Barrier::Reduce { how, out, value, negated }, id, count })
+                Ok(Op::Barrier { kind: Barrier::Reduce { how, out, value, negated }, id, count, aligned })
             }
             _ => Err(self.error("not implemented by the emulator")),
         }

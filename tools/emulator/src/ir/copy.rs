@@ -1,7 +1,10 @@
 //! Asynchronous copies and the mbarriers that count them.
 
 use super::{Address, AtomicOp};
-use crate::{regs::Slot, types::Ty};
+use crate::{
+    regs::Slot,
+    types::{Scope, Ty},
+};
 
 /// `cp.async`: a few bytes of each lane from global to shared memory.
 #[derive(Debug, Clone)]
@@ -21,6 +24,8 @@ pub struct Mbarrier {
     pub op: MbarrierOp,
     /// The address may name another CTA of the cluster.
     pub cluster: bool,
+    /// How far an arrival or a wait reaches: `Cta` where it says `.cta`, and to the cluster where it says nothing.
+    pub scope: Scope,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +51,8 @@ pub enum MbarrierOp {
         suspends: bool,
         /// Nothing ever reads its result, so that a `false` would pass for success.
         ignored: bool,
+        /// Where it fails it is asked again at once, so that nothing but time tells how often it failed.
+        retried: bool,
     },
 }
 

@@ -26,6 +26,9 @@ pub(super) struct Access {
     pub spread: Spread,
 }
 
+/// No window reaches so far.
+const BEYOND: u64 = 1 << 63;
+
 /// How the addresses of the active lanes lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Spread {
@@ -86,16 +89,20 @@ impl Access {
         Touch { offset, size: self.size, lane: Some(lane), lanes }
     }
 
-    /// Every access must be aligned to its size.
+    /// Every access must be aligned to its size. It must also lie below `BEYOND`, where no address plus a size wraps around.
     #[inline(always)]
     pub fn aligned(&self) -> Checked {
         let low_bits = self.size as u64 - 1;
         let mut any = 0;
         for lane in 0..LANES {
-            any |= if self.active >> lane & 1 != 0 { self.addresses[lane] & low_bits } else { 0 };
+            any |= if self.active >> lane & 1 != 0 { self.addresses[lane] & (low_bits | BEYOND) } else { 0 };
         }
         if any == 0 {
             return Ok(());
+        }
+        if let Some(lane) = lanes(self.active).find(|l| self.addresses[*l] >= BEYOND) {
+            let message = format!("address {:#x}, {} bytes: in no memory", self.addresses[lane], self.size);
+            return accuse(Kind::Memory, lane, message);
         }
         let lane = lanes(self.active).find(|l| self.addresses[*l] & low_bits != 0).expect("one lane is misaligned");
         let message = format!("address {:#x}: not aligned to the {} bytes accessed", self.addresses[lane], self.size);
@@ -113,7 +120,9 @@ impl World<'_> {
         access.aligned()?;
         let mut words = [[0; LANES]; 4];
         match space {
-            Space::Global | Space::Const | Space::Generic => self.load_global(warp, &access, load.to.ty, &mut words)?,
+            Space::Global | Space::Generic => self.load_global(warp, &access, load.to.ty, &mut words)?,
+            // Its values lie in global memory here, but come through a cache of their own.
+            Space::Const => self.fetch_global(&access, load.to.ty, &mut words)?,
             Space::Shared => self.load_shared(warp, &access, load.to.ty, &mut words)?,
             Space::Param => {
                 let one_for_all = access.spread == Spread::Same;

@@ -38,7 +38,8 @@ impl World<'_> {
         let swaps = atomic.swap.map(|slot| self.operand(warp, atomic.ty, slot));
         for (k, (out, value)) in atomic.elements.iter().enumerate() {
             let values = self.operand(warp, atomic.ty, *value);
-            let access = Access::new(access.addresses.map(|a| a + (k * size) as u64), active, size, atomic.order);
+            let access =
+                Access::new(access.addresses.map(|a| a.wrapping_add((k * size) as u64)), active, size, atomic.order);
             let old = self.update(warp, atomic, space, &access, &values, swaps.as_ref())?;
             if let Some(out) = out {
                 let to = Elements { slots: Box::new([Some(*out)]), ty: atomic.ty, rows: atomic.ty.size().div_ceil(4) };

@@ -43,6 +43,18 @@ struct Reduction {
 }
 
 impl World<'_> {
+    /// An aligned barrier needs all lanes at once. Without `.aligned` they may come apart, which is not implemented.
+    pub(super) fn arrives_whole(&self, warp: &Warp, aligned: bool, active: u32) -> Checked {
+        if active == warp.live {
+            return Ok(());
+        }
+        let come = format!("lanes {active:#010x} of {:#010x} arrive", warp.live);
+        match aligned {
+            true => accuse(Kind::Sync, None, format!("{come}: the others are elsewhere")),
+            false => accuse(Kind::Unsupported, None, format!("{come} apart: not implemented by the emulator")),
+        }
+    }
+
     pub(super) fn barrier(
         &mut self,
         warp: &mut Warp,
@@ -51,10 +63,6 @@ impl World<'_> {
         count: Option<Slot>,
         active: u32,
     ) -> Checked<Flow> {
-        if active != warp.live {
-            let message = format!("lanes {active:#010x} of {:#010x} arrive: the others are elsewhere", warp.live);
-            return accuse(Kind::Sync, None, message);
-        }
         let id = uniform(warp.regs.row(id), active, "barrier")?;
         if id > 15 {
             return accuse(Kind::Sync, None, format!("barrier {id}: there are 16"));

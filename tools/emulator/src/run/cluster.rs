@@ -18,11 +18,7 @@ pub struct ClusterBarrier {
 }
 
 impl World<'_> {
-    pub(super) fn cluster_arrive(&mut self, warp: &mut Warp, relaxed: bool, active: u32) -> Checked {
-        if active != warp.live {
-            let message = format!("lanes {active:#010x} of {:#010x} arrive: the others are elsewhere", warp.live);
-            return accuse(Kind::Sync, None, message);
-        }
+    pub(super) fn cluster_arrive(&mut self, warp: &mut Warp, relaxed: bool) -> Checked {
         if warp.cluster_arrival.is_some() {
             return accuse(Kind::Sync, None, "the warp arrives twice at the cluster barrier without waiting between");
         }
@@ -36,11 +32,7 @@ impl World<'_> {
         Ok(())
     }
 
-    pub(super) fn cluster_wait(&mut self, warp: &mut Warp, active: u32) -> Checked<Flow> {
-        if active != warp.live {
-            let message = format!("lanes {active:#010x} of {:#010x} wait: the others are elsewhere", warp.live);
-            return accuse(Kind::Sync, None, message);
-        }
+    pub(super) fn cluster_wait(&mut self, warp: &mut Warp) -> Checked<Flow> {
         let Some(arrival) = warp.cluster_arrival else {
             return accuse(Kind::Sync, None, "the warp waits at the cluster barrier and has not arrived");
         };

@@ -16,7 +16,7 @@ use crate::{
     check::{Actor, Checked, Event, Kind, Proxy, Touch, Who, accuse, judge},
     ir::{Address, LaneCopy, Mbarrier, MbarrierOp},
     regs::{LANES, lanes},
-    types::{Order, Space, Ty},
+    types::{Order, Scope, Space, Ty},
     window,
 };
 
@@ -158,7 +158,7 @@ impl World<'_> {
         }
         self.copy_wait(warp, None, active)?;
         let op = MbarrierOp::Arrive { expect: None, count: None, state: None, drop: false };
-        self.mbarrier(warp, &Mbarrier { address, op, cluster: false }, active)
+        self.mbarrier(warp, &Mbarrier { address, op, cluster: false, scope: Scope::Cta }, active)
     }
 
     /// Waits until at most `pending` groups are under way; None waits for copies outside groups too.

@@ -79,7 +79,7 @@ impl World<'_> {
                     Flow::Yield => {
                         self.polled = true;
                         warp.split.pc += 1;
-                        return self.within_limit();
+                        return Ok(());
                     }
                     flow @ (Flow::Wait(wait) | Flow::Retry(wait)) => {
                         warp.split.wait = Some(wait);
@@ -100,7 +100,7 @@ impl World<'_> {
                 return Ok(());
             }
         }
-        self.within_limit()
+        Ok(())
     }
 
     /// An instruction that runs again counts once, however often it is tried: that depends on the policy.
@@ -111,7 +111,7 @@ impl World<'_> {
         self.issued -= 1;
     }
 
-    fn within_limit(&self) -> Checked {
+    pub(super) fn within_limit(&self) -> Checked {
         if self.issued > self.settings.limit {
             let why =
                 "a loop without end, or one that waits for a CTA that has not started (CTAs run one after another)";
@@ -170,9 +170,11 @@ impl World<'_> {
                     warp.regs.set_row(*out, active, &mapped);
                 }
             }
-            Op::IsSpace { out, address, space } => {
+            Op::IsSpace { out, address, space, own } => {
                 let addresses: [u64; LANES] = warp.regs.get(*address);
-                let inside = addresses.map(|a| window::classify(a).is_some_and(|(s, _)| s == *space));
+                let of = [0, warp.cta as u64 + 1];
+                let mine = |at: u64| !own || of.contains(&(at >> window::SHARED_BITS));
+                let inside = addresses.map(|a| window::classify(a).is_some_and(|(s, at)| s == *space && mine(at)));
                 warp.regs.set(*out, active, &inside);
             }
             Op::Shuffle(shuffle) => self.shuffle(warp, shuffle, active)?,
@@ -202,7 +204,10 @@ impl World<'_> {
                     warp.regs.set_row(*out, active, &[self.issued as u32; LANES]);
                 }
             }
-            Op::Barrier { kind, id, count } => return self.barrier(warp, *kind, *id, *count, active),
+            Op::Barrier { kind, id, count, aligned } => {
+                self.arrives_whole(warp, *aligned, active)?;
+                return self.barrier(warp, *kind, *id, *count, active);
+            }
             Op::WarpSync { members } => return self.warp_sync(warp, *members, active),
             Op::Fence(Fence::AsyncProxy) => {
                 self.publish_mbarriers(warp);
@@ -220,8 +225,14 @@ impl World<'_> {
             Op::CopyWaitAll => self.copy_wait(warp, None, active)?,
             Op::CopyArrive { address, noinc } => return self.copy_arrive(warp, *address, *noinc, active),
             Op::Mbarrier(mbarrier) => return self.mbarrier(warp, mbarrier, active),
-            Op::ClusterArrive { relaxed } => self.cluster_arrive(warp, *relaxed, active)?,
-            Op::ClusterWait => return self.cluster_wait(warp, active),
+            Op::ClusterArrive { relaxed, aligned } => {
+                self.arrives_whole(warp, *aligned, active)?;
+                self.cluster_arrive(warp, *relaxed)?;
+            }
+            Op::ClusterWait { aligned } => {
+                self.arrives_whole(warp, *aligned, active)?;
+                return self.cluster_wait(warp);
+            }
             Op::Bulk(bulk) => self.bulk(warp, bulk, active)?,
             Op::BulkCommit => self.bulk_commit(warp, active),
             Op::BulkWait { pending, read } => self.bulk_wait(warp, *pending, *read, active),

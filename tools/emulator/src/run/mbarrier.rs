@@ -1,7 +1,7 @@
 //! mbarriers: phases that end when the expected arrivals have come and every announced byte has landed.
 
 use super::{
-    World,
+    Policy, World,
     access::{Access, addresses},
     interpret::Flow,
     warp::{Wait, Warp},
@@ -10,11 +10,18 @@ use crate::{
     check::{Actor, Checked, Kind, Knowledge, Who, accuse},
     ir::{Mbarrier, MbarrierOp, Phase},
     regs::{LANES, lanes},
-    types::{Order, Space},
+    types::{Order, Scope, Space},
 };
 
 /// Most arrivals and most bytes under way that an mbarrier can count.
 const MOST: i64 = (1 << 20) - 1;
+
+/// What arrivals bring: those of the CTA that owns the mbarrier, and those of its siblings that reach as far.
+#[derive(Debug, Default)]
+struct Arrivals {
+    own: Knowledge,
+    siblings: Knowledge,
+}
 
 /// The state of one mbarrier, kept beside the eight bytes that hold it on a device.
 #[derive(Debug)]
@@ -26,8 +33,8 @@ pub struct State {
     /// Phases completed.
     phase: u64,
     /// What those knew who arrived in this phase, and in the last one.
-    gathering: Knowledge,
-    completed: Knowledge,
+    gathering: Arrivals,
+    completed: Arrivals,
     /// The copies that complete on it.
     copies: Actor,
     /// Who initialised it, when.
@@ -63,12 +70,14 @@ impl World<'_> {
             }
         }
         access.aligned()?;
-        if let MbarrierOp::Wait { out, phase, suspends, ignored } = ins.op {
+        if let MbarrierOp::Wait { out, phase, suspends, ignored, retried } = ins.op {
             if ignored {
                 let message = "nothing reads the result: a wait that ends early passes for a phase that has ended";
                 return accuse(Kind::Sync, None, message);
             }
-            return self.mbarrier_wait(warp, &access, out, phase, suspends);
+            // A device may give up at any time, which only who asks again at once need not know.
+            let suspends = suspends && (retried || self.settings.policy == Policy::Eager);
+            return self.mbarrier_wait(warp, &access, (out, phase), suspends, ins.scope);
         }
         for lane in lanes(active) {
             let place = self.shared_place(warp, &access, lane)?;
@@ -100,7 +109,7 @@ impl World<'_> {
                     if let Some(slot) = state {
                         warp.regs.set(slot, 1 << lane, &[phase; LANES]);
                     }
-                    self.arrive(warp, key, count, drop, lane)?;
+                    self.arrive(warp, key, (count, drop), ins.scope, lane)?;
                 }
                 MbarrierOp::Wait { .. } => unreachable!("handled above"),
             }
@@ -126,8 +135,8 @@ impl World<'_> {
                 pending: count,
                 bytes: 0,
                 phase: 0,
-                gathering: Knowledge::default(),
-                completed: Knowledge::default(),
+                gathering: Arrivals::default(),
+                completed: Arrivals::default(),
                 copies,
                 initialised,
                 fenced: false,
@@ -185,13 +194,24 @@ impl World<'_> {
         Ok(())
     }
 
-    fn arrive(&mut self, warp: &mut Warp, key: (usize, usize), count: i64, drop: bool, lane: usize) -> Checked {
+    fn arrive(
+        &mut self,
+        warp: &mut Warp,
+        key: (usize, usize),
+        (count, drop): (i64, bool),
+        scope: Scope,
+        lane: usize,
+    ) -> Checked {
         let knowledge = self.clocks.release(warp.actor());
         let state = self.find_mbarrier(key, lane)?;
         if drop {
             state.expected -= count;
         }
-        state.gathering.join(&knowledge);
+        if key.0 == warp.cta {
+            state.gathering.own.join(&knowledge);
+        } else if scope > Scope::Cta {
+            state.gathering.siblings.join(&knowledge);
+        }
         state.pending -= count;
         if count < 1 || state.pending < 0 {
             let message =
@@ -214,8 +234,8 @@ impl World<'_> {
     ) -> Checked {
         let state = self.find_mbarrier(key, None)?;
         let copies = state.copies;
-        let known = state.gathering.seen.get(copies).max(time);
-        state.gathering.seen.set(copies, known);
+        let seen = &mut state.gathering.own.seen;
+        seen.set(copies, seen.get(copies).max(time));
         state.bytes -= i64::from(bytes);
         if state.bytes < -MOST {
             return accuse(Kind::Sync, None, format!("mbarrier: {} bytes landed unannounced", -state.bytes));
@@ -238,9 +258,9 @@ impl World<'_> {
         &mut self,
         warp: &mut Warp,
         access: &Access,
-        out: crate::regs::Slot,
-        phase: Phase,
+        (out, phase): (crate::regs::Slot, Phase),
         suspends: bool,
+        scope: Scope,
     ) -> Checked<Flow> {
         let mut ended = 0;
         let mut missing = None;
@@ -269,7 +289,10 @@ impl World<'_> {
                 ended |= 1 << lane;
                 // Before the first phase ends, the other parity counts as ended and brings no knowledge.
                 let knowledge = std::mem::take(&mut state.completed);
-                self.clocks.acquire(warp.actor(), &knowledge);
+                self.clocks.acquire(warp.actor(), &knowledge.own);
+                if scope > Scope::Cta {
+                    self.clocks.acquire(warp.actor(), &knowledge.siblings);
+                }
                 self.find_mbarrier(key, lane)?.completed = knowledge;
             } else {
                 missing = Some(Wait::Mbarrier { cta: key.0 as u32, offset: key.1 as u32 });

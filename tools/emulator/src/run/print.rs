@@ -89,8 +89,12 @@ impl World<'_> {
     }
 
     fn argument(&mut self, warp: &Warp, lane: usize, next: &mut u64, size: u64) -> Checked<u64> {
-        let address = next.next_multiple_of(size);
-        *next = address + size;
+        let end = next.checked_next_multiple_of(size).and_then(|address| address.checked_add(size));
+        let Some(end) = end else {
+            return super::global::outside(self.global, *next, size as usize, lane);
+        };
+        let address = end - size;
+        *next = end;
         let size = size as usize;
         let mut word = [0; 8];
         match window::classify(address) {

@@ -96,14 +96,17 @@ impl World<'_> {
             let (y, z) = (index % side(1), index / side(1));
             let outer = [at.get(1).map_or(0, |c| c + y), at.get(2).map_or(0, |c| c + z)];
             let inside = (1..rank).all(|axis| (0..map.extents[axis] as i64).contains(&outer[axis - 1]));
-            let base =
-                map.base as i64 + (1..rank).map(|axis| outer[axis - 1] * map.strides[axis - 1] as i64).sum::<i64>();
+            // Extents of 2^32 and strides of 2^40 reach out of every address: to none, and so to a fault.
+            let row =
+                (1..rank).map(|axis| i128::from(outer[axis - 1]) * i128::from(map.strides[axis - 1])).sum::<i128>();
+            let base = i128::from(map.base) + row + i128::from(at[0] * size);
             let (first, last) = if inside && from < to { (from, to) } else { (inner, inner) };
             for (global, begin, end) in
-                [(None, 0, first), (Some(base + at[0] * size + first), first, last), (None, last, inner)]
+                [(None, 0, first), (Some(base + i128::from(first)), first, last), (None, last, inner)]
             {
                 if end > begin {
-                    let (global, shared) = (global.map(|g| g as u64), (start + index * inner + begin) as u32);
+                    let global = global.map(|at| u64::try_from(at).unwrap_or(u64::MAX));
+                    let shared = (start + index * inner + begin) as u32;
                     pieces.push(Piece { global, shared, size: (end - begin) as usize });
                 }
             }
