@@ -1,10 +1,10 @@
 use super::given::{Given, Image};
 use super::machine::Machine;
 use super::{check_guidance, check_out};
-use crate::base::{Error, Result};
+use crate::base::{Error, Prediction, Result};
 use crate::data::{npy, png};
 use crate::diffusion::{Guidance, Request, Sampler, sample};
-use crate::train::checkpoint::{MODEL, Model, Time, Weights, open};
+use crate::train::checkpoint::{MODEL, Model, Time, Weights, find};
 use crate::train::progress::drawing_bar;
 use crate::train::recipe::Precision;
 use crate::train::{Plan, lag};
@@ -17,7 +17,7 @@ const MOST: usize = 1 << 24;
 
 /// Draw samples from a trained run
 ///
-/// The run's recipe decides what no flag does: its section [sample], and train.seed. A file that was taken out of its
+/// The run's recipe decides what no flag does: its section [sample], train.seed and train.precision. A file that was taken out of its
 /// checkpoint has no recipe; there the defaults of `engine train --help` do.
 #[derive(Args)]
 #[command(group(ArgGroup::new("source").required(true).args(["run", "checkpoint"])))]
@@ -68,9 +68,9 @@ pub struct Sample {
     image: Image,
     #[command(flatten)]
     machine: Machine,
-    /// What matrix products read
-    #[arg(long, value_enum, default_value = "auto")]
-    precision: Precision,
+    /// What matrix products read [default: train.precision]
+    #[arg(long, value_enum)]
+    precision: Option<Precision>,
 }
 
 impl Sample {
@@ -84,10 +84,13 @@ impl Sample {
         if let Some(run) = self.run.as_ref().filter(|run| run.exists() && !run.is_dir()) {
             return Err(Error::Usage(format!("--run {}: is no directory; give a run, or --checkpoint", run.display())));
         }
-        let device = self.machine.open(self.precision)?;
         let path = self.run.as_ref().or(self.checkpoint.as_ref()).expect("clap asks for one of the two");
         let warn = |text: String| eprintln!("warning: {text}");
-        let opened = open(&device, path, Weights::Sampled, self.image.model(&self.given)?, warn)?;
+        let given = self.image.model(&self.given)?;
+        let found = find(path, Weights::Sampled, warn)?;
+        let recipe = found.state.as_ref().map(|state| state.config.clone()).unwrap_or_default();
+        let device = self.machine.open(self.precision.unwrap_or(recipe.train.precision))?;
+        let opened = found.open(&device, given)?;
         let config = opened.network.config;
         let grid = config.grid;
         if opened.model.time == Time::DataAt1 {
@@ -96,7 +99,6 @@ impl Sample {
         if picture {
             png::check_picture(&self.out, grid.channels)?;
         }
-        let recipe = opened.state.as_ref().map(|state| state.config.clone()).unwrap_or_default();
         let request = self.request(&Plan { recipe, model: config, begin: 0 }, &opened.model)?;
         if let Some((decay, applied)) = opened.average()
             && let Some(what) = lag(decay, applied)
@@ -117,9 +119,11 @@ impl Sample {
             npy::write(&self.out, &shape, &images)?;
         }
         println!(
-            "{}: {count} {}, {evaluations} evaluations each, from {}",
+            "{}: {count} {}, {evaluations} {} of {} each, from {}",
             self.out.display(),
             if count == 1 { "image" } else { "images" },
+            if evaluations == 1 { "evaluation" } else { "evaluations" },
+            if opened.model.prediction == Prediction::V { "the velocity" } else { "the prediction" },
             opened.file.display()
         );
         Ok(())

@@ -25,7 +25,8 @@ pub struct Request {
     pub batch: usize,
 }
 
-/// Draws the images of a request, (labels, C, H, W), and counts the evaluations of the model for one image.
+/// Draws the images of a request, (labels, C, H, W), and counts the evaluations of the velocity, or of what else
+/// the model predicts, for one image: with guidance the network sees two images in each.
 ///
 /// Image `i` starts from the noise of (seed, i) alone, so it does not depend on the others. `progress` is told before every
 /// step of the solver how much is done, in images: half of a batch where all of it is half-way.

@@ -6,7 +6,8 @@ use crate::tensor::Tensor;
 use std::fmt;
 use std::str::FromStr;
 
-/// A way from t = 1 (noise) to t = 0 (data) in equal steps, each one evaluation of the model unless it says otherwise.
+/// A way from t = 1 (noise) to t = 0 (data) in equal steps, each one evaluation of the velocity, or of what else is
+/// predicted, unless it says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Sampler {

@@ -23,22 +23,34 @@ fn samples_of_a_run_do_not_depend_on_the_batch_and_bad_requests_are_refused() {
         ("c.npy", ["--class", "2"], 2, "--class 2: the model has 2 classes; give 0 to 1"),
         ("c.npy", ["--class", "cat"], 2, "invalid value 'cat' for '--class <CLASS>': give a whole number from 0 on"),
         ("c.npy", ["--seed", "-3"], 2, "invalid value '-3' for '--seed <SEED>': give a whole number from 0 on"),
-        ("c.npy", ["--guidance", "nan"], 2, "--guidance NaN: give a finite weight"),
-        ("c.npy", ["--guidance-channels", "2"], 2, "--guidance-channels 2: the model has 1"),
-        ("c.npy", ["--sampler", "rk4"], 2, "rk4"),
-        ("c.npy", ["--count", "0"], 2, "--count"),
+        ("c.npy", ["--guidance", "nan"], 2, "--guidance NaN: give a finite weight, 1 for none"),
+        ("c.npy", ["--guidance-channels", "2"], 2, "--guidance-channels 2: the model has 1; give fewer"),
+        (
+            "c.npy",
+            ["--sampler", "rk4"],
+            2,
+            "invalid value 'rk4' for '--sampler <SAMPLER>': expected euler, heun, ddim, ddim:ETA, ancestral, an eta from 0 to 1",
+        ),
+        ("c.npy", ["--count", "0"], 2, "invalid value '0' for '--count <COUNT>': give a whole number from 1 on"),
         ("c.npy", ["--count", "99999999999"], 2, "--count 99999999999: is out of range; give 1 to 16777216"),
-        ("c.npy", ["--count", "18446744073709551615"], 2, "is out of range"),
-        ("c.jpg", ["--count", "1"], 2, "name a .png or a .npy file"),
-        ("absent/c.npy", ["--count", "1"], 2, "absent/c.npy: its folder does not exist; make it, or give another path"),
+        (
+            "c.npy",
+            ["--count", "18446744073709551615"],
+            2,
+            "--count 18446744073709551615: is out of range; give 1 to 16777216",
+        ),
+        ("c.jpg", ["--count", "1"], 2, "--out OUT: name a .png or a .npy file"),
+        ("absent/c.npy", ["--count", "1"], 2, "--out OUT: its folder does not exist; make it, or give another path"),
     ] {
         let refused = draw(name, &more);
         assert_eq!(code(&refused), exit, "{more:?}: {}", stderr(&refused));
-        assert!(stderr(&refused).contains(expected), "{more:?}: {}", stderr(&refused));
+        let expected = expected.replace("OUT", &scratch.path(name).display().to_string());
+        // A flag that clap refuses is followed by a word on --help.
+        assert_eq!(stderr(&refused).lines().next(), Some(&*format!("error: {expected}")), "{more:?}");
         assert!(!scratch.path(name).exists(), "{more:?}");
     }
     let one = draw("one.png", &["--count", "1"]);
-    assert!(stdout(&one).contains("one.png: 1 image, 3 evaluations each, from "), "{}", stdout(&one));
+    assert!(stdout(&one).contains("one.png: 1 image, 3 evaluations of the velocity each, from "), "{}", stdout(&one));
 }
 
 #[test]
@@ -120,7 +132,8 @@ fn samples_are_drawn_as_the_recipe_says_where_no_flag_does() {
     let scratch = Scratch::new();
     let run = scratch.path("run");
     let recipe = ["sample.every=10", "sample.count=3", "sample.steps=4", "sample.sampler=euler", "sample.guidance=2.5"];
-    let sets: Vec<&str> = recipe.iter().flat_map(|set| ["--set", set]).chain(["--seed", "7"]).collect();
+    let flags = ["--seed", "7", "--precision", "bf16"];
+    let sets: Vec<&str> = recipe.iter().flat_map(|set| ["--set", set]).chain(flags).collect();
     assert_eq!(code(&train(&scratch, &run, &sets).output().unwrap()), 0);
     let draw = |from: &[&str], name: &str, more: &[&str]| {
         let mut command = engine(&[&["sample"], from].concat());
@@ -130,18 +143,27 @@ fn samples_are_drawn_as_the_recipe_says_where_no_flag_does() {
     };
     let from = ["--run", run.to_str().unwrap()];
     let (text, picture) = draw(&from, "drawn.png", &[]);
-    assert!(text.contains("drawn.png: 3 images, 4 evaluations each, from "), "{text}");
+    assert!(text.contains("drawn.png: 3 images, 4 evaluations of the velocity each, from "), "{text}");
     assert!(picture == fs::read(run.join("samples/step_00000010.png")).unwrap(), "the run drew another picture");
+    assert!(picture != draw(&from, "f32.png", &["--precision", "f32"]).1, "its precision does not show");
     let file = run.join("checkpoints/step_00000010/ema.safetensors");
     let of_file = |file: &Path, more: &[&str]| draw(&["--checkpoint", file.to_str().unwrap()], "file.png", more);
     assert!(of_file(&file, &[]).1 == picture);
-    let flags = ["--seed", "7", "--count", "3", "--steps", "4", "--sampler", "euler", "--guidance", "2.5"];
+    let drawn = ["--count", "3", "--steps", "4", "--sampler", "euler", "--guidance", "2.5"];
+    let flags = [&flags[..], &drawn].concat();
     let alone = scratch.path("alone.safetensors");
     fs::copy(&file, &alone).unwrap();
     assert!(of_file(&alone, &flags).1 == picture);
-    assert!(of_file(&alone, &["--steps", "1"]).0.contains("64 images, 1 evaluations"));
+    assert!(of_file(&alone, &["--steps", "1"]).0.contains("64 images, 1 evaluation of the velocity each"));
     let values = draw(&from, "values.npy", &[]).1;
-    for other in [["--seed", "1"], ["--guidance", "1.5"], ["--sampler", "heun"], ["--steps", "5"], ["--count", "4"]] {
+    for other in [
+        ["--seed", "1"],
+        ["--guidance", "1.5"],
+        ["--sampler", "heun"],
+        ["--steps", "5"],
+        ["--count", "4"],
+        ["--precision", "f32"],
+    ] {
         assert!(draw(&from, "other.npy", &other).1 != values, "{other:?}");
     }
 }

@@ -35,8 +35,8 @@ def options():
     parser.add_argument("--device", choices=MODES, default="cpu")
     parser.add_argument("--steps", type=int, default=5, help="timed steps, or batches drawn, of one measurement")
     parser.add_argument("--work", choices=["train", "draw"], default="train")
-    parser.add_argument("--solver-steps", type=int, default=20, help="evaluations of the model for a drawn image")
-    parser.add_argument("--guidance", type=float, default=1.0, help="of what is drawn; 1 evaluates the model once an image")
+    parser.add_argument("--solver-steps", type=int, default=20, help="evaluations of the velocity for a drawn image")
+    parser.add_argument("--guidance", type=float, default=1.0, help="of what is drawn; at 1 the network sees an image once in an evaluation, otherwise twice")
     return parser
 
 

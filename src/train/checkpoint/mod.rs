@@ -22,7 +22,7 @@ mod tensors;
 pub use folder::{Checkpoints, restore};
 pub(super) use folder::{name_of, step_of};
 pub use names::{Format, Names};
-pub use open::{Opened, Weights, open};
+pub use open::{Found, Opened, Weights, find, open};
 pub use origin::Origin;
 
 use super::Recipe;

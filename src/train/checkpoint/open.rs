@@ -43,10 +43,14 @@ impl Opened {
     }
 }
 
-/// Opens the model at `path`: a run directory, one of its checkpoints, or a file of tensors under names that [`Names`] knows.
-///
-/// A checkpoint says itself what it is; a file from elsewhere is what `given` says. Of a run directory it is the newest
-/// valid checkpoint, and `warn` hears of damaged ones. Which weights is decided by `weights`, unless `path` is a file.
+/// A model that lies in a file.
+pub struct Found {
+    pub file: PathBuf,
+    /// Where its run stood; `None` where the file lies outside of a checkpoint.
+    pub state: Option<State>,
+}
+
+/// Opens the model that [`find`] finds on `device`.
 pub fn open(
     device: &Device,
     path: &Path,
@@ -54,51 +58,60 @@ pub fn open(
     given: Option<Model>,
     warn: impl FnMut(String),
 ) -> Result<Opened> {
-    let (file, state) = file_of(path, weights, warn)?;
-    let tensors = TensorFile::open(&file)?;
-    let bare = given.is_some();
-    let model = match (tensors.metadata().get(MODEL_KEY), given) {
-        (None, Some(given)) => given,
-        (Some(text), None) => serde_json::from_str(text)
-            .map_err(|error| Error::file(&file, format_args!("{MODEL_KEY} in its header: {error}")))?,
-        (Some(_), Some(_)) => {
-            let what = "says itself which model it is; leave out --preset and what else describes it";
-            return Err(Error::Usage(format!("{}: {what}", file.display())));
-        }
-        (None, None) => {
-            let what =
-                "its header does not say which model it is; say it by --preset, --classes and what else describes it";
-            return Err(Error::file(&file, what));
-        }
-    };
-    model.network.check().map_err(|what| Error::file(&file, what))?;
-    let (network, list) = Network::new(model.network);
-    // Before memory is taken for a model that the file may only claim to hold.
-    let (names, all) = (Names::of(&tensors), list.iter().count());
-    let parts =
-        || list.pieces(all).flat_map(|(piece, param, _)| names.parts(piece).into_iter().map(move |p| (p, param)));
-    for (part, param) in parts() {
-        if param >= list.trained() && tensors.find(&part.name).is_none() {
-            continue;
-        }
-        let fits = tensors.entry(&part.name).and_then(|entry| tensors.expect_shape(entry, &part.shape));
-        fits.map_err(|error| if bare { Error::Data(format!("{error}; {CHECK}")) } else { error })?;
-    }
-    // A model that is described with fewer parts than the file has would predict without them.
-    let known = |name: &str| names.passes_over(name) || parts().any(|(part, _)| part.name == name);
-    if let Some(entry) = tensors.entries().iter().find(|entry| !known(&entry.name)) {
-        let what = format_args!("its tensor {:?} is no part of this model; {CHECK}", entry.name);
-        return Err(Error::file(&file, what));
-    }
-    let mut params = ParamStore::new(device, list, 0)?;
-    let list = params.list.clone();
-    tensors::read_as(&tensors, |piece| names.parts(piece), &list, all, &mut params.weights)?;
-    params.round(device);
-    Ok(Opened { model, network, params, state, file })
+    find(path, weights, warn)?.open(device, given)
 }
 
-/// The file of the weights, and the state of the checkpoint that it belongs to.
-pub(super) fn file_of(path: &Path, weights: Weights, warn: impl FnMut(String)) -> Result<(PathBuf, Option<State>)> {
+impl Found {
+    /// Reads the model. A checkpoint says itself what it is; a file from elsewhere is what `given` says.
+    pub fn open(self, device: &Device, given: Option<Model>) -> Result<Opened> {
+        let Found { file, state } = self;
+        let tensors = TensorFile::open(&file)?;
+        let bare = given.is_some();
+        let model = match (tensors.metadata().get(MODEL_KEY), given) {
+            (None, Some(given)) => given,
+            (Some(text), None) => serde_json::from_str(text)
+                .map_err(|error| Error::file(&file, format_args!("{MODEL_KEY} in its header: {error}")))?,
+            (Some(_), Some(_)) => {
+                let what = "says itself which model it is; leave out --preset and what else describes it";
+                return Err(Error::Usage(format!("{}: {what}", file.display())));
+            }
+            (None, None) => {
+                let what = "its header does not say which model it is; say it by --preset, --classes and what else describes it";
+                return Err(Error::file(&file, what));
+            }
+        };
+        model.network.check().map_err(|what| Error::file(&file, what))?;
+        let (network, list) = Network::new(model.network);
+        // Before memory is taken for a model that the file may only claim to hold.
+        let (names, all) = (Names::of(&tensors), list.iter().count());
+        let parts =
+            || list.pieces(all).flat_map(|(piece, param, _)| names.parts(piece).into_iter().map(move |p| (p, param)));
+        for (part, param) in parts() {
+            if param >= list.trained() && tensors.find(&part.name).is_none() {
+                continue;
+            }
+            let fits = tensors.entry(&part.name).and_then(|entry| tensors.expect_shape(entry, &part.shape));
+            fits.map_err(|error| if bare { Error::Data(format!("{error}; {CHECK}")) } else { error })?;
+        }
+        // A model that is described with fewer parts than the file has would predict without them.
+        let known = |name: &str| names.passes_over(name) || parts().any(|(part, _)| part.name == name);
+        if let Some(entry) = tensors.entries().iter().find(|entry| !known(&entry.name)) {
+            let what = format_args!("its tensor {:?} is no part of this model; {CHECK}", entry.name);
+            return Err(Error::file(&file, what));
+        }
+        let mut params = ParamStore::new(device, list, 0)?;
+        let list = params.list.clone();
+        tensors::read_as(&tensors, |piece| names.parts(piece), &list, all, &mut params.weights)?;
+        params.round(device);
+        Ok(Opened { model, network, params, state, file })
+    }
+}
+
+/// Finds the model at `path`: a run directory, one of its checkpoints, or a file of tensors under names that [`Names`] knows.
+///
+/// Of a run directory it is the newest valid checkpoint, and `warn` hears of damaged ones. Which weights is decided by
+/// `weights`, unless `path` is a file.
+pub fn find(path: &Path, weights: Weights, warn: impl FnMut(String)) -> Result<Found> {
     let choose = |folder: &Path| match weights {
         Weights::Trained => folder.join(MODEL),
         Weights::Sampled => sampled(folder),
@@ -110,14 +123,14 @@ pub(super) fn file_of(path: &Path, weights: Weights, warn: impl FnMut(String)) -
         Manifest::verify_file(path)?;
         let folder = path.parent().filter(|folder| folder.join(MANIFEST).exists());
         let state = folder.map(|folder| Manifest::verify_file(&folder.join(STATE)).and_then(|()| read_state(folder)));
-        return Ok((path.to_owned(), state.transpose()?));
+        return Ok(Found { file: path.to_owned(), state: state.transpose()? });
     }
     if path.join(MANIFEST).exists() {
         let state = verified_state(path)?;
-        return Ok((choose(path), Some(state)));
+        return Ok(Found { file: choose(path), state: Some(state) });
     }
     match Checkpoints::of(path).newest(warn)? {
-        Some((folder, state)) => Ok((choose(&folder), Some(state))),
+        Some((folder, state)) => Ok(Found { file: choose(&folder), state: Some(state) }),
         None if path.join(CONFIG).exists() && !run::is_held(path) => {
             let again = run::command(path).map_or("train it again".into(), |command| format!("go on with {command}"));
             Err(bad(path, format_args!("is a run that has no checkpoint, and nobody trains it; {again}")))

@@ -1,7 +1,6 @@
 //! The weights that a run begins with, where they are another run's or program's.
 
-use super::open::file_of;
-use super::{MODEL, MODEL_KEY, Model, Names, State, Time, Weights, bad, tensors};
+use super::{Found, MODEL, MODEL_KEY, Model, Names, State, Time, Weights, bad, find, tensors};
 use crate::base::{Error, Result};
 use crate::data::tensors::TensorFile;
 use crate::nn::{Config, Network, ParamList, Piece};
@@ -34,7 +33,7 @@ impl Origin {
         if path.as_os_str().is_empty() {
             return Ok(None);
         }
-        let (mut file, state) = file_of(path, Weights::Sampled, &mut warn)?;
+        let Found { mut file, state } = find(path, Weights::Sampled, &mut warn)?;
         if path.is_dir() && state.as_ref().is_some_and(lags) {
             file.set_file_name(MODEL);
         }
