@@ -1,17 +1,16 @@
 mod sample;
 
 use super::machine::Machine;
-use super::preset;
 use super::score::BenchScore;
 use crate::base::rng::{Purpose, Stream};
 use crate::base::{Error, Mask, Path as DiffusionPath, Prediction, Rate, Result, TokenMasks};
 use crate::device::Device;
-use crate::nn::Config;
+use crate::nn::{Config, Network, ParamStore};
 use crate::ops::noise::{Noise, Times};
 use crate::ops::peak_flops;
 use crate::ops::update::AdamW;
 use crate::tape::Keep;
-use crate::train::recipe::Precision;
+use crate::train::recipe::{Precision, size_of};
 use crate::train::{Report, Settings, Step};
 use clap::{Args, Subcommand};
 use sample::BenchSample;
@@ -65,7 +64,7 @@ struct BenchStep {
     precision: Precision,
 }
 
-/// The model that is measured, at its initial weights.
+/// The model that is measured, with random weights.
 #[derive(Args)]
 struct BenchModel {
     /// Size of the model
@@ -78,16 +77,26 @@ struct BenchModel {
     #[arg(long, allow_negative_numbers = true, value_parser = super::count, default_value = "4")]
     channels: NonZero<usize>,
     /// Classes of the model
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, allow_negative_numbers = true, value_parser = super::classes, default_value = "1000")]
     classes: usize,
 }
 
 impl BenchModel {
     fn config(&self) -> Result<Config> {
-        let side = self.side.get();
-        let config = preset(&self.preset)?.config([self.channels.get(), side, side], self.classes, false);
-        config.check().map_err(Error::Usage)?;
+        let BenchModel { preset, side, channels, classes } = self;
+        let size = size_of(format_args!("--preset {preset}"), preset)?;
+        let config = size.config([channels.get(), side.get(), side.get()], *classes, false);
+        let wrong = |what| Error::Usage(format!("--preset {preset} --side {side} --channels {channels}: {what}"));
+        config.check().map_err(wrong)?;
         Ok(config)
+    }
+
+    /// The network and its weights.
+    fn network(&self, device: &Device) -> Result<(Network, ParamStore)> {
+        let (network, list) = Network::new(self.config()?);
+        let mut params = ParamStore::new(device, list, 0)?;
+        randomise(device, &mut params);
+        Ok((network, params))
     }
 
     /// A label for each of `batch` images, the classes in turn.
@@ -128,7 +137,7 @@ impl BenchStep {
         let batch = settings.batch;
         Stream::new(0, 0, 0, Purpose::Fixture).fill_normals(&mut images);
         let labels = self.model.labels(batch);
-        let mut step = Step::new(&device, settings)?;
+        let mut step = random_step(&device, settings)?;
         let applied =
             |report: Option<Report>| assert!(report.is_some_and(|report| report.applied), "the step is finite");
         let mut run = |number: usize| {
@@ -229,6 +238,25 @@ impl BenchStep {
     }
 }
 
+/// A step whose weights are random.
+fn random_step(device: &Device, settings: Settings) -> Result<Step> {
+    let mut step = Step::new(device, settings)?;
+    randomise(device, &mut step.params);
+    Ok(step)
+}
+
+/// Makes every weight random: with the zeros of initial gates and of the final layer most products have nothing in them.
+fn randomise(device: &Device, params: &mut ParamStore) {
+    for i in 0..params.list.trained() {
+        let weights = params.weights.part_mut(i);
+        let mut values = vec![0.0; weights.len()];
+        Stream::new(0, i as u32 + 1, 0, Purpose::Fixture).fill_normals(&mut values);
+        values.iter_mut().for_each(|x| *x *= 0.02);
+        weights.write(&values);
+    }
+    params.round(device);
+}
+
 /// The launches of one kernel.
 #[derive(serde::Serialize)]
 struct Kernel {
@@ -266,4 +294,40 @@ fn peak_rss() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).map_or(0, |kib| kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::DType;
+    use crate::device::Cpu;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        bench: BenchStep,
+    }
+
+    #[test]
+    fn every_weight_takes_part_in_what_is_measured() {
+        let device = Device::cpu(Cpu::new(NonZero::new(1), DType::F32).unwrap());
+        let flags = ["bench", "--preset", "sit-xs-8", "--batch", "2", "--side", "16", "--classes", "3"];
+        let Flags { bench } = Flags::parse_from(flags);
+        let (_, params) = bench.model.network(&device).unwrap();
+        for i in 0..params.list.trained() {
+            assert!(params.weights.part(i).to_vec::<f32>().iter().all(|&x| x != 0.0), "weight {i} has zeros");
+        }
+
+        let mut step = random_step(&device, bench.settings().unwrap()).unwrap();
+        let images = vec![0.5; 2 * step.settings.model.grid.image()];
+        assert!(step.run(0, 1e-4, &images, &[0, 1]).unwrap().applied);
+        for (i, param) in step.params.list.iter().take(step.params.list.trained()).enumerate() {
+            assert!(
+                step.moments.m.part(i).to_vec::<f32>().iter().any(|&m| m != 0.0),
+                "{:?} has no gradient",
+                param.pieces
+            );
+        }
+    }
 }

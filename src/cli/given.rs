@@ -1,8 +1,8 @@
 //! What a file of weights that was not written by this program does not say itself.
 
-use super::preset;
 use crate::base::{Error, Path, Prediction, Result};
 use crate::train::checkpoint::{Model, Time};
+use crate::train::recipe::size_of;
 use clap::Args;
 
 /// The model in a bare file.
@@ -13,7 +13,7 @@ pub struct Given {
     #[arg(long)]
     preset: Option<String>,
     /// Classes of the model in a bare file
-    #[arg(long, default_value_t = 0, requires = "preset")]
+    #[arg(long, allow_negative_numbers = true, value_parser = super::classes, default_value = "0", requires = "preset")]
     classes: usize,
     /// The bare file's final layer has a second half of channels for a learned sigma, as the published SiT and DiT do; the
     /// prediction is the first half
@@ -41,7 +41,7 @@ impl Given {
             let what = "the end of time turns a velocity alone; leave one of the two out";
             return Err(Error::Usage(format!("--time data-at-1 --prediction {prediction}: {what}")));
         }
-        let network = preset(name)?.config(image, self.classes, self.learn_sigma);
+        let network = size_of(format_args!("--preset {name}"), name)?.config(image, self.classes, self.learn_sigma);
         Ok(Some(Model { time: self.time, ..Model::new(network, path, prediction) }))
     }
 }

@@ -15,7 +15,7 @@ mod train;
 
 use crate::base::{Error, Result};
 use crate::data::atomic::{AtomicFile, folder_of, sweep};
-use crate::nn::Size;
+use crate::nn::Config;
 use clap::{CommandFactory, Parser};
 use signal_hook::consts::SIGPIPE;
 use signal_hook::flag;
@@ -97,10 +97,11 @@ fn count(text: &str) -> std::result::Result<NonZero<usize>, &'static str> {
     text.parse().map_err(|_| "give a whole number from 1 on")
 }
 
-/// The size that `--preset` names.
-fn preset(name: &str) -> Result<Size> {
-    let unknown = || format!("--preset {name}: no such preset; there are {}", Size::presets().join(", "));
-    Size::preset(name).ok_or_else(|| Error::Usage(unknown()))
+/// A number of classes that a model may have, for flags.
+fn classes(text: &str) -> std::result::Result<usize, String> {
+    let most = Config::MOST_CLASSES;
+    let classes = text.parse().ok().filter(|&classes| classes <= most && !text.starts_with('-'));
+    classes.ok_or_else(|| format!("give a whole number from 0 to {most}"))
 }
 
 /// Refuses a weight of guidance that a model of so many classes cannot follow.

@@ -85,6 +85,9 @@ impl Size {
 }
 
 impl Config {
+    /// With the row of those without a label a table has 2^20 rows.
+    pub const MOST_CLASSES: usize = (1 << 20) - 1;
+
     /// Whether such a model exists, for sizes that come from a file or a flag; says what is wrong and what to do.
     pub fn check(&self) -> Result<(), String> {
         let Config {
@@ -100,7 +103,9 @@ impl Config {
         bounded("the depth", depth, 1 << 10)?;
         bounded("the width", width, 1 << 16)?;
         bounded("the number of heads", heads, width)?;
-        bounded("the number of classes plus one", classes.saturating_add(1), 1 << 20)?;
+        if classes > Config::MOST_CLASSES {
+            return Err(format!("the number of classes is {classes}; give 0 to {}", Config::MOST_CLASSES));
+        }
         if !height.is_multiple_of(patch) || !columns.is_multiple_of(patch) {
             return Err(format!(
                 "a patch of {patch} does not divide images of {height} x {columns}; give one that does"

@@ -13,6 +13,34 @@ fn a_bench_that_nothing_holds_is_refused() {
         assert_eq!(code(&refused), 2, "{}", stderr(&refused));
         assert!(stderr(&refused).contains(&format!("{flag} {value}: is out of range; give 1 to 1048576")));
     }
+    for verb in ["step", "sample"] {
+        for (flag, value, expected) in [
+            (
+                "--classes",
+                "99999999999",
+                "error: invalid value '99999999999' for '--classes <CLASSES>': give a whole number from 0 to 1048575\n",
+            ),
+            (
+                "--side",
+                "33",
+                "error: --preset sit-s-2 --side 33 --channels 4: a patch of 2 does not divide images of 33 x 33; give one that does\n",
+            ),
+            (
+                "--channels",
+                "70000",
+                "error: --preset sit-s-2 --side 32 --channels 70000: the number of channels is 70000; give 1 to 65536\n",
+            ),
+            (
+                "--preset",
+                "sit-s-3",
+                "error: --preset sit-s-3: there is no such preset; did you mean sit-s-2? There are ",
+            ),
+        ] {
+            let refused = engine(&["bench", verb, flag, value]).output().unwrap();
+            assert_eq!(code(&refused), 2, "{}", stderr(&refused));
+            assert!(stderr(&refused).starts_with(expected), "{}", stderr(&refused));
+        }
+    }
     let vast = ["--side", "65536", "--channels", "65536", "--batch", "1048576", "--preset", "sit-xs-8"];
     let refused = engine(&[&["bench", "step"], &vast[..]].concat()).output().unwrap();
     assert!([2, 5].contains(&code(&refused)), "{}", stderr(&refused));

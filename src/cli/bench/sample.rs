@@ -3,13 +3,12 @@ use super::super::machine::Machine;
 use super::{BenchModel, MOST, median, peak_rss};
 use crate::base::{Error, Path as DiffusionPath, Prediction, Result};
 use crate::diffusion::{Guidance, Request, Sampler, sample};
-use crate::nn::{Network, ParamStore};
 use crate::train::recipe::Precision;
 use clap::Args;
 use std::num::NonZero;
 use std::time::Instant;
 
-/// Time drawing: one batch from noise to images, by a model at its initial weights
+/// Time drawing: one batch from noise to images, by a model with random weights
 #[derive(Args)]
 pub(super) struct BenchSample {
     #[command(flatten)]
@@ -23,7 +22,7 @@ pub(super) struct BenchSample {
     /// Solver steps
     #[arg(long, allow_negative_numbers = true, value_parser = crate::cli::count, default_value = "50")]
     steps: NonZero<usize>,
-    /// Weight of classifier-free guidance, which evaluates the model on two images for one; 1 is without
+    /// Weight of classifier-free guidance, for which the network sees two images for one; 1 is without
     #[arg(long, default_value_t = 1.0)]
     guidance: f32,
     /// Batches that are timed, after one that is not
@@ -47,10 +46,11 @@ impl BenchSample {
             }
         }
         check_guidance(self.guidance, self.model.classes)?;
-        let (batch, model) = (self.batch.get(), self.model.config()?);
+        // Before a device is opened.
+        self.model.config()?;
+        let batch = self.batch.get();
         let device = self.machine.open(self.precision)?;
-        let (network, list) = Network::new(model);
-        let params = ParamStore::new(&device, list, 0)?;
+        let (network, params) = self.model.network(&device)?;
         let request = Request {
             labels: self.model.labels(batch),
             path: DiffusionPath::Linear,
@@ -93,8 +93,8 @@ impl BenchSample {
             println!("{row}");
         } else {
             println!(
-                "{} batch {batch} {precision}, {} of {} steps, guidance {}: {:.1} ms, {evaluations} evaluations of {:.2} ms, \
-                 {rate:.1} evaluations of an image a second",
+                "{} batch {batch} {precision}, {} of {} steps, guidance {}: {:.1} ms, {evaluations} evaluations of the velocity, \
+                 {:.2} ms each, {rate:.1} a second for an image",
                 self.model.preset,
                 self.sampler,
                 self.steps,

@@ -13,12 +13,7 @@ impl Recipe {
     /// Fills in the sizes that the preset decides.
     pub(super) fn complete(&mut self) -> Result<()> {
         let ModelSection { preset, depth, width, heads, patch, .. } = &mut self.model;
-        let Some(size) = Size::preset(preset) else {
-            let names = Size::presets();
-            let near = nearest(preset, names.iter().map(String::as_str)).unwrap_or_default();
-            let what = format_args!("there is no such preset; did you mean {near}? There are {}", names.join(", "));
-            return Err(wrong("model.preset", preset, what));
-        };
+        let size = size_of(format_args!("model.preset = {preset}"), preset)?;
         for (slot, value) in [(depth, size.depth), (width, size.width), (heads, size.heads), (patch, size.patch)] {
             if *slot == 0 {
                 *slot = value;
@@ -125,6 +120,17 @@ impl Recipe {
     pub(super) fn check_steps(&self) -> Result<()> {
         whole("train.steps", self.train.steps, 1, MAX_STEPS)
     }
+}
+
+/// The size of a preset, or an error about what was `given` that names the nearest one.
+pub fn size_of(given: impl Display, preset: &str) -> Result<Size> {
+    let unknown = || {
+        let names = Size::presets();
+        let near = nearest(preset, names.iter().map(String::as_str)).unwrap_or_default();
+        let what = format_args!("there is no such preset; did you mean {near}? There are {}", names.join(", "));
+        Error::Usage(format!("{given}: {what}"))
+    };
+    Size::preset(preset).ok_or_else(unknown)
 }
 
 /// An error about the value of a key.
@@ -240,7 +246,13 @@ mod tests {
     #[test]
     fn an_unknown_preset_names_the_nearest_one() {
         let changes = [Change::set("model.preset=sit-x-2").unwrap()];
-        let message = Recipe::read("r", "", &changes).unwrap_err().to_string();
-        assert!(message.starts_with("model.preset = sit-x-2: there is no such preset; did you mean sit-"), "{message}");
+        let of_key = Recipe::read("r", "", &changes).unwrap_err().to_string();
+        let of_flag = size_of("--preset SiT-XXL/2", "SiT-XXL/2").unwrap_err().to_string();
+        for (message, expected) in [
+            (of_key, "model.preset = sit-x-2: there is no such preset; did you mean sit-xs-2? There are sit-xs-2, "),
+            (of_flag, "--preset SiT-XXL/2: there is no such preset; did you mean sit-xl-2? There are sit-xs-2, "),
+        ] {
+            assert!(message.starts_with(expected) && message.ends_with(", uvit-h-8"), "{message}");
+        }
     }
 }

@@ -10,8 +10,10 @@ mod schedule;
 mod stage;
 mod write;
 
+pub use check::size_of;
 pub(super) use check::wrong;
-pub use read::{Change, example, key_called, nearest};
+use read::nearest;
+pub use read::{Change, example, key_called};
 pub use stage::{Stage, in_stage};
 
 use super::{Softmax, Target};

@@ -246,7 +246,7 @@ pub(super) fn unknown(path: &str) -> String {
 }
 
 /// The nearest of `names`, which are in lower case with dashes, to `name` in any case: SiT-XL/2 is sit-xl-2.
-pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = name.to_lowercase().replace(['/', '_', ' '], "-");
     names.into_iter().min_by_key(|other| distance(&plain, other))
 }
