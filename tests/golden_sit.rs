@@ -15,6 +15,7 @@ use engine::tape::{Keep, Tape};
 use engine::tensor::{Slab, Tensor};
 use half::bf16;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::path::Path;
 
 const FIXTURES: [&str; 7] = ["head-36", "head-72", "image", "kept", "unconditional", "uvit", "uvit-kept"];
@@ -220,19 +221,25 @@ fn with_products_in_bf16_they_are_as_close_as_pytorchs() {
 }
 
 #[test]
-fn what_the_tape_keeps_does_not_change_a_bit() {
-    for (name, fixture) in FIXTURES.iter().zip(Fixture::all()) {
-        let device = common::cpu(2);
-        let (network, store) = fixture.model(&device);
-        let bits = |keep: Keep| {
-            let mut grads = store.zeros(&device, "test").unwrap();
-            let (loss, prediction) = fixture.step(&device, &network, &store, &mut grads, keep, "input", None);
-            let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-            (bits(&prediction), loss.to_bits(), bits(grads.flat(grads.count())))
-        };
-        let kept = bits(Keep::Everything);
-        assert!(kept == bits(Keep::BlockOutputs), "{name}: recomputation changes a bit");
-        assert!(kept.0 == bits(Keep::Nothing).0, "{name}: inference predicts other bits");
+fn what_the_tape_keeps_does_not_change_a_bit_nor_do_threads() {
+    let devices = common::all_cpus();
+    for (fixture_name, fixture) in FIXTURES.iter().zip(Fixture::all()) {
+        let mut first = HashMap::new();
+        for (device_name, device) in &devices {
+            let name = format!("{fixture_name}, {device_name}");
+            let (network, store) = fixture.model(device);
+            let bits = |keep: Keep| {
+                let mut grads = store.zeros(device, "test").unwrap();
+                let (loss, prediction) = fixture.step(device, &network, &store, &mut grads, keep, "input", None);
+                let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+                (bits(&prediction), loss.to_bits(), bits(grads.flat(grads.count())))
+            };
+            let kept = bits(Keep::Everything);
+            assert!(kept == bits(Keep::BlockOutputs), "{name}: recomputation changes a bit");
+            assert!(kept.0 == bits(Keep::Nothing).0, "{name}: inference predicts other bits");
+            let first = first.entry(common::kind(device)).or_insert_with(|| kept.clone());
+            assert!(*first == kept, "{name}: another number of threads changes a bit");
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use engine::diffusion::{Course, Field, Guidance, ModelField, Request, Sampler, p
 use engine::nn::ParamStore;
 use engine::nn::{Config, Family, Network};
 use engine::tensor::Tensor;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The velocity of the linear path for Gaussian data: its flow maps z at t = 1 to `mean + deviation z` at t = 0.
@@ -198,8 +199,9 @@ fn requests(labels: Vec<u32>, batch: usize) -> [Request; 2] {
 }
 
 #[test]
-fn an_image_does_not_depend_on_its_batch() {
-    for (name, device) in common::cpus(DType::F32) {
+fn an_image_does_not_depend_on_its_batch_or_on_threads() {
+    let mut drawn = HashMap::new();
+    for (name, device) in common::all_cpus() {
         let (network, store) = model(&device);
         let draw = |request: &Request| {
             let (images, _) = sample(&device, &network, &store.weights, request, &|| false, &|_| {}).unwrap();
@@ -210,6 +212,8 @@ fn an_image_does_not_depend_on_its_batch() {
         for batch in [2, 5] {
             assert!(of(batch) == alone, "{name}: a batch of {batch} changes an image");
         }
+        let first = drawn.entry(common::kind(&device)).or_insert_with(|| alone.clone());
+        assert!(*first == alone, "{name}: another number of threads changes an image");
     }
 }
 

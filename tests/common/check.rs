@@ -1,6 +1,6 @@
 //! An operation against its specification.
 
-use super::devices::{cards, cpus, devices, normals};
+use super::devices::{cards, cpus, devices, kind, normals};
 use super::graph::{Ran, prefill, run};
 use super::input::{Input, Kind, Place, cast};
 use super::probes::{Probe, derivatives, probes};
@@ -93,11 +93,7 @@ impl Expected {
 
         let mut bits: Vec<(String, Ran)> = vec![];
         for (name, device) in devices {
-            // Cards of one capability are to agree with each other, as processors of one instruction set are.
-            let kind = match &device {
-                Device::Cpu(cpu) => cpu.isa().to_string(),
-                Device::Cuda(card) => format!("{:?}", card.card().capability),
-            };
+            let kind = kind(&device);
             let ran = run(&device, inputs, upstream, Accumulate::Set, graph);
             for (i, (out, truth)) in ran.outputs.iter().zip(&self.outputs).enumerate() {
                 assert_eq!(out.len(), truth.len(), "{name}: output {i} has another length than the oracle's");

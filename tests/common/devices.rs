@@ -44,6 +44,20 @@ pub fn cpus(products: DType) -> Vec<(String, Device)> {
     devices
 }
 
+/// The processors of [`cpus`] with products of either type.
+pub fn all_cpus() -> Vec<(String, Device)> {
+    [DType::F32, DType::BF16].into_iter().flat_map(cpus).collect()
+}
+
+/// What devices share that give the same bits: the type of products, and the instruction set whatever the threads, or the
+/// capability of a card whatever the policy.
+pub fn kind(device: &Device) -> String {
+    match device {
+        Device::Cpu(cpu) => format!("{}, {:?}", cpu.isa(), device.products()),
+        Device::Cuda(card) => format!("{:?}, {:?}", card.card().capability, device.products()),
+    }
+}
+
 /// Every emulated card with activations of this type; none where the engine was built without nvcc. With `ENGINE_TEST_CARD=N`
 /// it is card N of this machine instead.
 ///

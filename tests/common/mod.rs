@@ -11,7 +11,7 @@ mod input;
 mod probes;
 
 pub use check::{Oracle, check, check_products};
-pub use devices::{cards, cpu, cpus, devices, get, normals, put};
+pub use devices::{all_cpus, cards, cpu, cpus, devices, get, kind, normals, put};
 pub use dual::{Bf16Factors, Dual, Float, rounded};
 pub use emulated::Emulated;
 pub use input::{Input, Place};
