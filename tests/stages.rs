@@ -6,7 +6,8 @@ mod runs;
 
 use common::cards;
 use engine::base::{DType, Error};
-use engine::data::Store;
+use engine::data::ingest::ingest;
+use engine::data::{Split, Store};
 use engine::device::{Cpu, Device};
 use engine::train::checkpoint::{Weights, open};
 use engine::train::recipe::Change;
@@ -87,6 +88,33 @@ fn a_staged_run_is_bit_equal_wherever_it_stopped() {
             assert_eq!(steps(&out), steps(&whole), "stopped at {stop}");
         }
     }
+}
+
+#[test]
+fn rows_that_are_held_out_change_no_weight_and_the_held_out_loss_alone() {
+    let scratch = Scratch::new();
+    let held_out = Split::of(40).held_out;
+    let run = |name: &str, pixel: fn(usize) -> u8| {
+        let mut pixels: Vec<u8> = (0..40 * 64).map(|i| (i * 37 % 251) as u8).collect();
+        // Without labels rows stay in the order of their file.
+        for &row in &held_out {
+            (0..64).for_each(|i| pixels[row as usize * 64 + i] = pixel(i));
+        }
+        let (store, out) = (scratch.path(&format!("{name}.store")), scratch.path(name));
+        ingest(&scratch.idx(name, &[40, 8, 8], pixels), None, &store, &mut |_, _| {}).unwrap();
+        let out = out.with_extension("run");
+        // Of 36 rows the two stages see 6 x 3 and 4 x 5.
+        train(&staged(), &store, &out, 1, &[]).unwrap();
+        let (held_out, steps): (Vec<_>, Vec<_>) = losses(&out).into_iter().partition(|line| line.contains("held_out"));
+        assert_eq!((held_out.is_empty(), steps.len() as u64), (false, END));
+        let weights =
+            ["model", "ema", "optimizer"].map(|file| contents(&out, END)[&format!("{file}.safetensors")].clone());
+        (weights, steps, held_out)
+    };
+    let (black, chequered) = (run("black", |_| 0), run("chequered", |i| if i % 2 == 0 { 255 } else { 0 }));
+    assert!(black.0 == chequered.0, "the weights have seen rows that are held out");
+    assert_eq!(black.1, chequered.1);
+    assert!(black.2.iter().zip(&chequered.2).all(|(a, b)| a != b), "{:?}", black.2);
 }
 
 #[test]

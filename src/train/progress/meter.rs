@@ -99,13 +99,47 @@ impl Meter {
 mod tests {
     use super::*;
     use crate::data::fashion_mnist;
+    use crate::train::recipe::Change;
     use crate::train::{Plan, Recipe};
+
+    fn settings(sets: &[&str]) -> Settings {
+        let changes: Vec<Change> = sets.iter().map(|set| Change::set(set).unwrap()).collect();
+        Plan::new(Recipe::read("r", "", &changes).unwrap(), &fashion_mnist().unwrap()).unwrap().settings()
+    }
+
+    #[test]
+    fn a_line_tells_images_and_operations_a_second_since_the_last_one_and_their_share_of_the_peak() {
+        let report = Report { loss: 1.0, norm: 1.0, applied: true };
+        let settings = settings(&["mask.drop=0.5", "train.batch_size=6"]);
+        let grid = settings.model.grid;
+        let flops = settings.cost(grid.tokens() / 2).flops as f64;
+        assert!(flops < 0.6 * settings.cost(grid.tokens()).flops as f64, "what is dropped is not computed");
+        let stretch = Stretch { stage: [1, 1], end: 9, later: 0.0, settings };
+        let mut meter = Meter::new(0, 9, stretch, 4.0 * flops);
+        // Two steps in 4 s, and then one in 0.25 s.
+        meter.add(1, &report, 1.0);
+        meter.add(2, &report, 3.0);
+        for (step, steps, share) in [(2, 0.5, 0.125), (3, 4.0, 1.0)] {
+            let speed = meter.speed(step, &report, 1.0);
+            assert_eq!(
+                [speed.images_per_s, speed.flops_per_s, speed.share_of_peak],
+                [6.0 * steps, steps * flops, share]
+            );
+            let said = format!(
+                "{:.0} img/s  {:.1} GFLOP/s ({:.0} % of peak)",
+                6.0 * steps,
+                steps * flops / 1e9,
+                100.0 * share
+            );
+            assert!(speed.to_string().contains(&said), "{said}: {speed}");
+            meter.add(step + 1, &report, 0.25);
+        }
+    }
 
     #[test]
     fn the_time_that_is_left_is_judged_by_steps_after_the_first_few() {
         let report = Report { loss: 1.0, norm: 1.0, applied: true };
-        let plan = Plan::new(Recipe::read("r", "", &[]).unwrap(), &fashion_mnist().unwrap()).unwrap();
-        let stretch = Stretch { stage: [1, 1], end: 40, later: 0.0, settings: plan.settings() };
+        let stretch = Stretch { stage: [1, 1], end: 40, later: 0.0, settings: settings(&[]) };
         let mut meter = Meter::new(20, 40, stretch, 1.0);
         let mut left = |step: u64, pause: u64| {
             std::thread::sleep(Duration::from_millis(pause));
