@@ -276,6 +276,9 @@ fn flags_that_do_not_fit_are_refused_before_anything_is_written() {
         &["bare.safetensors: its header does not say which model it is; say it by --preset, --classes"],
     );
     refused(with(&["--preset", "sit-s-3"]), 2, &["--preset sit-s-3: there is no such preset; did you mean sit-s-2? "]);
+    let mut other = Command::new(env!("CARGO_BIN_EXE_engine"));
+    other.args(["predict", "--checkpoint", "x", "--inputs", "y", "--out", "p.npy"]);
+    refused(other, 2, &["--out p.npy: name a .safetensors file"]);
     let check = "; check --preset, --classes, --learn-sigma and the shape of z or --image";
     refused(with(&["--preset", "sit-s-8"]), 3, &["bare.safetensors", "[128, 256]", "[384, 256]", check]);
     refused(with(&["--preset", PRESET, "--classes", "4"]), 3, &["tensor \"final_layer", check]);

@@ -136,6 +136,9 @@ struct Shown<'a> {
 }
 
 fn draw(store: &Store, path: &Path) -> Result<()> {
+    if path.extension().is_none_or(|ending| ending != "png") {
+        return Err(Error::Usage(format!("--picture {}: name a .png file", path.display())));
+    }
     check_out("--picture", path)?;
     let [channels, height, width] = store.shape();
     check_picture(path, channels)?;

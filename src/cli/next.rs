@@ -25,12 +25,12 @@ pub fn commands(argv: &[String], out: &Path, plan: &Plan, was_finished: bool) ->
     let images = if png::has_picture(plan.model.grid.channels) { "more.png" } else { "more.npy" };
     let class = if plan.model.classes > 0 { " --class 0" } else { "" };
     let sample = format_args!("{program} sample --run {}{class} --out {images}", quoted(&run));
-    let ingest = format_args!("{program} data ingest --from FOLDER --out my.store");
-    format!(
-        "draw more     {sample}\n\
-         train longer  {longer}\n\
-         train yours   {ingest} && {program} train --data my.store --out runs/mine"
-    )
+    let told = format!("draw more     {sample}\ntrain longer  {longer}");
+    if !recipe.data.store.is_empty() {
+        return told;
+    }
+    let ingest = format_args!("{program} data ingest --from FOLDER --side 32 --out my.store");
+    format!("{told}\ntrain yours   {ingest} && {program} train --data my.store --out runs/mine")
 }
 
 /// The command `argv`, `PROGRAM train ...`, with other `steps` and, where one is given, another end of the cosine.

@@ -54,6 +54,11 @@ struct Inputs {
 
 impl Predict {
     pub fn run(self) -> Result<()> {
+        for (flag, path) in [("--out", Some(&self.out)), ("--grads", self.grads.as_ref())] {
+            if let Some(path) = path.filter(|path| path.extension().is_none_or(|ending| ending != "safetensors")) {
+                return Err(Error::Usage(format!("{flag} {}: name a .safetensors file", path.display())));
+            }
+        }
         check_out("--out", &self.out)?;
         self.grads.as_deref().map_or(Ok(()), |path| check_out("--grads", path))?;
         let device = self.machine.open(self.precision)?;

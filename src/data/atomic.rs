@@ -87,8 +87,16 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// That the file at `path` cannot be written, for the writers of its bytes.
-pub fn unwritten(path: &Path, error: impl Display) -> Error {
-    refused(path, format_args!("cannot be written: {error}; make room, or give another path"))
+pub fn unwritten(path: &Path, error: impl Into<io::Error>) -> Error {
+    let error = error.into();
+    let advice = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "make room, or give another path"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "give a path that you may write to",
+        _ => "give another path",
+    };
+    refused(path, format_args!("cannot be written: {error}; {advice}"))
 }
 
 fn refused(path: &Path, what: impl Display) -> Error {

@@ -214,6 +214,8 @@ fn a_folder_of_pictures_becomes_a_store_that_is_drawn() {
     assert_eq!(code(&done), 0, "{}", stderr(&done));
     let told = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(told.contains("2 of 3 x 16 x 16, U8") && told.contains("classes  2, 1 row each"), "{told}");
+    let info = engine(&["data", "info"]).arg(scratch.path("zoo.store")).args(["--picture", "zoo.jpg"]).output();
+    assert!(stderr(&info.unwrap()).contains("--picture zoo.jpg: name a .png file"));
     let picture = scratch.path("zoo.png");
     let info = engine(&["data", "info"]).arg(scratch.path("zoo.store")).arg("--picture").arg(&picture).output();
     assert_eq!(code(&info.unwrap()), 0);

@@ -121,7 +121,8 @@ impl fmt::Display for Speed {
         if let Some(seconds) = self.seconds_left {
             write!(f, "{} left  ", Clock(seconds))?;
         }
-        write!(f, "{:.0} img/s  {:.1} GFLOP/s", self.images_per_s, self.flops_per_s / 1e9)?;
+        let digits = usize::from(self.images_per_s < 10.0);
+        write!(f, "{:.digits$} img/s  {:.1} GFLOP/s", self.images_per_s, self.flops_per_s / 1e9)?;
         write!(f, " ({:.0} % of peak)", 100.0 * self.share_of_peak)?;
         let [tokens, all] = self.tokens;
         if self.seconds_saved > 0.0 {

@@ -186,7 +186,7 @@ pub(super) fn check_key(source: &str, path: &str) -> Result<()> {
 }
 
 /// What other programs call a key.
-const SYNONYMS: [(&str, &str); 20] = [
+const SYNONYMS: [(&str, &str); 19] = [
     ("learning_rate", "optimizer.lr"),
     ("wd", "optimizer.weight_decay"),
     ("eps", "optimizer.epsilon"),
@@ -195,7 +195,6 @@ const SYNONYMS: [(&str, &str); 20] = [
     ("batch", "train.batch_size"),
     ("global_batch_size", "train.batch_size"),
     ("ema_decay", "train.ema"),
-    ("epochs", "train.steps"),
     ("max_steps", "train.steps"),
     ("ckpt_every", "checkpoint.every"),
     ("sample_every", "sample.every"),
