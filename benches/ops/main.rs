@@ -34,13 +34,24 @@ mod update;
 
 use criterion::{Criterion, SamplingMode};
 use engine::base::rng::{Purpose, Stream};
-use engine::base::{Cost, DType, PatchGrid};
+use engine::base::{Cost, DType, PatchGrid, Path, Prediction};
 use engine::cpu::peak;
 use engine::device::{Cpu, Device, Isa};
 use engine::nn::{Config, Size as Preset};
+use engine::ops::noise::{Noise, Times};
 use engine::tensor::Tensor;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
+
+/// The noise of a training step.
+pub const NOISE: Noise = Noise {
+    path: Path::Linear,
+    prediction: Prediction::V,
+    times: Times::Uniform,
+    label_dropout: 0.1,
+    null_label: 1000,
+    seed: 1,
+};
 
 pub const F32: &[DType] = &[DType::F32];
 pub const BOTH: &[DType] = &[DType::F32, DType::BF16];

@@ -1,17 +1,9 @@
-use crate::{Bench, F32, Size, random};
-use engine::base::{Path, Prediction};
-use engine::ops::noise::{Batch, Noise, Noised, Times, cost, noise};
+use crate::{Bench, F32, NOISE, Size, random};
+use engine::ops::noise::{Batch, Noised, cost, noise};
 
 pub fn bench(bench: &mut Bench, size: Size) {
     let (batch, grid) = (size.batch, size.model().grid);
-    let settings = Noise {
-        path: Path::Linear,
-        prediction: Prediction::V,
-        times: Times::Uniform,
-        label_dropout: 0.1,
-        null_label: 1000,
-        seed: 1,
-    };
+    let settings = NOISE;
     let costs = [cost(batch * grid.image())];
     bench.run("noise", size, F32, &[("", &costs)], |device| {
         let device = device.clone();

@@ -1,9 +1,8 @@
 //! The whole step beside the sum of its operations' floors: the gap is the work left.
 
-use crate::{BOTH, Bench, Size, normals};
-use engine::base::{Cost, Mask, Path, Prediction};
+use crate::{BOTH, Bench, NOISE, Size, normals};
+use engine::base::{Cost, Mask};
 use engine::nn::Network;
-use engine::ops::noise::{Noise, Times};
 use engine::ops::update::AdamW;
 use engine::ops::{masked_loss, noise, update};
 use engine::tape::Keep;
@@ -16,14 +15,7 @@ pub fn bench(bench: &mut Bench, size: Size) {
         model,
         batch,
         mask: Mask::none(),
-        noise: Noise {
-            path: Path::Linear,
-            prediction: Prediction::V,
-            times: Times::Uniform,
-            label_dropout: 0.1,
-            null_label: 1000,
-            seed: 1,
-        },
+        noise: NOISE,
         adamw: AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0 },
         clip: None,
         averages: vec![0.999],

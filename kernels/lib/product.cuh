@@ -111,7 +111,7 @@ struct RowSums {
 struct NoRowSums {};
 
 // sums += A B over terms `first` to `last`; the tile's first row and column are `row` and `column`. With sums of int32_t a
-// term is two bytes, unsigned in A and signed in B, both of whose rows they are contiguous in.
+// term is two neighbouring bytes, unsigned in A and signed in B.
 template <class TILE, Contiguous A, Contiguous B, class ROW_SUMS, class T>
 DEVICE void product(Sums<TILE, T>& sums, ROW_SUMS& row_sums, const bf16* a, const bf16* b, uint32_t row, uint32_t column,
                     uint32_t rows, uint32_t columns, uint32_t terms, uint32_t first, uint32_t last) {

@@ -14,7 +14,7 @@ use crate::device::Device;
 use crate::ops::read_rate;
 use crate::score::{ByClass, Certificate, EmpiricalScore, Queries, Request, Scores};
 use crate::train::recipe::Precision;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -55,26 +55,13 @@ pub struct Score {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// How data become noise
-    #[arg(long, value_enum, default_value = "linear")]
-    path: PathName,
+    #[arg(long, default_value_t = DiffusionPath::Linear)]
+    path: DiffusionPath,
     /// A picture of the embedded images: noised, denoised, nearest rows, and r* over t
     #[arg(long, conflicts_with_all = ["data", "queries", "t", "class", "by_class", "nearest"])]
     demo: bool,
     #[command(flatten)]
     machine: Machine,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum PathName {
-    Linear,
-}
-
-impl PathName {
-    fn path(self) -> DiffusionPath {
-        match self {
-            PathName::Linear => DiffusionPath::Linear,
-        }
-    }
 }
 
 impl Score {
@@ -85,7 +72,7 @@ impl Score {
         }
         let device = self.machine.open(Precision::F32)?;
         let (Some(data), Some(queries), Some(t)) = (&self.data, &self.queries, &self.t) else {
-            return demo::draw(&device, self.path.path(), &self.out);
+            return demo::draw(&device, self.path, &self.out);
         };
         let store = Store::open(data)?;
         let (shape, z) = points(queries, &store)?;
@@ -95,7 +82,7 @@ impl Score {
         // An answer that cannot be written is not worth waiting for.
         check_out("--out", &self.out)?;
         store.verify()?;
-        let score = EmpiricalScore::new(&device, &store, self.path.path())?;
+        let score = EmpiricalScore::new(&device, &store, self.path)?;
         let answers = self.answers(&device, &score, Queries { z: &z, t: &t }, &request)?;
         write(&self.out, &shape, &answers, &request, store.info().digest.as_str())
     }

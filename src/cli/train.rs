@@ -125,7 +125,8 @@ impl Train {
         run.record(&device, &argv)?;
         let plan = run.plan.clone();
         let training = &plan.recipe.train;
-        if training.from.is_empty()
+        if plan.recipe.stage.is_empty()
+            && training.from.is_empty()
             && let Some(&decay) = training.ema.first()
         {
             foreseen(decay, training.steps).iter().for_each(|what| progress.warn(what));

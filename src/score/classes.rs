@@ -1,4 +1,5 @@
 use super::certificate::HALF;
+use super::posterior::{chosen, fraction};
 use super::{Certificate, EmpiricalScore, Queries, Request, Scores};
 use crate::base::rng::{Purpose, Stream};
 use crate::base::{Error, Result};
@@ -40,9 +41,13 @@ impl EmpiricalScore<'_> {
     /// As [`answer`](EmpiricalScore::answer); `Usage` if the data have no classes or the request names one.
     pub fn answer_by_class(&self, queries: Queries<'_>, request: &Request) -> Result<ByClass> {
         request.check(self.store(), self.path(), queries)?;
-        if self.store().classes() == 0 || request.class.is_some() {
-            let what = "answers by class: the data have no classes, or one is asked for alone";
-            return Err(Error::Usage(format!("{what}; ask for the answers of all rows")));
+        if let Some(class) = request.class {
+            return Err(Error::Usage(format!(
+                "class {class}: answers by class are those of every class; leave it out"
+            )));
+        }
+        if self.store().classes() == 0 {
+            return Err(Error::Usage("answers by class: the data have no classes; ask for those of all rows".into()));
         }
         let mut classes = vec![];
         for class in 0..self.store().classes() as u32 {
@@ -107,16 +112,8 @@ impl EmpiricalScore<'_> {
         let stream = Stream::new(request.seed, request.first + i as u32, request.step, Purpose::Posterior);
         for draw in 0..request.draws {
             let [.., c, d] = stream.words(draw as u32);
-            let mut left = ((u64::from(c) << 32 | u64::from(d)) >> 11) as f64 / (1u64 << 53) as f64;
-            let mut chosen = 0;
-            for (k, weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
-                chosen = k;
-                if left < *weight {
-                    break;
-                }
-                left -= weight;
-            }
-            all.draws.push(classes[chosen].1.draws[i * request.draws + draw]);
+            let class = chosen(&weights, fraction(c, d));
+            all.draws.push(classes[class].1.draws[i * request.draws + draw]);
         }
     }
 }
@@ -133,9 +130,8 @@ fn certificate(classes: &[(u32, Scores)], i: usize, weights: &[f64], score: &[f6
     let mut bound = Certificate { total_variation: 0.5 * moved, log_p: error, score: 0.0 };
     for (k, weight) in weights.iter().enumerate() {
         let own = &classes[k].1.score[i * width..(i + 1) * width];
-        let length = |x: f64, sum: f64| sum + x * x;
-        let away = own.iter().zip(score).fold(0.0, |sum, (a, b)| length(a - b, sum)).sqrt();
-        let size = own.iter().fold(0.0, |sum, a| length(*a, sum)).sqrt();
+        let away = own.iter().zip(score).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
+        let size = own.iter().map(|a| a * a).sum::<f64>().sqrt();
         bound.total_variation += weight * (1.0 + moved) * of(k).total_variation;
         bound.score += weight * ((1.0 + moved) * of(k).score + moved * away + rounding * size);
     }

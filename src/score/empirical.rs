@@ -2,7 +2,7 @@ use super::certificate::{Errors, HALF, logit_error};
 use super::posterior::{Picks, Posterior};
 use super::{Certificate, Queries, Request, Scores};
 use crate::base::rng::{Purpose, Stream};
-use crate::base::{Path, Result};
+use crate::base::{Error, Path, Result};
 use crate::data::Store;
 use crate::data::tensors::FileDType;
 use crate::device::Device;
@@ -56,8 +56,13 @@ impl<'a> EmpiricalScore<'a> {
     /// Reads every row once.
     ///
     /// # Errors
-    /// `Data` if a row is not finite or the file cannot be mapped; `Memory` if what is kept of the rows does not fit.
+    /// `Usage` for a path of steps, which has no velocity; `Data` if a row is not finite or the file cannot be mapped; `Memory`
+    /// if what is kept of the rows does not fit.
     pub fn new(device: &Device, store: &'a Store, path: Path) -> Result<EmpiricalScore<'a>> {
+        if path.steps().is_some() {
+            let what = "has steps, and the score answers with a velocity; give a continuous path";
+            return Err(Error::Usage(format!("path {path}: {what}")));
+        }
         let rows = Rows::new(device, store)?;
         let count = store.rows() as usize;
         let mut typical = 0.0;

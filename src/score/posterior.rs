@@ -42,26 +42,34 @@ impl Posterior {
             .collect();
         (0..count).map(move |draw| {
             let [a, b, ..] = stream.words(draw as u32);
-            // 53 bits: every value of [0, 1) that is taken is exact.
-            let fraction = (u64::from(a) << 32 | u64::from(b)) >> 11;
-            self.picks.row(self.at(fraction as f64 / (1u64 << 53) as f64 * self.weights.total, &ends))
+            self.picks.row(self.at(fraction(a, b) * self.weights.total, &ends))
         })
     }
 
     /// The entry in whose part of the whole `target` lies; `ends` are the sums of the leaves up to each.
     fn at(&self, target: f64, ends: &[f64]) -> usize {
         let leaf = ends.partition_point(|&end| end <= target).min(ends.len() - 1);
-        let mut left = target - if leaf > 0 { ends[leaf - 1] } else { 0.0 };
+        let left = target - if leaf > 0 { ends[leaf - 1] } else { 0.0 };
         let first = leaf * LEAF;
         let weights = &self.weights.weights[first..self.weights.weights.len().min(first + LEAF)];
-        let mut last = 0;
-        for (i, &weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
-            last = i;
-            if left < weight {
-                break;
-            }
-            left -= weight;
-        }
-        first + last
+        first + chosen(weights, left)
     }
+}
+
+/// Two words as a number of [0, 1): 53 bits, so that every value that is taken is exact.
+pub fn fraction(a: u32, b: u32) -> f64 {
+    ((u64::from(a) << 32 | u64::from(b)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// The weight in whose part of the sum `left` lies; the last that is not 0 where rounding has left more than there is.
+pub fn chosen(weights: &[f64], mut left: f64) -> usize {
+    let mut last = 0;
+    for (i, &weight) in weights.iter().enumerate().filter(|(_, weight)| **weight > 0.0) {
+        last = i;
+        if left < weight {
+            break;
+        }
+        left -= weight;
+    }
+    last
 }

@@ -237,6 +237,8 @@ fn what_cannot_be_answered_is_refused_in_a_sentence() {
     assert_eq!(refused(&[0.0; 2], &[0.5], class(3)), "class 3: the data have the classes 0 to 2; give one");
     let nearest = Request { nearest: 4, ..plain() };
     assert_eq!(refused(&[0.0; 2], &[0.5], nearest), "nearest 4: there are 3 rows; ask for fewer");
+    let steps = EmpiricalScore::new(&device, &store, Path::DdpmCosine).map(|_| ()).unwrap_err().to_string();
+    assert_eq!(steps, "path ddpm-cosine: has steps, and the score answers with a velocity; give a continuous path");
     let infinite = super::store(FileDType::F16, 1, &[0, 0, 0, 0x7c], &[]);
     let message = EmpiricalScore::new(&device, &infinite, Path::Linear).map(|_| ()).unwrap_err().to_string();
     assert_eq!(message, "test.store: value 0 of row 1 is inf; ingest finite data");
@@ -273,7 +275,14 @@ fn answers_of_all_classes_and_of_all_rows_come_from_one_pass() {
             assert_eq!(of, score.answer(queries, &asked).unwrap(), "class {class}");
         }
     }
-    let refused = |request: Request| score.answer_by_class(Queries { z: &[0.0; 12], t: &[0.5] }, &request).map(|_| ());
-    let message = refused(Request { class: Some(0), ..Request::default() }).unwrap_err().to_string();
-    assert!(message.contains("answers by class: the data have no classes, or one is asked for alone"), "{message}");
+    let refused = |score: &EmpiricalScore<'_>, class| {
+        let (width, asked) = (score.store().width(), Request { class, ..Request::default() });
+        let queries = Queries { z: &vec![0.0; width], t: &[0.5] };
+        score.answer_by_class(queries, &asked).map(|_| ()).unwrap_err().to_string()
+    };
+    assert_eq!(refused(&score, Some(0)), "class 0: answers by class are those of every class; leave it out");
+    let (_, plain) = stores(7, 4).remove(0);
+    let score = EmpiricalScore::new(&device, &plain, Path::Linear).unwrap();
+    let message = "answers by class: the data have no classes; ask for those of all rows";
+    assert_eq!(refused(&score, None), message);
 }

@@ -7,8 +7,7 @@ the halves of the model are joined by long skips. MaskDM trains the same network
 import math
 
 import torch
-import torch.nn.functional as F
-from sit import Patches, gather
+from sit import Attention, Mlp, Patches, gather
 from torch import nn
 
 TIME_SCALE = 999.0
@@ -21,35 +20,13 @@ def time_token(t, width, dtype):
     return torch.cat([angle.cos(), angle.sin()], dim=1)
 
 
-class Attention(nn.Module):
-    def __init__(self, width, heads):
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x):
-        q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # 3 of (B, H, N, K)
-        return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
-
-
-class Mlp(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
-
-    def forward(self, x):
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
 class Block(nn.Module):
     def __init__(self, width, heads, skip=False):
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.attn = Attention(width, heads)
+        self.attn = Attention(width, heads, bias=False)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = Mlp(width)
+        self.mlp = Mlp(width, gelu="none")
         if skip:
             self.skip_linear = nn.Linear(2 * width, width)
 

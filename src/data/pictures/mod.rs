@@ -145,7 +145,7 @@ impl Pictures {
         side: Option<usize>,
         out: &Path,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<(Squares, Vec<String>)> {
+    ) -> Result<(Decoded, Vec<String>)> {
         let failed = |error| unwritten(out, error);
         let mut file = unnamed(out).map_err(failed)?;
         let (mut kept, mut left_out, mut shape) = (vec![], vec![], None);
@@ -182,19 +182,19 @@ impl Pictures {
         let [height, width] = shape.unwrap_or_default();
         let shape = vec![if coloured { 3 } else { 1 }, height, width];
         let source = Source::of(self.folder.clone(), file).map_err(failed)?;
-        Ok((Squares { source, shape, kept }, left_out))
+        Ok((Decoded { source, shape, kept }, left_out))
     }
 }
 
 /// Rows of three planes of u8 each, of which gray ones need the first alone.
-struct Squares {
+struct Decoded {
     source: Source,
     shape: Vec<usize>,
     /// Which file each row was.
     kept: Vec<usize>,
 }
 
-impl Rows for Squares {
+impl Rows for Decoded {
     fn name(&self) -> &Path {
         self.source.name()
     }

@@ -1,7 +1,8 @@
 //! The passes of a card. It says which leaves and rows may matter; the processor judges, weighs and joins.
 
 use crate::base::{DType, Element, Error, Result};
-use crate::cpu::score::{Digits, Extremes, PIXEL_CENTER, Query, SIGNED_CENTER, Select, Selected, Sieve};
+use crate::cpu;
+use crate::cpu::score::{Digits, PIXEL_CENTER, Query, SIGNED_CENTER, Select, Selected, Sieve};
 use crate::cpu::scratch::Scratch;
 use crate::cuda::score::{self, Asked, LEAF, PITCH, Rows};
 use crate::data::Store;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 
 /// Bytes of bounds that are read back at once.
 const HELD: usize = 64 << 20;
+/// What a card bounds together the sieve takes together.
+const _: () = assert!(LEAF == cpu::score::LEAF);
 /// Half a unit of f64.
 const HALF: f64 = f64::EPSILON / 2.0;
 
@@ -81,8 +84,7 @@ impl CardRows {
         let extremes = extremes.to_vec::<f64>();
         let mut listed: Vec<Vec<u32>> = vec![vec![]; leaves];
         for (q, (sieve, extremes)) in sieves.iter().zip(extremes.chunks(4 * leaves)).enumerate() {
-            let extremes: Vec<Extremes> = extremes.as_chunks().0.to_vec();
-            sieve.leaves(&extremes).into_iter().for_each(|leaf| listed[leaf as usize].push(q as u32));
+            sieve.leaves(extremes.as_chunks().0).into_iter().for_each(|leaf| listed[leaf as usize].push(q as u32));
         }
         let some: Vec<u32> = (0..).zip(&listed).filter(|(_, queries)| !queries.is_empty()).map(|(i, _)| i).collect();
         let each = 2 * LEAF * queries.len();
