@@ -31,7 +31,7 @@ use crate::{
 };
 use barrier::NamedBarrier;
 use bulk::Landing;
-use cluster::ClusterBarrier;
+use cluster::{ClusterBarrier, Visit};
 use std::collections::{BTreeMap, VecDeque};
 use warp::{Wait, Warp};
 use wgmma::Warpgroup;
@@ -73,6 +73,8 @@ struct Cta {
     races: Option<Races>,
     barriers: [NamedBarrier; 16],
     warpgroups: Vec<Warpgroup>,
+    /// Accesses of siblings' warps to its shared memory.
+    visits: BTreeMap<usize, Visit>,
     /// Its warps among those of the cluster.
     warps: std::ops::Range<usize>,
 }
@@ -169,6 +171,7 @@ impl<'a> World<'a> {
             races: settings.checks.race.then(|| Races::new(shared as usize)),
             barriers: Default::default(),
             warpgroups: vec![],
+            visits: BTreeMap::new(),
             warps: rank as usize * warps_per_cta..(rank as usize + 1) * warps_per_cta,
         };
         Self {
@@ -214,6 +217,7 @@ impl<'a> World<'a> {
             cta.shared.block.reset();
             cta.races.iter_mut().for_each(Races::clear);
             cta.barriers = Default::default();
+            cta.visits.clear();
             cta.warpgroups = (0..cta.warps.len() / 4).map(|_| Warpgroup::default()).collect();
             for (number, index) in cta.warps.clone().enumerate() {
                 let warp = self.warps[index].as_mut().expect("no warp runs between clusters");

@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::*;
-use emulator::{Launch, Swizzle, TensorMap, TensorType};
+use common::{lanes::*, *};
+use emulator::{Kind, Launch, Swizzle, TensorMap, TensorType};
 use half::bf16;
 
 #[test]
@@ -109,4 +109,46 @@ fn boxes_of_one_and_three_dimensions_are_cut_at_every_edge() {
             assert_eq!(f32s(&device.download(out, 64).expect("inside")), want, "{corner:?}");
         }
     });
+}
+
+#[test]
+fn a_cta_must_not_leave_before_its_siblings_have_accessed_its_shared_memory() {
+    // CTA 1 accesses a word of CTA 0, and has left when that goes on.
+    let body = |access: &str, end: &str| {
+        format!(
+            ".shared .align 8 .b8 s[16];\n.reg .b32 %s, %x, %rank;\n.reg .pred %zero, %other, %done;\nmov.u32 %s, s;\n\
+             mov.u32 %rank, %cluster_ctarank;\nsetp.eq.u32 %zero, %rank, 0;\nsetp.ne.u32 %other, %t, 0;\n\
+             @%other bra READY;\nst.shared.u32 [%s], %rank;\nmbarrier.init.shared::cta.b64 [%s+8], 1;\nREADY:\n\
+             barrier.cluster.arrive;\nbarrier.cluster.wait;\n@%other bra END;\n@%zero bra ON;\n\
+             mapa.shared::cluster.u32 %s, %s, 0;\n{access}\nON:\n{end}"
+        )
+    };
+    let both = "END:\nbarrier.cluster.arrive;\nbarrier.cluster.wait;";
+    let arrive = "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%s+8];";
+    // CTA 0 waits for what CTA 1 arrives on behind its accesses.
+    let waits = "@!%zero bra END;\nWAIT:\nmbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 %done, [%s+8], 0;\n\
+                 @!%done bra WAIT;\nEND:";
+    for policy in POLICIES {
+        let gone = |access: &str, end: &str| {
+            let (kind, message) = faulty(&body(access, end), policy, 32, 2);
+            assert!(kind == Kind::Memory && message.contains("warp 0 of the CTA with rank 1"), "{access}: {message}");
+        };
+        let stays = |access: &str, end: &str| {
+            let result = launched(&body(access, end), policy, 32, 2);
+            assert!(result.is_ok(), "{access} {end}: {:?}", result.err());
+        };
+        for access in [
+            "ld.shared::cluster.u32 %x, [%s];",
+            "st.shared::cluster.u32 [%s+4], %rank;",
+            "atom.shared::cluster.add.u32 %x, [%s], 1;",
+        ] {
+            gone(access, "END:");
+            stays(access, both);
+            stays(access, &both.replace("arrive;", "arrive.relaxed;"));
+            stays(&format!("{access}\n{arrive}"), waits);
+        }
+        gone(arrive, "END:");
+        // The access lies behind the arrival that CTA 0 waits for.
+        gone(&format!("{arrive}\nld.shared::cluster.u32 %x, [%s];"), waits);
+    }
 }

@@ -134,3 +134,64 @@ fn strong_accesses_of_different_ctas_race_unless_their_scope_reaches_both() {
         race(&guarded.replace("SCOPE", "cta"));
     }
 }
+
+#[test]
+fn a_write_must_be_ordered_behind_the_reads_of_every_warp() {
+    // Both warps of every CTA read a word; the second draws a ticket, and that of the last CTA overwrites the word.
+    let body = |between: &str| {
+        format!(
+            "ld.global.u32 %y, [%out];\n{between}\nsetp.ne.u32 %p, %t, 32;\n@%p bra DONE;\nmembar.gl;\n\
+             atom.global.add.u32 %y, [%out+800], 1;\nmembar.gl;\nsetp.ne.u32 %q, %y, 3;\n@%q bra DONE;\n\
+             st.global.u32 [%out], %y;\nDONE:"
+        )
+    };
+    no_race(&body("bar.sync 0;"));
+    let message = race(&body(""));
+    assert!(message.contains("read by warp 0"), "{message}");
+}
+
+#[test]
+fn a_write_of_half_a_word_leaves_the_other_half_as_it_was() {
+    let body = |offset: u32| {
+        format!(
+            ".reg .b16 %h;\ncvt.u16.u32 %h, %c;\nsetp.ne.u32 %p, %t, 0;\n@%p bra DONE;\nsetp.eq.u32 %p, %c, 0;\n\
+             @%p st.global.u16 [%out], %h;\nsetp.eq.u32 %p, %c, 1;\n@%p st.global.u16 [%out+2], %h;\n\
+             setp.eq.u32 %p, %c, 2;\n@%p ld.global.u16 %h, [%out+{offset}];\nDONE:"
+        )
+    };
+    assert!(race(&body(0)).contains("written by warp 0 of the CTA (0, 0, 0)"));
+    assert!(race(&body(2)).contains("written by warp 0 of the CTA (1, 0, 0)"));
+    no_race(&body(4));
+}
+
+/// Lane 0 of the first warp of the first CTA does `first` with 16 bytes at `%s` and an mbarrier at `%b`, and `second` follows
+/// behind a barrier in the other warp.
+fn one_behind_the_other(first: &str, second: &str) -> String {
+    format!(
+        ".shared .align 16 .b8 s[32];\n.reg .b32 %s, %b;\nsetp.ne.u32 %p, %c, 0;\n@%p bra DONE;\nmov.u32 %s, s;\n\
+         add.s32 %b, %s, 16;\nsetp.ne.u32 %q, %t, 0;\n@%q bra ON;\nst.shared.v4.u32 [%s], {{%t, %t, %t, %t}};\n\
+         mbarrier.init.shared::cta.b64 [%b], 1;\nfence.proxy.async;\n{first}\nON:\nbar.sync 0;\nsetp.lt.u32 %q, %t, 32;\n\
+         @%q bra DONE;\n{second}\nDONE:"
+    )
+}
+
+#[test]
+fn a_bulk_store_waited_for_with_read_has_not_written() {
+    let store = |read: &str| {
+        let store = "cp.async.bulk.global.shared::cta.bulk_group [%out], [%s], 16;\ncp.async.bulk.commit_group;";
+        one_behind_the_other(&format!("{store}\ncp.async.bulk.wait_group{read} 0;"), "ld.global.u32 %x, [%out];")
+    };
+    no_race(&store(""));
+    assert!(race(&store(".read")).contains("written by a bulk store of warp 0, lane 0"));
+}
+
+#[test]
+fn a_bulk_load_has_read_once_its_mbarrier_says_so() {
+    let load = "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%b], 16;\ncp.async.bulk.shared::cluster.global.mbarrier\
+                ::complete_tx::bytes [%s], [%out], 16, [%b];\n";
+    let wait = "WAIT:\nmbarrier.try_wait.parity.shared::cta.b64 %p, [%b], 0;\n@!%p bra WAIT;\n";
+    let write = "st.global.u32 [%out], %t;\n";
+    no_race(&one_behind_the_other(&format!("{load}{wait}"), write));
+    let early = race(&one_behind_the_other(load, &format!("{write}{wait}")));
+    assert!(early.contains("read by a bulk copy"), "{early}");
+}

@@ -3,7 +3,7 @@
 mod common;
 
 use common::{lanes::*, *};
-use emulator::{Checks, Config, Device, Error, Kind, Policy};
+use emulator::{Error, Kind, Policy};
 
 #[test]
 fn a_warp_that_only_arrives_learns_nothing() {
@@ -213,17 +213,6 @@ fn scopes_must_reach_the_other_cta_of_a_cluster() {
         assert!(launched(scope).is_ok(), "{scope}: {:?}", launched(scope));
     }
     assert!(matches!(launched("cta"), Err(Error::Fault(fault)) if fault.kind == Kind::Race));
-}
-
-/// What a body does for some threads in a cluster of some CTAs, with a limit that no body without a fault reaches.
-fn launched(body: &str, policy: Policy, threads: u32, ctas: u32) -> emulator::Result<emulator::Report> {
-    let config = Config { policy, checks: Checks::ALL, limit: 1 << 12, ..Config::default() };
-    let mut device = Device::new(config).expect("a supported CPU");
-    let text = kernel(body, 0, 4);
-    let function = device.load(&text).and_then(|m| m.function("vector")).unwrap_or_else(|e| panic!("{e}\n{text}"));
-    let out = device.alloc("out", 4 * threads as usize).expect("memory is left");
-    let shape = emulator::Launch { grid: [ctas, 1, 1], cluster: [ctas, 1, 1], ..launch(threads) };
-    device.launch(&function, shape, &[&0u64, &out, &0u64, &0u64])
 }
 
 #[test]

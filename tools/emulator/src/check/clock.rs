@@ -26,6 +26,11 @@ impl Clock {
         self.0[actor as usize] = time;
     }
 
+    /// Whether all of another's events are among these.
+    fn covers(&self, other: &Clock) -> bool {
+        other.0.iter().enumerate().all(|(actor, time)| self.get(actor as Actor) >= *time)
+    }
+
     fn meet(&mut self, other: &Clock) {
         self.0.truncate(other.0.len());
         self.0.iter_mut().zip(&other.0).for_each(|(mine, theirs)| *mine = (*mine).min(*theirs));
@@ -134,9 +139,12 @@ impl Clocks {
         &self.actors[actor as usize].0
     }
 
-    /// The rank of a warp's CTA.
-    pub fn cta_of(&self, warp: Actor) -> u32 {
-        warp / self.warps
+    /// The rank of the CTA of a warp, or of the one that issues a stream of copies.
+    pub fn cta_of(&self, actor: Actor) -> u32 {
+        match self.actors[actor as usize].1 {
+            Who::LaneCopies { of } | Who::BulkStores { of, .. } => of / self.warps,
+            _ => actor / self.warps,
+        }
     }
 
     pub fn name(&self, actor: Actor) -> String {
@@ -168,6 +176,11 @@ impl Clocks {
         let knowledge = self.of(actor).clone();
         self.tick(actor);
         knowledge
+    }
+
+    /// Whether the actor has learnt of all these events.
+    pub fn knows(&self, actor: Actor, events: &Clock) -> bool {
+        self.of(actor).seen.covers(events)
     }
 
     pub fn acquire(&mut self, actor: Actor, knowledge: &Knowledge) {

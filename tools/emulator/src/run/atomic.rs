@@ -27,7 +27,7 @@ impl World<'_> {
             Space::Global => {
                 self.count_global(warp, &access);
                 self.pass_on(warp, &access, space, true, true)?;
-                self.judge_global(warp, &access, true)?;
+                self.judge_global(warp, self.moment(warp), &access, true)?;
             }
             Space::Shared => {
                 self.count_shared(warp, &access);
@@ -112,6 +112,7 @@ impl World<'_> {
 
     fn atomic_shared(&mut self, warp: &Warp, access: &Access, lane: usize) -> Checked<u64> {
         let Place { cta, offset } = self.shared_place(warp, access, lane)?;
+        self.apart_from_mbarriers(cta, offset, access.size, lane)?;
         let touch = access.touch(offset, lane);
         self.shared_readable(warp, cta, touch, access.order)?;
         self.touch_shared(warp, cta, [touch], true, access.order)?;

@@ -158,6 +158,7 @@ impl World<'_> {
         let live = self.live_warps(warp.cta, None);
         if live == 0 {
             self.finish_loads(warp)?;
+            self.finish_visits(warp)?;
         }
         for id in 0..16 {
             let barrier = &self.ctas[warp.cta].barriers[id];

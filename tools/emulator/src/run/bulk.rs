@@ -14,7 +14,7 @@ use crate::{
     check::{Actor, Checked, Event, Kind, Proxy, Touch, accuse, judge},
     ir::{Address, Bulk, BulkShape, BulkWay},
     regs::lanes,
-    types::Space,
+    types::{Order, Space},
     window::{self, SHARED_BASE},
 };
 use piece::{Piece, Plan};
@@ -134,8 +134,13 @@ impl World<'_> {
     ) -> Checked {
         let actor = self.mbarrier_for_copy(warp, mbarrier, lane)?.copies();
         let time = self.clocks.tick(actor);
-        if let Some((source, read)) = &from {
-            self.touch_bulk(warp, *source, read, (actor, time), false, lane)?;
+        match &from {
+            Some((source, read)) => self.touch_bulk(warp, *source, read, (actor, time), false, lane)?,
+            None => {
+                for (address, size) in plan.pieces.iter().filter_map(|piece| Some((piece.global?, piece.size))) {
+                    self.judge_span(warp, (actor, time), (address, size), Order::default(), false, Some(lane))?;
+                }
+            }
         }
         self.touch_bulk(warp, cta, &plan, (actor, time), true, lane)?;
         let landing = Landing { cta, plan, data, mbarrier, from: from.map(|(cta, _)| cta), time };
@@ -150,6 +155,7 @@ impl World<'_> {
 
     /// Writes what a load brought and tells its mbarrier.
     pub(super) fn land(&mut self, landing: Landing, running: Option<&mut Warp>) -> Checked {
+        self.plan_apart_from_mbarriers(landing.cta, &landing.plan, None)?;
         let block = &mut self.ctas[landing.cta].shared.block;
         let mut rest = landing.data.as_slice();
         for (offset, chunk) in landing.plan.pieces.iter().flat_map(|piece| piece.chunks(landing.plan.swizzle)) {
@@ -158,6 +164,19 @@ impl World<'_> {
             rest = after;
         }
         self.complete_bytes(landing.mbarrier, landing.plan.bytes, landing.time, running)
+    }
+
+    fn plan_apart_from_mbarriers(&self, cta: usize, plan: &Plan, lane: Option<usize>) -> Checked {
+        // Swizzles stay within this many bytes.
+        const ATOM: usize = 1024;
+        let at = |address: u32| (address - SHARED_BASE) as usize;
+        let [Some(first), Some(last)] = [plan.pieces.first(), plan.pieces.last()] else { return Ok(()) };
+        let (from, to) = (at(first.shared).saturating_sub(ATOM), at(last.shared) + last.size + ATOM);
+        if !self.holds_mbarrier(cta, from, to - from) {
+            return Ok(());
+        }
+        let mut places = plan.pieces.iter().flat_map(|piece| piece.chunks(plan.swizzle));
+        places.try_for_each(|(offset, chunk)| self.apart_from_mbarriers(cta, offset, chunk.len(), lane))
     }
 
     /// Judges a copy's accesses to shared memory.
@@ -170,6 +189,7 @@ impl World<'_> {
         write: bool,
         lane: usize,
     ) -> Checked {
+        self.plan_apart_from_mbarriers(cta, plan, Some(lane))?;
         let Self { ctas, clocks, settings, kernel, .. } = self;
         let known = clocks.of(warp.actor());
         let event =

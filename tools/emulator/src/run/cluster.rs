@@ -17,7 +17,47 @@ pub struct ClusterBarrier {
     completed: Knowledge,
 }
 
+/// The last access of a warp to the shared memory of another CTA.
+#[derive(Debug)]
+pub struct Visit {
+    time: u32,
+    /// The first opening of the cluster barrier that only comes after it.
+    opening: u64,
+    pc: u32,
+}
+
 impl World<'_> {
+    /// Notes an access of a warp to the shared memory of a sibling, which must not leave before.
+    pub(super) fn visit(&mut self, warp: &Warp, cta: usize) {
+        let visit = Visit {
+            time: self.clocks.now(warp.actor()),
+            opening: warp.cluster_arrival.map_or(self.cluster_barrier.opened + 1, |arrival| arrival + 2),
+            pc: warp.split.pc,
+        };
+        self.ctas[cta].visits.insert(warp.index, visit);
+    }
+
+    /// The last warp of a CTA leaves: each access of a sibling must have come before something that one of its warps
+    /// has waited for.
+    pub(super) fn finish_visits(&self, warp: &Warp) -> Checked {
+        let cta = &self.ctas[warp.cta];
+        let own = || self.warps[cta.warps.clone()].iter().flatten().map(|w| &**w).chain([warp]);
+        for (visitor, visit) in &cta.visits {
+            let before = |w: &Warp| {
+                w.cluster_opening >= visit.opening || self.clocks.of(w.actor()).seen.get(*visitor as u32) >= visit.time
+            };
+            if !own().any(before) {
+                let (name, line) = (self.clocks.name(*visitor as u32), self.kernel.code[visit.pc as usize].line);
+                let message = format!(
+                    "the CTA leaves, and nothing keeps it until {name} has accessed its shared memory at PTX line \
+                     {line}: barrier.cluster must come between"
+                );
+                return accuse(Kind::Memory, None, message);
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn cluster_arrive(&mut self, warp: &mut Warp, relaxed: bool) -> Checked {
         if warp.cluster_arrival.is_some() {
             return accuse(Kind::Sync, None, "the warp arrives twice at the cluster barrier without waiting between");
@@ -40,6 +80,7 @@ impl World<'_> {
             return Ok(Flow::Retry(Wait::Cluster));
         }
         warp.cluster_arrival = None;
+        warp.cluster_opening = arrival + 1;
         self.clocks.acquire(warp.actor(), &self.cluster_barrier.completed);
         Ok(Flow::Next)
     }

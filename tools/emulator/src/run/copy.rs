@@ -7,7 +7,7 @@
 use super::{
     Policy, World,
     access::{Access, addresses},
-    global::{outside, unwritten},
+    global::{Moment, outside, unwritten},
     interpret::Flow,
     warp::Warp,
     words::{self, Words, take},
@@ -24,9 +24,12 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Copies {
     actor: Option<Actor>,
-    /// Groups committed, and groups that have been waited for.
-    committed: u32,
+    /// Batches closed: a commit ends one, and so does an arrival on an mbarrier. Time of a batch: its number from 1.
+    closed: u32,
+    /// Batches that have been waited for.
     waited: u32,
+    /// For each committed group, the batches closed with it.
+    groups: Vec<u32>,
     /// Lanes with copies that no group holds yet.
     open: u32,
     /// Lanes with copies that have not been waited for.
@@ -38,7 +41,7 @@ pub struct Copies {
 /// What one instruction copies, on its way to an extent of shared memory that begins at `at`.
 #[derive(Debug)]
 struct Flight {
-    group: u32,
+    batch: u32,
     at: usize,
     to: Access,
     words: Words,
@@ -52,11 +55,12 @@ impl World<'_> {
         if copy.to.wide && to.addresses[active.trailing_zeros() as usize] >= window::SHARED {
             self.resolve(Space::Generic, &mut to.addresses, active)?;
         }
-        let words = self.copied_words(warp, copy, active)?;
         let actor = match warp.copies.actor {
             Some(actor) => actor,
             None => *warp.copies.actor.insert(self.clocks.add(Who::LaneCopies { of: warp.actor() })),
         };
+        let time = warp.copies.closed + 1;
+        let words = self.copied_words(warp, (actor, time), copy, active)?;
         self.count_shared(warp, &to);
         let moved = u64::from(active.count_ones()) * size as u64;
         self.counts.by_instruction[warp.split.pc as usize].async_bytes += moved;
@@ -67,12 +71,11 @@ impl World<'_> {
             let message = format!("address {:#x}: not in the CTA's shared memory", to.addresses[lane]);
             return accuse(Kind::Memory, lane, message);
         };
+        self.lanes_apart_from_mbarriers(warp.cta, &to, (low, at))?;
         let Self { ctas, clocks, kernel, settings, .. } = self;
         let cta = &mut ctas[warp.cta];
         if let Some(races) = &mut cta.races {
             let known = clocks.of(warp.actor());
-            // Time of a group: its number from 1; an actor's own clock starts there.
-            let time = warp.copies.committed + 1;
             let event =
                 Event { actor, time, proxy: Proxy::Generic, strong: None, cta: 0, lanes: 0, known, pc: warp.split.pc };
             let place = |lane: usize| Touch {
@@ -86,8 +89,8 @@ impl World<'_> {
         match settings.policy {
             Policy::Eager => words::write(&mut cta.shared.block, at, &to, Ty::B32, &words),
             Policy::Lazy => {
-                let group = warp.copies.committed;
-                warp.copies.pending.push(Flight { group, at, to, words });
+                let batch = warp.copies.closed;
+                warp.copies.pending.push(Flight { batch, at, to, words });
             }
         }
         warp.copies.open |= active;
@@ -97,7 +100,7 @@ impl World<'_> {
 
     /// What the lanes copy: their bytes in global memory, and zeros behind those or instead of them.
     #[inline(always)]
-    fn copied_words(&mut self, warp: &Warp, copy: &LaneCopy, active: u32) -> Checked<Words> {
+    fn copied_words(&mut self, warp: &Warp, reader: Moment, copy: &LaneCopy, active: u32) -> Checked<Words> {
         let size = copy.size as usize;
         let from = addresses(&warp.regs, copy.from);
         let ignored =
@@ -117,7 +120,7 @@ impl World<'_> {
             self.fetch_global(&access, Ty::B32, &mut words)?;
             // What is fetched from one place is there for every lane.
             words.iter_mut().for_each(|row| lanes(!whole).for_each(|lane| row[lane] = 0));
-            self.judge_global(warp, &access, false)?;
+            self.judge_global(warp, reader, &access, false)?;
         }
         for lane in lanes(part) {
             let read = reads[lane] as usize;
@@ -133,7 +136,7 @@ impl World<'_> {
             let mut bytes = [0; 16];
             bytes[..read].copy_from_slice(&allocation.block.bytes[at..at + read]);
             take(&bytes[..size], Ty::B32, &mut words, lane);
-            self.judge_span(warp, from[lane], read, Order::default(), false, Some(lane))?;
+            self.judge_span(warp, reader, (from[lane], read), Order::default(), false, Some(lane))?;
             self.counts.by_instruction[warp.split.pc as usize].global_bytes -= (size - read) as u64;
         }
         Ok(words)
@@ -146,49 +149,65 @@ impl World<'_> {
             return accuse(Kind::Unsupported, None, message);
         }
         warp.copies.open = 0;
-        warp.copies.committed += 1;
+        warp.copies.closed += 1;
+        warp.copies.groups.push(warp.copies.closed);
         Ok(())
     }
 
     /// `cp.async.mbarrier.arrive`: an arrival that comes when the lane's copies so far have landed. It may come at once
-    /// here, because the knowledge it brings includes them.
+    /// here, because the knowledge it brings includes them; the warp itself learns of them as a waiter alone.
     pub(super) fn copy_arrive(&mut self, warp: &mut Warp, address: Address, noinc: bool, active: u32) -> Checked<Flow> {
         if !noinc {
             return accuse(Kind::Unsupported, None, "the form without .noinc is not implemented by the emulator");
         }
-        self.copy_wait(warp, None, active)?;
+        self.copies_of(warp, active)?;
+        warp.copies.closed += 1;
+        let landed = warp.copies.closed;
+        self.land_copies(warp, landed);
         let op = MbarrierOp::Arrive { expect: None, count: None, state: None, drop: false };
-        self.mbarrier(warp, &Mbarrier { address, op, cluster: false, scope: Scope::Cta }, active)
+        let ins = Mbarrier { address, op, cluster: false, scope: Scope::Cta };
+        self.mbarrier_bringing(warp, &ins, active, warp.copies.actor.map(|actor| (actor, landed)))
+    }
+
+    /// A lane waits for its own copies only; here the warp does, so all lanes with copies must.
+    fn copies_of(&self, warp: &Warp, active: u32) -> Checked {
+        let elsewhere = warp.copies.unwaited & warp.live & !active;
+        if elsewhere == 0 {
+            return Ok(());
+        }
+        let message = format!("lanes {active:#010x} wait; lanes {elsewhere:#010x}, which have copies, do not");
+        accuse(Kind::Unsupported, lanes(elsewhere).next(), message)
+    }
+
+    /// Writes what the batches before this one bring.
+    fn land_copies(&mut self, warp: &mut Warp, before: u32) {
+        for flight in warp.copies.pending.extract_if(.., |f| f.batch < before) {
+            words::write(&mut self.ctas[warp.cta].shared.block, flight.at, &flight.to, Ty::B32, &flight.words);
+        }
     }
 
     /// Waits until at most `pending` groups are under way; None waits for copies outside groups too.
     pub(super) fn copy_wait(&mut self, warp: &mut Warp, pending: Option<u32>, active: u32) -> Checked {
-        // A lane waits for its own copies only; here the warp waits, so all lanes with copies must.
-        let elsewhere = warp.copies.unwaited & warp.live & !active;
-        if elsewhere != 0 {
-            let message = format!("lanes {active:#010x} wait; lanes {elsewhere:#010x}, which have copies, do not");
-            return accuse(Kind::Unsupported, lanes(elsewhere).next(), message);
-        }
+        self.copies_of(warp, active)?;
+        let copies = &mut warp.copies;
         let done = match pending {
-            Some(pending) => warp.copies.committed.saturating_sub(pending),
+            Some(pending) => {
+                copies.groups.len().checked_sub(1 + pending as usize).map_or(0, |last| copies.groups[last])
+            }
             None => {
-                if warp.copies.open != 0 {
-                    warp.copies.open = 0;
-                    warp.copies.committed += 1;
-                }
-                warp.copies.committed
+                copies.closed += u32::from(copies.open != 0);
+                copies.open = 0;
+                copies.closed
             }
         };
         if done <= warp.copies.waited {
             return Ok(());
         }
         warp.copies.waited = done;
-        if done == warp.copies.committed {
+        if done == warp.copies.closed {
             warp.copies.unwaited = warp.copies.open;
         }
-        for flight in warp.copies.pending.extract_if(.., |f| f.group < done) {
-            words::write(&mut self.ctas[warp.cta].shared.block, flight.at, &flight.to, Ty::B32, &flight.words);
-        }
+        self.land_copies(warp, done);
         if let Some(actor) = warp.copies.actor {
             self.clocks.learn(warp.actor(), actor, done);
         }

@@ -7,19 +7,22 @@ use super::{
     words::{self, Words, give, take},
 };
 use crate::{
-    check::{By, Checked, GlobalAccess, Kind, Word, accuse},
+    check::{Actor, By, Checked, GlobalAccess, Kind, Word, accuse},
     count,
     mem::{Allocation, Global, SECTOR},
     regs::lanes,
     types::{Order, Scope, Space, Ty},
 };
 
+/// An event of an actor, by its time.
+pub(super) type Moment = (Actor, u32);
+
 impl World<'_> {
     #[inline(always)]
     pub(super) fn load_global(&mut self, warp: &Warp, access: &Access, ty: Ty, words: &mut Words) -> Checked {
         self.count_global(warp, access);
         self.fetch_global(access, ty, words)?;
-        self.judge_global(warp, access, false)
+        self.judge_global(warp, self.moment(warp), access, false)
     }
 
     /// Reads without counting.
@@ -46,7 +49,7 @@ impl World<'_> {
     #[inline(always)]
     pub(super) fn store_global(&mut self, warp: &Warp, access: &Access, ty: Ty, words: &Words) -> Checked {
         self.count_global(warp, access);
-        self.judge_global(warp, access, true)?;
+        self.judge_global(warp, self.moment(warp), access, true)?;
         let (low, span) = access.extent();
         if let Some((allocation, at)) = self.global.find(low, span) {
             words::write(&mut allocation.block, at, access, ty, words);
@@ -59,9 +62,15 @@ impl World<'_> {
         Ok(())
     }
 
-    /// Records an access, or accuses it of a race.
+    /// What a warp does now.
     #[inline(always)]
-    pub(super) fn judge_global(&mut self, warp: &Warp, access: &Access, write: bool) -> Checked {
+    pub(super) fn moment(&self, warp: &Warp) -> Moment {
+        (warp.actor(), self.clocks.now(warp.actor()))
+    }
+
+    /// Records an access, the warp's own or that of a copy which it issues, or accuses it of a race.
+    #[inline(always)]
+    pub(super) fn judge_global(&mut self, warp: &Warp, moment: Moment, access: &Access, write: bool) -> Checked {
         if self.constants.is_some() && (access.constant || write) {
             self.judge_constants(access, write)?;
         }
@@ -71,14 +80,12 @@ impl World<'_> {
         match access.spread {
             Spread::Apart => {
                 for lane in lanes(access.active) {
-                    self.judge_span(warp, access.addresses[lane], access.size, access.order, write, Some(lane))?;
+                    let span = (access.addresses[lane], access.size);
+                    self.judge_span(warp, moment, span, access.order, write, Some(lane))?;
                 }
                 Ok(())
             }
-            _ => {
-                let (low, span) = access.extent();
-                self.judge_span(warp, low, span, access.order, write, None)
-            }
+            _ => self.judge_span(warp, moment, access.extent(), access.order, write, None),
         }
     }
 
@@ -86,17 +93,15 @@ impl World<'_> {
     pub(super) fn judge_span(
         &mut self,
         warp: &Warp,
-        address: u64,
-        size: usize,
+        (actor, time): Moment,
+        (address, size): (u64, usize),
         order: Order,
         write: bool,
         lane: Option<usize>,
     ) -> Checked {
         let Some(races) = &mut self.global_races else { return Ok(()) };
-        let actor = warp.actor();
-        let time = self.clocks.now(actor);
         let (cluster, strong, pc) = (self.cluster, order.scope, warp.split.pc);
-        let event = GlobalAccess { cluster, actor, time, strong, write, pc };
+        let event = GlobalAccess { cluster, actor, time, by: warp.actor(), strong, write, pc };
         let Err(earlier) = races.judge(event, &self.clocks, address, size) else { return Ok(()) };
         let name = match self.global.nearest(earlier.address) {
             Some(allocation) => format!("{}, offset {:#x}", allocation.name, earlier.address - allocation.base),
@@ -104,7 +109,13 @@ impl World<'_> {
         };
         let who = match earlier.cluster == self.cluster {
             true => self.clocks.name(earlier.actor),
-            false => format!("warp {} of the {}", earlier.actor, self.launch.describe_cluster(earlier.cluster)),
+            false => {
+                let whose = self.launch.describe_cluster(earlier.cluster);
+                match (earlier.actor as usize) < self.warps.len() {
+                    true => format!("warp {} of the {whose}", earlier.actor),
+                    false => format!("an asynchronous copy of the {whose}"),
+                }
+            }
         };
         let (verb, line) = (if earlier.wrote { "written" } else { "read" }, self.kernel.code[earlier.pc as usize].line);
         let message = format!("{name}: {verb} by {who} at PTX line {line}, and nothing orders the two accesses");

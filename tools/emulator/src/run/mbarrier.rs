@@ -61,6 +61,17 @@ impl State {
 
 impl World<'_> {
     pub(super) fn mbarrier(&mut self, warp: &mut Warp, ins: &Mbarrier, active: u32) -> Checked<Flow> {
+        self.mbarrier_bringing(warp, ins, active, None)
+    }
+
+    /// The same for an arrival that is another actor's as well, up to its event at a time.
+    pub(super) fn mbarrier_bringing(
+        &mut self,
+        warp: &mut Warp,
+        ins: &Mbarrier,
+        active: u32,
+        brings: Option<(Actor, u32)>,
+    ) -> Checked<Flow> {
         let mut access = Access::new(addresses(&warp.regs, ins.address), active, 8, Order::default());
         if ins.address.wide {
             let shared = access.addresses[active.trailing_zeros() as usize] < crate::window::LOCAL;
@@ -77,7 +88,8 @@ impl World<'_> {
             }
             // A device may give up at any time, which only who asks again at once need not know.
             let suspends = suspends && (retried || self.settings.policy == Policy::Eager);
-            return self.mbarrier_wait(warp, &access, (out, phase), suspends, ins.scope);
+            let may_fail = !retried && self.settings.policy == Policy::Lazy;
+            return self.mbarrier_wait(warp, &access, (out, phase), (suspends, may_fail), ins.scope);
         }
         for lane in lanes(active) {
             let place = self.shared_place(warp, &access, lane)?;
@@ -109,7 +121,7 @@ impl World<'_> {
                     if let Some(slot) = state {
                         warp.regs.set(slot, 1 << lane, &[phase; LANES]);
                     }
-                    self.arrive(warp, key, (count, drop), ins.scope, lane)?;
+                    self.arrive(warp, key, (count, drop), (ins.scope, brings), lane)?;
                 }
                 MbarrierOp::Wait { .. } => unreachable!("handled above"),
             }
@@ -151,6 +163,44 @@ impl World<'_> {
         for state in self.mbarriers.values_mut() {
             state.fenced |= known.get(state.initialised.0) >= state.initialised.1;
         }
+    }
+
+    /// Whether an mbarrier lies in these bytes of a CTA's shared memory.
+    #[inline]
+    pub(super) fn holds_mbarrier(&self, cta: usize, offset: usize, size: usize) -> bool {
+        let mut inside = self.mbarriers.range((cta, offset.saturating_sub(7))..(cta, offset + size));
+        !self.mbarriers.is_empty() && inside.next().is_some()
+    }
+
+    /// Refuses data in the bytes of an mbarrier that is in use, which nothing but its own operations may touch.
+    #[inline]
+    pub(super) fn apart_from_mbarriers(
+        &self,
+        cta: usize,
+        offset: usize,
+        size: usize,
+        lane: impl Into<Option<usize>>,
+    ) -> Checked {
+        if !self.holds_mbarrier(cta, offset, size) {
+            return Ok(());
+        }
+        let address = offset as u32 + crate::window::SHARED_BASE;
+        let message = format!(
+            "shared address {address:#x}, {size} bytes: an mbarrier in use lies there, and only its own operations may \
+             touch it before mbarrier.inval"
+        );
+        accuse(Kind::Sync, lane, message)
+    }
+
+    /// The same for an access whose lowest address `low` lies at offset `at`.
+    #[inline(always)]
+    pub(super) fn lanes_apart_from_mbarriers(&self, cta: usize, access: &Access, (low, at): (u64, usize)) -> Checked {
+        if self.mbarriers.is_empty() || !self.holds_mbarrier(cta, at, access.extent().1) {
+            return Ok(());
+        }
+        lanes(access.active).try_for_each(|lane| {
+            self.apart_from_mbarriers(cta, at + (access.addresses[lane] - low) as usize, access.size, lane)
+        })
     }
 
     fn find_mbarrier(&mut self, key: (usize, usize), lane: impl Into<Option<usize>>) -> Checked<&mut State> {
@@ -199,10 +249,11 @@ impl World<'_> {
         warp: &mut Warp,
         key: (usize, usize),
         (count, drop): (i64, bool),
-        scope: Scope,
+        (scope, brings): (Scope, Option<(Actor, u32)>),
         lane: usize,
     ) -> Checked {
-        let knowledge = self.clocks.release(warp.actor());
+        let mut knowledge = self.clocks.release(warp.actor());
+        brings.into_iter().for_each(|(actor, time)| knowledge.seen.set(actor, time));
         let state = self.find_mbarrier(key, lane)?;
         if drop {
             state.expected -= count;
@@ -259,7 +310,7 @@ impl World<'_> {
         warp: &mut Warp,
         access: &Access,
         (out, phase): (crate::regs::Slot, Phase),
-        suspends: bool,
+        (suspends, may_fail): (bool, bool),
         scope: Scope,
     ) -> Checked<Flow> {
         let mut ended = 0;
@@ -285,6 +336,11 @@ impl World<'_> {
                 }
                 Ok(phase) => state.phase > phase,
             };
+            let ended_phase = state.phase;
+            // Another order of the warps would have asked before the phase ended, unless something else says that it has.
+            let lucky = may_fail && !self.clocks.knows(warp.actor(), &self.mbarriers[&key].completed.own.seen);
+            let done = done && !(lucky && warp.refused.insert((key, ended_phase)));
+            let state = self.find_mbarrier(key, lane)?;
             if done {
                 ended |= 1 << lane;
                 // Before the first phase ends, the other parity counts as ended and brings no knowledge.

@@ -26,6 +26,7 @@ impl World<'_> {
         self.count_shared(warp, access);
         let (low, span) = access.extent();
         if let Some(at) = self.own_shared(warp, low, span) {
+            self.lanes_apart_from_mbarriers(warp.cta, access, (low, at))?;
             let block = &self.ctas[warp.cta].shared.block;
             if let Err(lane) = words::read(block, at, access, ty, self.settings.checks.init, words) {
                 return unwritten(access.addresses[lane], lane);
@@ -34,6 +35,7 @@ impl World<'_> {
         }
         for lane in lanes(access.active) {
             let Place { cta, offset } = self.shared_place(warp, access, lane)?;
+            self.apart_from_mbarriers(cta, offset, access.size, lane)?;
             self.shared_readable(warp, cta, access.touch(offset, lane), access.order)?;
             take(&self.ctas[cta].shared.block.bytes[offset..offset + access.size], ty, words, lane);
         }
@@ -45,12 +47,14 @@ impl World<'_> {
         self.count_shared(warp, access);
         let (low, span) = access.extent();
         if let Some(at) = self.own_shared(warp, low, span) {
+            self.lanes_apart_from_mbarriers(warp.cta, access, (low, at))?;
             self.touch_lanes(warp, access, low, at, true)?;
             words::write(&mut self.ctas[warp.cta].shared.block, at, access, ty, words);
             return Ok(());
         }
         for lane in lanes(access.active) {
             let Place { cta, offset } = self.shared_place(warp, access, lane)?;
+            self.apart_from_mbarriers(cta, offset, access.size, lane)?;
             self.touch_shared(warp, cta, [access.touch(offset, lane)], true, access.order)?;
             let block = &mut self.ctas[cta].shared.block;
             put(&mut block.bytes[offset..], access.size, &give(ty, words, lane));
@@ -131,8 +135,12 @@ impl World<'_> {
 
     /// The CTA and offset that a lane's shared address means.
     #[inline]
-    pub(super) fn shared_place(&self, warp: &Warp, access: &Access, lane: usize) -> Checked<Place> {
-        self.shared_at(warp.cta, access.addresses[lane], access.size, lane)
+    pub(super) fn shared_place(&mut self, warp: &Warp, access: &Access, lane: usize) -> Checked<Place> {
+        let place = self.shared_at(warp.cta, access.addresses[lane], access.size, lane)?;
+        if place.cta != warp.cta {
+            self.visit(warp, place.cta);
+        }
+        Ok(place)
     }
 
     #[inline]

@@ -10,6 +10,7 @@ use crate::{
     mem::Block,
     regs::{LANES, Regs},
 };
+use std::collections::BTreeSet;
 
 /// No join: the lanes leave the kernel without meeting.
 pub const NO_JOIN: u32 = u32::MAX;
@@ -82,6 +83,10 @@ pub struct Warp {
     pub products: Products,
     /// Times the cluster barrier had opened when the warp arrived at it.
     pub cluster_arrival: Option<u64>,
+    /// How often it had opened when the warp last waited for it.
+    pub cluster_opening: u64,
+    /// Phases of mbarriers that had ended when the warp asked, without its knowing, and that it was told had not.
+    pub refused: BTreeSet<((usize, usize), u64)>,
 }
 
 impl Warp {
@@ -100,6 +105,8 @@ impl Warp {
             bulk: BulkStores::default(),
             products: Products::default(),
             cluster_arrival: None,
+            cluster_opening: 0,
+            refused: BTreeSet::new(),
         }
     }
 
@@ -113,6 +120,8 @@ impl Warp {
         self.bulk.clear();
         self.products = Products::default();
         self.cluster_arrival = None;
+        self.cluster_opening = 0;
+        self.refused.clear();
         if !self.local.bytes.is_empty() {
             self.local.reset();
         }

@@ -147,7 +147,7 @@ pub fn all() -> Vec<Case> {
             kernel: "gemm_wgmma",
             archs: HOPPER,
             launch: shape([2, 2, 1], 384, 1, 3 * 32768),
-            place: |device| matrices(device, (200, 136, 448), true),
+            place: |device| matrices(device, (200, 136, 832), true),
         },
         Case {
             file: "cluster.cu",

@@ -1,7 +1,7 @@
 //! One warp that runs a few instructions on words of its own.
 
 use super::{device, kernel};
-use emulator::{Error, Fault, Launch, Policy};
+use emulator::{Checks, Config, Device, Error, Fault, Kind, Launch, Policy, Report};
 
 /// One CTA.
 pub fn launch(threads: u32) -> Launch {
@@ -25,6 +25,25 @@ pub fn run(body: &str, input: &[[u64; 3]; 32]) -> Result<Vec<u64>, Box<Fault>> {
     }
     let bytes = device.download(to, 256).expect("inside");
     Ok(bytes.chunks(8).map(|b| u64::from_le_bytes(b.try_into().expect("chunks of 8"))).collect())
+}
+
+/// What a body does for some threads in a cluster of some CTAs, with a limit that no body without a fault reaches.
+pub fn launched(body: &str, policy: Policy, threads: u32, ctas: u32) -> emulator::Result<Report> {
+    let config = Config { policy, checks: Checks::ALL, limit: 1 << 12, ..Config::default() };
+    let mut device = Device::new(config).expect("a supported CPU");
+    let text = kernel(body, 0, 4);
+    let function = device.load(&text).and_then(|m| m.function("vector")).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    let out = device.alloc("out", 4 * threads as usize).expect("memory is left");
+    let shape = Launch { grid: [ctas, 1, 1], cluster: [ctas, 1, 1], ..launch(threads) };
+    device.launch(&function, shape, &[&0u64, &out, &0u64, &0u64])
+}
+
+/// The fault that a body must end with for some threads in a cluster of some CTAs.
+pub fn faulty(body: &str, policy: Policy, threads: u32, ctas: u32) -> (Kind, String) {
+    match launched(body, policy, threads, ctas) {
+        Err(Error::Fault(fault)) => (fault.kind, fault.message),
+        other => panic!("{:?}\n{body}", other.err()),
+    }
 }
 
 /// One instruction of two or three sources `%a`, `%b`, `%c` into `%d`.

@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 /// The stores that one lane has issued.
 #[derive(Debug)]
 pub struct Stores {
-    actor: Actor,
+    /// Its reads of shared memory, and its writes of global memory.
+    reads: Actor,
+    writes: Actor,
     committed: u32,
     stores: Vec<Store>,
 }
@@ -46,20 +48,20 @@ impl World<'_> {
         lane: usize,
     ) -> Checked {
         if !warp.bulk.contains_key(&lane) {
-            let actor = self.clocks.add(Who::BulkStores { of: warp.actor(), lane });
-            warp.bulk.insert(lane, Stores { actor, committed: 0, stores: vec![] });
+            let [reads, writes] = [(); 2].map(|()| self.clocks.add(Who::BulkStores { of: warp.actor(), lane }));
+            warp.bulk.insert(lane, Stores { reads, writes, committed: 0, stores: vec![] });
         }
-        let (actor, group) = (warp.bulk[&lane].actor, warp.bulk[&lane].committed);
+        let Stores { reads, writes, committed: group, .. } = warp.bulk[&lane];
         plan.pieces.retain(|p| p.global.is_some());
         // Time of a group: its number from 1.
-        self.touch_bulk(warp, warp.cta, &plan, (actor, group + 1), false, lane)?;
+        self.touch_bulk(warp, warp.cta, &plan, (reads, group + 1), false, lane)?;
         self.count_bulk(warp, &plan, lane)?;
         for Piece { global, size, .. } in &plan.pieces {
             let address = global.expect("kept above");
             // Reductions are atomics of the device.
             let order = Order { scope: reduce.map(|_| Scope::Device), ..Order::default() };
             self.judge_constant(address, *size, true, lane)?;
-            self.judge_span(warp, address, *size, order, true, Some(lane))?;
+            self.judge_span(warp, (writes, group + 1), (address, *size), order, true, Some(lane))?;
         }
         let mut store = Store { group, cta: warp.cta, plan, reduce, data: None, read_waited: false };
         if self.settings.policy == Policy::Eager {
@@ -126,8 +128,9 @@ impl World<'_> {
             }
             if !read {
                 stores.stores.retain(|store| store.group >= done);
+                self.clocks.learn(warp.actor(), stores.writes, done);
             }
-            self.clocks.learn(warp.actor(), stores.actor, done);
+            self.clocks.learn(warp.actor(), stores.reads, done);
         }
         warp.bulk = bulk;
     }
