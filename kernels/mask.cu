@@ -4,7 +4,7 @@
 //   keep_tokens  the patches of the k squares with the smallest (word, index), ascending          kept (B, N) u32
 //   thin_loss    0 where the word of the element, pixel or square is below threshold, else 1      supervised (B, image) f32
 //   count_loss   the supervised elements of the kept patches of each image                        counts (B) u32
-//   weigh        1 / (what the squared errors of a sample are divided by), 0 where nothing is     weight (B) f32
+//   weigh        importance / (what the squared errors of a sample are divided by), 0 where nothing is     weight (B) f32
 //
 // Each of `supervised` is written once and read once, 4 bytes; the rest is small.
 #include "lib/patch.cuh"
@@ -88,14 +88,14 @@ extern "C" __global__ void count_loss(const float* supervised, const uint32_t* k
 }
 
 // One block of THREADS threads. Without `counts` every sample has `all` elements.
-extern "C" __global__ void weigh(const uint32_t* counts, uint32_t all, uint32_t by_sample, uint32_t batch,
-                                 float* weight) {
+extern "C" __global__ void weigh(const uint32_t* counts, const float* importance, uint32_t all, uint32_t by_sample,
+                                 uint32_t batch, float* weight) {
     uint64_t own = 0;
     for (uint32_t i = threadIdx.x; i < batch; i += blockDim.x) own += counts ? counts[i] : all;
     const float total = __ull2float_rn(block_sum(own));
     for (uint32_t i = threadIdx.x; i < batch; i += blockDim.x) {
         const float count = __uint2float_rn(counts ? counts[i] : all);
         const float divisor = by_sample ? __fmul_rn(float(batch), count) : total;
-        weight[i] = divisor > 0.0f ? __fdiv_rn(1.0f, divisor) : 0.0f;
+        weight[i] = divisor > 0.0f ? __fdiv_rn(importance[i], divisor) : 0.0f;
     }
 }

@@ -2,10 +2,10 @@
 //!
 //! A test binary of its own, since it replaces the allocator and counts what every thread takes.
 
-use engine::base::{DType, Mask, PatchGrid, Path, Prediction, Rate};
+use engine::base::{DType, Mask, PatchGrid, Path, Prediction, Rate, Times, Weighting};
 use engine::device::{Cpu, Device};
 use engine::nn::{Config, Family};
-use engine::ops::noise::{Noise, Times};
+use engine::ops::noise::Noise;
 use engine::ops::update::AdamW;
 use engine::tape::Keep;
 use engine::train::{Settings, Step};
@@ -59,7 +59,8 @@ fn third_step(width: usize, side: usize, batch: usize, products: DType, keep: Ke
         noise: Noise {
             path: Path::Linear,
             prediction: Prediction::V,
-            times: Times::Uniform,
+            times: Times::UNIFORM,
+            weighting: Weighting::None,
             label_dropout: 0.1,
             null_label: 10,
             seed: 1,

@@ -6,11 +6,11 @@ mod runs;
 
 use common::{Emulated, cards, cpu, normals};
 use emulator::Policy;
-use engine::base::{DType, Error, LossMask, Mask, PatchGrid, Path, Prediction, Rate};
+use engine::base::{DType, Error, LossMask, Mask, PatchGrid, Path, Prediction, Rate, Times, Weighting};
 use engine::device::cuda::{Cuda, MODULES};
 use engine::device::{Device, Recording};
 use engine::nn::{Config, Family};
-use engine::ops::noise::{Noise, Times};
+use engine::ops::noise::Noise;
 use engine::ops::solver::advance;
 use engine::ops::update::AdamW;
 use engine::tape::Keep;
@@ -60,7 +60,8 @@ fn settings(keep: Keep) -> Settings {
         noise: Noise {
             path: Path::Linear,
             prediction: Prediction::V,
-            times: Times::Uniform,
+            times: Times::UNIFORM,
+            weighting: Weighting::None,
             label_dropout: 0.3,
             null_label: 5,
             seed: 4,

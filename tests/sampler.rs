@@ -124,6 +124,11 @@ fn every_sampler_draws_gaussian_data_from_every_prediction() {
     for (path, prediction, samplers) in [
         (Path::Linear, Prediction::V, &["euler", "heun", "ddim", "ddim:1", "ancestral"][..]),
         (Path::Linear, Prediction::X, &["euler", "heun", "ddim:0.5", "ancestral"]),
+        (Path::Linear, Prediction::Eps, &["euler", "heun", "ddim"]),
+        (Path::Gvp, Prediction::V, &["euler", "heun", "ddim", "ancestral"]),
+        (Path::Gvp, Prediction::Score, &["heun", "ddim:0.5"]),
+        (Path::Vp, Prediction::V, &["euler", "heun", "ancestral"]),
+        (Path::Vp, Prediction::X, &["heun", "ddim"]),
         (Path::DdpmLinear, Prediction::Eps, &["ddim", "ddim:0.5", "ddim:1", "ancestral"]),
         (Path::DdpmCosine, Prediction::X, &["ddim", "ddim:1", "ancestral"]),
     ] {

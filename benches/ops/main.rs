@@ -34,11 +34,11 @@ mod update;
 
 use criterion::{Criterion, SamplingMode};
 use engine::base::rng::{Purpose, Stream};
-use engine::base::{Cost, DType, PatchGrid, Path, Prediction};
+use engine::base::{Cost, DType, PatchGrid, Path, Prediction, Times, Weighting};
 use engine::cpu::peak;
 use engine::device::{Cpu, Device, Isa};
 use engine::nn::{Config, Size as Preset};
-use engine::ops::noise::{Noise, Times};
+use engine::ops::noise::Noise;
 use engine::tensor::Tensor;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -47,7 +47,8 @@ use std::time::{Duration, Instant};
 pub const NOISE: Noise = Noise {
     path: Path::Linear,
     prediction: Prediction::V,
-    times: Times::Uniform,
+    times: Times::UNIFORM,
+    weighting: Weighting::None,
     label_dropout: 0.1,
     null_label: 1000,
     seed: 1,

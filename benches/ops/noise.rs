@@ -10,7 +10,7 @@ pub fn bench(bench: &mut Bench, size: Size) {
         let mut data = Batch::new(&device, batch, grid);
         data.x = random(&device, 0, &[batch, grid.channels, grid.height, grid.width]);
         data.y.write(&vec![1u32; batch]);
-        data.place.write(&[2u32, 3]);
+        data.draw(&settings, 2, 3);
         let mut noised = Noised::new(&device, batch, grid);
         move |clock| {
             clock.lap(|| noise(&device, settings, &data, &mut noised));

@@ -6,7 +6,7 @@
 #pragma once
 #include <cstdint>
 
-enum Purpose : uint32_t { TIME = 1, NOISE = 2, LABEL_DROPOUT = 3, TOKEN_MASK = 4, LOSS_MASK = 5, SAMPLING = 15 };
+enum Purpose : uint32_t { NOISE = 2, LABEL_DROPOUT = 3, TOKEN_MASK = 4, LOSS_MASK = 5, SAMPLING = 15 };
 
 struct Stream {
     uint64_t seed;
@@ -50,22 +50,6 @@ __device__ inline float logarithm(float x) {
     series = __fmaf_rn(series, z, 2.0f / 3.0f);
     const float tail = __fmul_rn(__fmul_rn(s, z), series);
     return __fmaf_rn(float(exponent), 0.693147182f, __fmaf_rn(s, 2.0f, tail));
-}
-
-// exp(x) for |x| <= 87, within two units in the last place.
-__device__ inline float exponential(float x) {
-    x = fminf(fmaxf(x, -87.0f), 87.0f);
-    const float n = rintf(__fmul_rn(x, 1.44269502f));
-    const float r = __fmaf_rn(n, -1.4286068e-6f, __fmaf_rn(n, -0.69314575f, x));
-    float series = 1.0f / 5040.0f;
-    series = __fmaf_rn(series, r, 1.0f / 720.0f);
-    series = __fmaf_rn(series, r, 1.0f / 120.0f);
-    series = __fmaf_rn(series, r, 1.0f / 24.0f);
-    series = __fmaf_rn(series, r, 1.0f / 6.0f);
-    series = __fmaf_rn(series, r, 0.5f);
-    series = __fmaf_rn(series, r, 1.0f);
-    series = __fmaf_rn(series, r, 1.0f);
-    return __fmul_rn(series, __uint_as_float(uint32_t(int(n) + 127) << 23));
 }
 
 // (sin, cos) of word / 2^32 turns: the three upper bits choose the octant, the rest is folded into an eighth of a turn.

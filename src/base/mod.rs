@@ -17,6 +17,7 @@ pub mod rng;
 mod shape;
 pub mod shell;
 mod times;
+mod weighting;
 
 pub use accumulate::Accumulate;
 pub use adamw::AdamW;
@@ -31,4 +32,5 @@ pub use patch::PatchGrid;
 pub use path::Path;
 pub use prediction::Prediction;
 pub use shape::Shape;
-pub use times::Times;
+pub use times::{Law, Times};
+pub use weighting::Weighting;

@@ -12,6 +12,11 @@ use std::sync::LazyLock;
 pub enum Path {
     /// `alpha = 1 - t`, `sigma = t`: rectified flow (Liu, Gong, Liu, 2022), the linear interpolant of SiT.
     Linear,
+    /// `alpha = cos(pi t / 2)`, `sigma = sin(pi t / 2)`: variance preserving, the cosine of SiT's GVP and of REPA.
+    Gvp,
+    /// `alpha = exp(-(20 - 0.1) t^2 / 4 - 0.1 t / 2)`, `sigma^2 = 1 - alpha^2`: the variance preserving SDE with beta from 0.1
+    /// to 20 (Song et al., 2021, equation 33), SiT's VP.
+    Vp,
     /// A thousand steps, `alpha^2 = prod (1 - beta_i)` with beta linear from 1e-4 to 0.02 (Ho, Jain, Abbeel, 2020).
     DdpmLinear,
     /// A thousand steps, `alpha^2 = cos^2((t + 0.008) / 1.008 pi / 2)` up to a factor, no beta above 0.999 (Nichol and Dhariwal,
@@ -21,6 +26,9 @@ pub enum Path {
 
 /// Steps of a path that has them.
 const STEPS: usize = 1000;
+
+/// Where beta begins and ends on [`Path::Vp`].
+const BETA: [f64; 2] = [0.1, 20.0];
 
 /// `alpha^2` after i steps, from none to all.
 type Table = [f64; STEPS + 1];
@@ -45,7 +53,7 @@ impl Path {
     /// How many steps the path has; `None` if it is continuous.
     pub fn steps(self) -> Option<usize> {
         match self {
-            Path::Linear => None,
+            Path::Linear | Path::Gvp | Path::Vp => None,
             Path::DdpmLinear | Path::DdpmCosine => Some(STEPS),
         }
     }
@@ -54,6 +62,9 @@ impl Path {
     pub fn alpha(self, t: f64) -> f64 {
         match self {
             Path::Linear => 1.0 - t,
+            // By the sine, which is 0 where the cosine of a rounded pi / 2 is not.
+            Path::Gvp => (FRAC_PI_2 * (1.0 - t)).sin(),
+            Path::Vp => log_alpha(t).exp(),
             Path::DdpmLinear => LINEAR[index(t)].sqrt(),
             Path::DdpmCosine => COSINE[index(t)].sqrt(),
         }
@@ -63,6 +74,8 @@ impl Path {
     pub fn sigma(self, t: f64) -> f64 {
         match self {
             Path::Linear => t,
+            Path::Gvp => (FRAC_PI_2 * t).sin(),
+            Path::Vp => (-(2.0 * log_alpha(t)).exp_m1()).sqrt(),
             Path::DdpmLinear => (1.0 - LINEAR[index(t)]).sqrt(),
             Path::DdpmCosine => (1.0 - COSINE[index(t)]).sqrt(),
         }
@@ -72,29 +85,42 @@ impl Path {
     ///
     /// # Panics
     /// If the path has steps.
-    pub fn alpha_rate(self, _t: f64) -> f64 {
+    pub fn alpha_rate(self, t: f64) -> f64 {
         match self {
             Path::Linear => -1.0,
+            Path::Gvp => -FRAC_PI_2 * (FRAC_PI_2 * t).sin(),
+            Path::Vp => -0.5 * beta(t) * self.alpha(t),
             Path::DdpmLinear | Path::DdpmCosine => panic!("{self} has steps and no velocity"),
         }
     }
 
-    /// d sigma / dt.
+    /// d sigma / dt; infinite at t = 0 of [`Path::Vp`].
     ///
     /// # Panics
     /// If the path has steps.
-    pub fn sigma_rate(self, _t: f64) -> f64 {
+    pub fn sigma_rate(self, t: f64) -> f64 {
         match self {
             Path::Linear => 1.0,
+            Path::Gvp => FRAC_PI_2 * (FRAC_PI_2 * (1.0 - t)).sin(),
+            Path::Vp => 0.5 * beta(t) * self.alpha(t).powi(2) / self.sigma(t),
             Path::DdpmLinear | Path::DdpmCosine => panic!("{self} has steps and no velocity"),
         }
     }
 
+    /// `g^2 = 2 sigma sigma' - 2 alpha' / alpha sigma^2`, with which `dz = alpha' / alpha z dt + g dw` has the path's law at every t.
+    ///
+    /// # Panics
+    /// If the path has steps.
+    pub fn diffusion(self, t: f64) -> f64 {
+        let (sigma, shrink) = (self.sigma(t), self.alpha_rate(t) / self.alpha(t));
+        2.0 * sigma * (self.sigma_rate(t) - shrink * sigma)
+    }
+
     /// The time that training takes for a draw of (0, 1): the draw, or the end of the step that it falls in.
-    pub fn time(self, drawn: f32) -> f64 {
+    pub fn time(self, drawn: f64) -> f64 {
         match self.steps() {
-            None => f64::from(drawn),
-            Some(steps) => (step(drawn, steps) + 1) as f64 / steps as f64,
+            None => drawn,
+            Some(steps) => (((drawn * steps as f64) as usize).min(steps - 1) + 1) as f64 / steps as f64,
         }
     }
 
@@ -119,11 +145,11 @@ impl Path {
         }
     }
 
-    /// The times at which `steps` steps of a sampler begin and end, from 1 to 0: equal ones, each rounded down to a step of
+    /// The times at which `steps` steps of a sampler begin and end, from `last` to 0: equal ones, each rounded down to a step of
     /// the path. They are those of MaskDM, and of diffusers under `timestep_spacing="trailing"` where `steps` divides T.
-    pub fn times(self, steps: usize) -> Vec<f64> {
+    pub fn times(self, last: f64, steps: usize) -> Vec<f64> {
         let time = |left: usize| match self.steps() {
-            None => left as f64 / steps as f64,
+            None => last * left as f64 / steps as f64,
             Some(all) => (all * left / steps) as f64 / all as f64,
         };
         (0..=steps).rev().map(time).collect()
@@ -134,6 +160,8 @@ impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Path::Linear => "linear",
+            Path::Gvp => "gvp",
+            Path::Vp => "vp",
             Path::DdpmLinear => "ddpm-linear",
             Path::DdpmCosine => "ddpm-cosine",
         })
@@ -144,20 +172,25 @@ impl FromStr for Path {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Path, String> {
-        let all = [Path::Linear, Path::DdpmLinear, Path::DdpmCosine];
+        let all = [Path::Linear, Path::Gvp, Path::Vp, Path::DdpmLinear, Path::DdpmCosine];
         let found = all.into_iter().find(|path| path.to_string() == name);
         found.ok_or_else(|| format!("expected {}", all.map(|path| path.to_string()).join(", ")))
     }
 }
 
+/// `beta(t)` of [`Path::Vp`], with which `alpha' = -beta alpha / 2`.
+fn beta(t: f64) -> f64 {
+    BETA[0] + t * (BETA[1] - BETA[0])
+}
+
+/// ln alpha of [`Path::Vp`].
+fn log_alpha(t: f64) -> f64 {
+    -0.25 * t * t * (BETA[1] - BETA[0]) - 0.5 * t * BETA[0]
+}
+
 /// The steps that lead to t.
 fn index(t: f64) -> usize {
     (t * STEPS as f64).round() as usize
-}
-
-/// The step, of so many, that a draw of (0, 1) falls in; the kernel of a card rounds alike.
-fn step(drawn: f32, steps: usize) -> usize {
-    ((drawn * steps as f32) as usize).min(steps - 1)
 }
 
 #[cfg(test)]
@@ -190,14 +223,53 @@ mod tests {
     }
 
     #[test]
+    fn continuous_paths_are_those_of_sit_from_data_to_noise() {
+        // The formulas of SiT's transport, whose data are at 1, at 1 - t, with their derivatives turned.
+        for t in [1e-3, 0.1, 0.5, 0.9, 0.999] {
+            let (s, half) = (1.0 - t, FRAC_PI_2);
+            let gvp = [(s * half).sin(), (s * half).cos(), -half * (s * half).cos(), half * (s * half).sin()];
+            let log = -0.25 * (1.0 - s).powi(2) * (20.0 - 0.1) - 0.5 * (1.0 - s) * 0.1;
+            let rate = 0.5 * (1.0 - s) * (20.0 - 0.1) + 0.5 * 0.1;
+            let sigma = (1.0 - (2.0 * log).exp()).sqrt();
+            let vp = [log.exp(), sigma, -rate * log.exp(), (2.0 * log).exp() * 2.0 * rate / (2.0 * sigma)];
+            for (path, theirs) in [(Path::Gvp, gvp), (Path::Vp, vp), (Path::Linear, [s, 1.0 - s, -1.0, 1.0])] {
+                let ours = [path.alpha(t), path.sigma(t), path.alpha_rate(t), path.sigma_rate(t)];
+                for (ours, theirs) in ours.into_iter().zip(theirs) {
+                    // Their 1 - exp loses what is below 1e-16 of 1, where sigma^2 is 1e-4 at the least.
+                    assert!((ours - theirs).abs() <= 1e-11 * theirs.abs(), "{path} at {t}: {ours}, not {theirs}");
+                }
+            }
+        }
+        for path in [Path::Linear, Path::Gvp] {
+            let ends = [0.0, 1.0].map(|t| [path.alpha(t), path.sigma(t)]);
+            assert_eq!(ends, [[1.0, 0.0], [0.0, 1.0]], "{path}");
+        }
+        assert_eq!([Path::Vp.alpha(0.0), Path::Vp.sigma(0.0)], [1.0, 0.0]);
+        assert!((Path::Vp.alpha(1.0).ln() + 5.025).abs() < 1e-12);
+    }
+
+    #[test]
+    fn rates_are_the_derivatives() {
+        for path in [Path::Linear, Path::Gvp, Path::Vp] {
+            for t in [0.01, 0.3, 0.77, 0.99] {
+                // A central difference: h^2 / 6 times a third derivative, of sigma on the way to 0 some 1e5, and rounding over h.
+                let h = 1e-5;
+                let slope = |f: fn(Path, f64) -> f64| (f(path, t + h) - f(path, t - h)) / (2.0 * h);
+                assert!((slope(Path::alpha) - path.alpha_rate(t)).abs() < 1e-5, "{path} at {t}");
+                assert!((slope(Path::sigma) - path.sigma_rate(t)).abs() < 1e-5, "{path} at {t}");
+            }
+        }
+    }
+
+    #[test]
     fn each_step_takes_an_equal_part_of_the_draws() {
         for path in [Path::DdpmLinear, Path::DdpmCosine] {
             for i in 0..1000 {
-                let inside = [0.01, 0.5, 0.99].map(|part| path.time((i as f32 + part) / 1000.0));
+                let inside = [0.01, 0.5, 0.99].map(|part| path.time((f64::from(i) + part) / 1000.0));
                 assert_eq!(inside, [f64::from(i + 1) / 1000.0; 3], "step {i}");
                 assert!((path.told(inside[0]) * 999.0 - f64::from(i)).abs() < 1e-9, "step {i}");
             }
-            assert_eq!([f32::MIN_POSITIVE, 1.0f32.next_down()].map(|drawn| path.time(drawn)), [0.001, 1.0]);
+            assert_eq!([f64::MIN_POSITIVE, 1.0f64.next_down()].map(|drawn| path.time(drawn)), [0.001, 1.0]);
         }
         assert_eq!((Path::Linear.time(0.25), Path::Linear.told(0.25)), (0.25, 0.25));
     }
@@ -216,10 +288,10 @@ mod tests {
 
     #[test]
     fn samplers_meet_the_steps_of_a_path() {
-        assert_eq!(Path::Linear.times(4), [1.0, 0.75, 0.5, 0.25, 0.0]);
-        assert_eq!(Path::DdpmLinear.times(4), [1.0, 0.75, 0.5, 0.25, 0.0]);
+        assert_eq!(Path::Linear.times(1.0, 4), [1.0, 0.75, 0.5, 0.25, 0.0]);
+        assert_eq!(Path::DdpmLinear.times(1.0, 4), [1.0, 0.75, 0.5, 0.25, 0.0]);
         // reversed(int(linspace(-1, 999, 3 + 1))), one later each.
-        assert_eq!(Path::DdpmLinear.times(3), [1.0, 0.666, 0.333, 0.0]);
-        assert_eq!(Path::DdpmCosine.times(1000).len(), 1001);
+        assert_eq!(Path::DdpmLinear.times(1.0, 3), [1.0, 0.666, 0.333, 0.0]);
+        assert_eq!(Path::DdpmCosine.times(1.0, 1000).len(), 1001);
     }
 }

@@ -12,17 +12,45 @@ pub enum Prediction {
     X,
     /// The noise eps.
     Eps,
+    /// The score of z given the data, `-eps / sigma`.
+    Score,
 }
 
+/// How far from an end of a path a time is at which one divides by what is 0 there: SiT's `sample_eps`.
+const MARGIN: f64 = 1e-3;
+
 impl Prediction {
-    /// Says what is wrong where a network cannot predict this of `path`, whose samplers begin at t = 1.
+    /// Says what is wrong where a network cannot predict this of `path`.
     pub fn check(self, path: Path) -> Result<(), String> {
         match self {
-            Prediction::V if path.steps().is_some() => Err(format!("{path} has steps and no velocity; give eps or x")),
-            Prediction::Eps if path.alpha(1.0) == 0.0 => {
-                Err(format!("at t = 1 of {path} all is noise, which says nothing of the data; give v or x"))
+            Prediction::V if path.steps().is_some() => {
+                Err(format!("{path} has steps and no velocity; give eps, x or score"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The first and the last time at which a network can be trained and asked: between them every prediction says what the
+    /// data are, and what every other prediction is.
+    ///
+    /// At t = 1 of a path that ends in noise alone, noise and score say nothing of the data. At t = 0 data and noise say nothing
+    /// of the velocity, the score is infinite, and so is the velocity of [`Path::Vp`].
+    pub fn interval(self, path: Path) -> [f64; 2] {
+        let first = match (self, path, path.steps()) {
+            (_, _, Some(steps)) => 1.0 / steps as f64,
+            (Prediction::V, Path::Linear | Path::Gvp, _) => 0.0,
+            _ => MARGIN,
+        };
+        let blind = matches!(self, Prediction::Eps | Prediction::Score) && path.alpha(1.0) == 0.0;
+        [first, if blind { 1.0 - MARGIN } else { 1.0 }]
+    }
+
+    /// The time that training takes for a draw of (0, 1), within [`Prediction::interval`].
+    pub fn time(self, path: Path, drawn: f64) -> f64 {
+        let [first, last] = self.interval(path);
+        match path.steps() {
+            None => first + (last - first) * drawn,
+            Some(_) => path.time(drawn),
         }
     }
 
@@ -32,6 +60,7 @@ impl Prediction {
             Prediction::V => [path.alpha_rate(t), path.sigma_rate(t)],
             Prediction::X => [1.0, 0.0],
             Prediction::Eps => [0.0, 1.0],
+            Prediction::Score => [0.0, -1.0 / path.sigma(t)],
         }
     }
 
@@ -57,6 +86,7 @@ impl fmt::Display for Prediction {
             Prediction::V => "v",
             Prediction::X => "x",
             Prediction::Eps => "eps",
+            Prediction::Score => "score",
         })
     }
 }
@@ -65,7 +95,7 @@ impl FromStr for Prediction {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Prediction, String> {
-        let all = [Prediction::V, Prediction::X, Prediction::Eps];
+        let all = [Prediction::V, Prediction::X, Prediction::Eps, Prediction::Score];
         let found = all.into_iter().find(|prediction| prediction.to_string() == name);
         found.ok_or_else(|| format!("expected {}", all.map(|prediction| prediction.to_string()).join(", ")))
     }
@@ -77,12 +107,12 @@ mod tests {
 
     #[test]
     fn every_prediction_converts_to_every_other() {
-        let kinds = [Prediction::V, Prediction::X, Prediction::Eps];
+        let kinds = [Prediction::V, Prediction::X, Prediction::Eps, Prediction::Score];
         let (x, eps) = (0.7, -1.3);
-        for path in [Path::Linear, Path::DdpmLinear, Path::DdpmCosine] {
+        for path in [Path::Linear, Path::Gvp, Path::Vp, Path::DdpmLinear, Path::DdpmCosine] {
             for t in [0.004, 0.3, 0.75, 0.996] {
                 let z = path.alpha(t) * x + path.sigma(t) * eps;
-                let known = |kind: &Prediction| *kind != Prediction::V || path == Path::Linear;
+                let known = |kind: &Prediction| *kind != Prediction::V || path.steps().is_none();
                 let of = |kind: Prediction| {
                     let [a, b] = kind.of_data_and_noise(path, t);
                     a * x + b * eps
@@ -102,15 +132,33 @@ mod tests {
 
     #[test]
     fn what_a_path_does_not_have_is_refused() {
-        assert!(Prediction::V.check(Path::DdpmCosine).unwrap_err().contains("no velocity"));
-        assert!(Prediction::Eps.check(Path::Linear).unwrap_err().contains("all is noise"));
-        for (kind, path) in [
-            (Prediction::V, Path::Linear),
-            (Prediction::X, Path::Linear),
-            (Prediction::Eps, Path::DdpmLinear),
-            (Prediction::X, Path::DdpmCosine),
-        ] {
-            kind.check(path).unwrap();
+        for path in [Path::DdpmCosine, Path::DdpmLinear] {
+            assert!(Prediction::V.check(path).unwrap_err().contains("no velocity"));
+            Prediction::Score.check(path).unwrap();
         }
+        Prediction::V.check(Path::Vp).unwrap();
+    }
+
+    #[test]
+    fn within_its_interval_a_prediction_says_what_every_other_is() {
+        let kinds = [Prediction::V, Prediction::X, Prediction::Eps, Prediction::Score];
+        for path in [Path::Linear, Path::Gvp, Path::Vp, Path::DdpmLinear, Path::DdpmCosine] {
+            for kind in kinds.into_iter().filter(|kind| kind.check(path).is_ok()) {
+                let [first, last] = kind.interval(path);
+                for t in [first, last] {
+                    let known = |other: &Prediction| {
+                        other.check(path).is_ok() && (*other == kind || other.interval(path)[0] <= t)
+                    };
+                    for other in kinds.into_iter().filter(known) {
+                        let weights = kind.convert(other, path, t);
+                        assert!(weights.into_iter().all(f64::is_finite), "{kind} to {other} along {path} at {t}");
+                    }
+                }
+                assert_eq!((kind.time(path, 0.0), kind.time(path, 1.0)), (first, last), "{kind} along {path}");
+            }
+        }
+        assert_eq!(Prediction::V.interval(Path::Gvp), [0.0, 1.0]);
+        assert_eq!(Prediction::Eps.interval(Path::Gvp), [1e-3, 0.999]);
+        assert_eq!(Prediction::V.interval(Path::Vp), [1e-3, 1.0]);
     }
 }

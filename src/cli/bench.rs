@@ -3,10 +3,10 @@ mod sample;
 use super::machine::Machine;
 use super::score::BenchScore;
 use crate::base::rng::{Purpose, Stream};
-use crate::base::{Error, Mask, Path as DiffusionPath, Prediction, Rate, Result, TokenMasks};
+use crate::base::{Error, Mask, Path as DiffusionPath, Prediction, Rate, Result, Times, TokenMasks, Weighting};
 use crate::device::Device;
 use crate::nn::{Config, Network, ParamStore};
-use crate::ops::noise::{Noise, Times};
+use crate::ops::noise::Noise;
 use crate::ops::peak_flops;
 use crate::ops::update::AdamW;
 use crate::tape::Keep;
@@ -224,7 +224,8 @@ impl BenchStep {
             noise: Noise {
                 path: DiffusionPath::Linear,
                 prediction: Prediction::V,
-                times: Times::Uniform,
+                times: Times::UNIFORM,
+                weighting: Weighting::None,
                 label_dropout: 0.1,
                 null_label: self.model.classes as u32,
                 seed: 0,

@@ -22,10 +22,10 @@ pub struct Given {
     /// The end of time at which the bare file's model has the data: 1 for SiT's published weights
     #[arg(long, value_enum, default_value = "data-at-0", requires = "preset")]
     time: Time,
-    /// The path of the bare file's model: linear; ddpm-linear or ddpm-cosine, MaskDM's
+    /// The path of the bare file's model: linear, gvp or vp, SiT's; ddpm-linear or ddpm-cosine, MaskDM's
     #[arg(long, default_value = "linear", requires = "preset")]
     path: Path,
-    /// What the bare file's model predicts: v, x, or eps as MaskDM's
+    /// What the bare file's model predicts: v, x, score, or eps as MaskDM's
     #[arg(long, default_value = "v", requires = "preset")]
     prediction: Prediction,
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! kept       the patches of the k squares with the smallest (Philox word, index), ascending
 //! supervised 0 where the word of the element, pixel or square is below the threshold, else 1
-//! weight     1 / (what the norm divides the squared errors of a sample by), 0 where that is nothing
+//! weight     importance / (what the norm divides the squared errors of a sample by), 0 where that is nothing
 //! ```
 //! Sample `i` of the batch draws from the streams of its place in the global batch, so the draws do not depend on how a
 //! batch is split; the weights of [`LossNorm::BatchActive`] do, being means over the batch.
@@ -56,7 +56,7 @@ pub fn thin_loss(cpu: &Cpu, draw: Draw, mask: LossMask, threshold: u32, grid: Pa
     });
 }
 
-/// Writes `weight` (B) for `tokens` kept patches of each image; `supervised` is (B, C, H, W), `None` for everything.
+/// Writes `weight` (B) for `tokens` kept patches of each image; `supervised` is (B, C, H, W), `None` for everything, `importance` (B).
 pub fn weigh(
     cpu: &Cpu,
     norm: LossNorm,
@@ -64,6 +64,7 @@ pub fn weigh(
     tokens: usize,
     kept: Option<&[u32]>,
     supervised: Option<&[f32]>,
+    importance: &[f32],
     weight: &mut [f32],
 ) {
     let mut counts = Scratch::<u32>::new(weight.len());
@@ -81,8 +82,8 @@ pub fn weigh(
     }
     let total = counts.iter().map(|&count| u64::from(count)).sum::<u64>() as f32;
     let batch = weight.len() as f32;
-    for (weight, &count) in weight.iter_mut().zip(&counts[..]) {
+    for ((weight, &count), &importance) in weight.iter_mut().zip(&counts[..]).zip(importance) {
         let divisor = if norm == LossNorm::SampleActive { batch * count as f32 } else { total };
-        *weight = if divisor > 0.0 { 1.0 / divisor } else { 0.0 };
+        *weight = if divisor > 0.0 { importance / divisor } else { 0.0 };
     }
 }

@@ -1,48 +1,31 @@
-//! The random part of a training step: times, noise and dropped labels, and what follows from them.
+//! The random part of a training step: noise and dropped labels, and what follows from them.
 //!
 //! ```text
-//! t   ~ uniform (0, 1), or sigmoid(mean + deviation n) with n ~ N(0, 1); on a path with steps the end of the step it is in
-//! z   = alpha(t) x + sigma(t) eps        eps ~ N(0, 1)
-//! u   = alpha'(t) x + sigma'(t) eps, or x, or eps
+//! z   = alpha x + sigma eps        eps ~ N(0, 1)
+//! u   = a x + b eps                the target: velocity, data, noise or score
 //! y   = null class with probability p
 //! ```
-//! Sample `i` of the batch draws from the streams of its place in the global batch, so the draws do not depend on how a
-//! batch is split.
+//! `along` (B, 5) says of each sample what the network is told of its time, alpha, sigma, a and b. Sample `i` of the batch draws
+//! from the streams of its place in the global batch, so the draws do not depend on how a batch is split.
 
 use crate::base::rng::{Draw, Purpose, Stream, uniform};
-use crate::base::{Path, Prediction, Times};
 use crate::device::{Chunks, Cpu};
 
 /// Writes the times `t` (B) that the network is told, `z` and `target` (B, image) from the data `x` (B, image).
-pub fn noise(
-    cpu: &Cpu,
-    draw: Draw,
-    (path, prediction): (Path, Prediction),
-    times: Times,
-    x: &[f32],
-    t: &mut [f32],
-    z: &mut [f32],
-    target: &mut [f32],
-) {
+pub fn noise(cpu: &Cpu, draw: Draw, along: &[f32], x: &[f32], t: &mut [f32], z: &mut [f32], target: &mut [f32]) {
     let image = x.len() / t.len();
-    for (sample, t) in t.iter_mut().enumerate() {
-        *t = times.draw(draw.stream(sample, Purpose::Time));
-    }
-    let drawn = &*t;
+    t.iter_mut().zip(along.chunks_exact(5)).for_each(|(t, row)| *t = row[0]);
     // Blocks of four normals must not straddle two tasks.
     let width = image.next_multiple_of(4).min(4096);
     let blocks = image.div_ceil(width);
     let parts = (Chunks::grouped(z, image, width), Chunks::grouped(target, image, width));
     cpu.threads.each(parts, 1, |i, (z, u)| {
         let (sample, offset) = (i / blocks, i % blocks * width);
-        let time = path.time(drawn[sample]);
-        let at = [path.alpha(time), path.sigma(time)].map(|weight| weight as f32);
-        let target = prediction.of_data_and_noise(path, time).map(|weight| weight as f32);
+        let &[_, alpha, sigma, of_x, of_eps] = &along[5 * sample..][..5] else { unreachable!("rows of five") };
         let stream = draw.stream(sample, Purpose::Noise);
         let x = &x[sample * image + offset..][..z.len()];
-        mix(cpu.isa(), stream, (offset / 4) as u32, at, target, x, z, u);
+        mix(cpu.isa(), stream, (offset / 4) as u32, [alpha, sigma], [of_x, of_eps], x, z, u);
     });
-    t.iter_mut().for_each(|t| *t = path.told(path.time(*t)) as f32);
 }
 
 vectorised! {

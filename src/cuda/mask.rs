@@ -39,7 +39,7 @@ pub fn thin_loss(
     card.launch(THIN_LOSS, blocks, &[&tensors[..], &extents, &[supervised.into()]].concat());
 }
 
-/// Writes `weight` (B) for `tokens` kept patches of each image; `supervised` is (B, C, H, W), `None` for everything.
+/// Writes `weight` (B) for `tokens` kept patches of each image; `supervised` is (B, C, H, W), `None` for everything, `importance` (B).
 pub fn weigh(
     card: &Cuda,
     norm: LossNorm,
@@ -47,6 +47,7 @@ pub fn weigh(
     tokens: usize,
     kept: Option<&Tensor>,
     supervised: Option<&Tensor>,
+    importance: &Tensor,
     weight: &mut Tensor,
 ) {
     let batch = weight.len();
@@ -59,6 +60,6 @@ pub fn weigh(
     });
     let (all, by_sample) = (tokens * grid.area() * grid.channels, usize::from(norm == LossNorm::SampleActive));
     let extents = [all, by_sample, batch].map(Into::into);
-    let arguments = [&[counts.as_ref().into()], &extents[..], &[weight.into()]].concat();
+    let arguments = [&[counts.as_ref().into(), importance.into()], &extents[..], &[weight.into()]].concat();
     card.launch(WEIGH, Grid::new(1, THREADS), &arguments);
 }

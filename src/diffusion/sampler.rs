@@ -6,12 +6,12 @@ use crate::tensor::Tensor;
 use std::fmt;
 use std::str::FromStr;
 
-/// A way from t = 1 (noise) to t = 0 (data) in equal steps, each one evaluation of the velocity, or of what else is
-/// predicted, unless it says otherwise.
+/// A way from t = 1 (noise), or from the last time at which the network can be asked, to t = 0 (data) in equal steps, each one
+/// evaluation of the velocity, or of what else is predicted, unless it says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Sampler {
-    /// First order, for `dz/dt = v(z, t)`.
+    /// First order, for `dz/dt = v(z, t)`. Where there is no velocity at t = 0, the last step goes to the predicted data.
     Euler,
     /// Second order: the trapezium rule on an Euler predictor, with an Euler step at the end, where the velocity at t = 0
     /// was never trained; N steps cost 2 N - 1 evaluations (Karras et al., 2022, algorithm 1).
@@ -62,7 +62,8 @@ impl Sampler {
         let device = field.device().clone();
         let new = || Tensor::new(&device, "sampler", *z.shape(), DType::F32);
         let (path, prediction) = field.process();
-        let times = path.times(course.steps);
+        let [first, last] = prediction.interval(path);
+        let times = path.times(last, course.steps);
         // All of it from the beginning: a card that records an evaluation must find the same memory free each time.
         let (mut p, mut next) = (new(), new());
         let mut second = (self == Sampler::Heun && course.steps > 1).then(|| [new(), new()]);
@@ -75,7 +76,7 @@ impl Sampler {
             let &[t, t_next] = ends else { unreachable!("windows of two") };
             evaluations += 1;
             match self {
-                Sampler::Euler | Sampler::Heun => {
+                Sampler::Euler | Sampler::Heun if first == 0.0 || t_next > 0.0 => {
                     velocity(field, z, t, &mut p, &mut converted);
                     advance(&device, z, &p, (t_next - t) as f32, &mut next);
                     if let Some([v_next, half]) = &mut second
@@ -87,11 +88,12 @@ impl Sampler {
                         advance(&device, half, v_next, (0.5 * (t_next - t)) as f32, &mut next);
                     }
                 }
-                Sampler::Ddim(_) | Sampler::Ancestral => {
+                _ => {
                     field.predict(z, t, &mut p);
                     let how = match self {
                         Sampler::Ddim(eta) => Denoise::ddim(path, prediction, [t, t_next], eta, course.bound),
-                        _ => Denoise::ancestral(path, prediction, [t, t_next], course.bound),
+                        Sampler::Ancestral => Denoise::ancestral(path, prediction, [t, t_next], course.bound),
+                        Sampler::Euler | Sampler::Heun => Denoise::ddim(path, prediction, [t, t_next], 0.0, None),
                     };
                     let draw = Draw { seed: course.seed, step: step as u32, first: course.first };
                     denoise(&device, z, &p, how, draw, &mut next);

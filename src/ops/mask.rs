@@ -46,7 +46,7 @@ pub fn mask(
                 cpu::mask::thin_loss(cpu, draw, mask.loss, threshold, grid, supervised.f32_mut());
             }
             let (kept, supervised) = (kept.as_ref().map(Tensor::u32), supervised.as_ref().map(Tensor::f32));
-            cpu::mask::weigh(cpu, mask.norm, grid, tokens, kept, supervised, weight.f32_mut());
+            cpu::mask::weigh(cpu, mask.norm, grid, tokens, kept, supervised, batch.importance.f32(), weight.f32_mut());
         }
         Device::Cuda(card) => {
             let draws = (seed, &batch.place);
@@ -57,7 +57,7 @@ pub fn mask(
                 cuda::mask::thin_loss(card, draws, mask.loss, &batch.threshold, grid, supervised);
             }
             let (kept, supervised) = (kept.as_ref(), supervised.as_ref());
-            cuda::mask::weigh(card, mask.norm, grid, tokens, kept, supervised, &mut weight);
+            cuda::mask::weigh(card, mask.norm, grid, tokens, kept, supervised, &batch.importance, &mut weight);
         }
     }
     Masked { kept, supervised, weight }

@@ -1,8 +1,7 @@
 //! The random part of a training step, and the buffers that it fills.
 
-pub use crate::base::Times;
 use crate::base::rng::Draw;
-use crate::base::{Cost, DType, PatchGrid, Path, Prediction};
+use crate::base::{Cost, DType, PatchGrid, Path, Prediction, Times, Weighting};
 use crate::cpu;
 use crate::cuda;
 use crate::device::Device;
@@ -15,6 +14,7 @@ pub struct Noise {
     /// What the network is compared with.
     pub prediction: Prediction,
     pub times: Times,
+    pub weighting: Weighting,
     /// The probability that a sample loses its label.
     pub label_dropout: f32,
     /// The label that stands for none.
@@ -32,9 +32,12 @@ pub struct Batch {
     pub place: Tensor,
     /// (1) u32, below which a word leaves its element out of the loss
     pub threshold: Tensor,
-    /// (T, 5), of every step of a path that has them: the time that the network is told, alpha and sigma, the weights of data and
-    /// noise in the target. For kernels, which cannot compute them; see [`Batch::along`].
-    schedule: Option<Tensor>,
+    /// (B, 5), of each sample's time: what the network is told of it, alpha and sigma, the weights of data and noise in the target
+    along: Tensor,
+    /// (B), the factor of the squared errors of its time
+    pub importance: Tensor,
+    /// What the last two are written from.
+    drawn: [Vec<f32>; 2],
 }
 
 /// What the network sees and what it is compared with, in fixed buffers.
@@ -57,30 +60,34 @@ impl Batch {
             y: Tensor::new(device, "batch", [batch], DType::U32),
             place: Tensor::new(device, "batch", [2], DType::U32),
             threshold: Tensor::from_slice(device, "batch", [1], &[0u32]),
-            schedule: None,
+            along: Tensor::new(device, "batch", [batch, 5], DType::F32),
+            importance: Tensor::from_slice(device, "batch", [batch], &vec![1.0f32; batch]),
+            drawn: [vec![0.0; 5 * batch], vec![0.0; batch]],
         }
     }
 
-    /// Takes along what a card must know of the path of `noise`.
-    pub fn along(self, device: &Device, noise: &Noise) -> Batch {
-        let Noise { path, prediction, .. } = *noise;
-        let schedule = path.steps().map(|steps| {
-            let row = |i: usize| {
-                let t = i as f64 / steps as f64;
-                let [x, eps] = prediction.of_data_and_noise(path, t);
-                [path.told(t), path.alpha(t), path.sigma(t), x, eps].map(|value| value as f32)
-            };
-            let rows: Vec<f32> = (1..=steps).flat_map(row).collect();
-            Tensor::from_slice(device, "batch", [steps, 5], &rows)
-        });
-        Batch { schedule, ..self }
-    }
-
-    /// Takes the images and labels of step number `step`, from sample `first` of the global batch on.
-    pub fn fill(&mut self, images: &[f32], labels: &[u32], step: u32, first: u32) {
+    /// Takes the images and labels of step number `step`, from sample `first` of the global batch on, and draws their times.
+    pub fn fill(&mut self, noise: &Noise, images: &[f32], labels: &[u32], step: u32, first: u32) {
         self.x.write(images);
         self.y.write(labels);
+        self.draw(noise, step, first);
+    }
+
+    /// As [`Batch::fill`], of what is there: where on the path each sample is. The formulas of paths are here alone, in f64; a
+    /// kernel gets their values.
+    pub fn draw(&mut self, noise: &Noise, step: u32, first: u32) {
+        let Noise { path, prediction, weighting, .. } = *noise;
         self.place.write(&[step, first]);
+        let [along, importance] = &mut self.drawn;
+        for (sample, (along, importance)) in along.chunks_exact_mut(5).zip(importance.iter_mut()).enumerate() {
+            let t = prediction.time(path, noise.times.draw(Draw { seed: noise.seed, step, first }, sample));
+            let [x, eps] = prediction.of_data_and_noise(path, t);
+            let row = [path.told(t), path.alpha(t), path.sigma(t), x, eps];
+            along.copy_from_slice(&row.map(|value| value as f32));
+            *importance = weighting.at(path, prediction, t) as f32;
+        }
+        self.along.write(along);
+        self.importance.write(importance);
     }
 }
 
@@ -98,37 +105,29 @@ impl Noised {
     }
 }
 
-/// Fills `noised` from `batch`.
+/// Fills `noised` from `batch`, at the times that it has drawn.
 pub fn noise(device: &Device, noise: Noise, batch: &Batch, noised: &mut Noised) {
     let Noised { t, y, z, target } = noised;
     match device {
         Device::Cpu(cpu) => {
             let &[step, first] = batch.place.u32() else { panic!("noise: the place is {:?}", batch.place) };
             let draw = Draw { seed: noise.seed, step, first };
-            let x = batch.x.f32();
-            let (z, target) = (z.f32_mut(), target.f32_mut());
-            let process = (noise.path, noise.prediction);
-            cpu::noise::noise(cpu, draw, process, noise.times, x, t.f32_mut(), z, target);
+            let (x, along) = (batch.x.f32(), batch.along.f32());
+            cpu::noise::noise(cpu, draw, along, x, t.f32_mut(), z.f32_mut(), target.f32_mut());
             let labels = y.slice_mut::<u32>();
             labels.copy_from_slice(batch.y.u32());
             cpu::noise::drop_labels(draw, noise.label_dropout, noise.null_label, labels);
         }
         Device::Cuda(card) => {
-            let Noise { path, prediction, times, label_dropout, null_label, seed } = noise;
-            let (draws, schedule) = ((seed, &batch.place), batch.schedule.as_ref());
-            assert_eq!(
-                schedule.map(|rows| rows.shape().rows()),
-                path.steps(),
-                "noise: the batch is along another path"
-            );
-            cuda::noise::noise(card, draws, prediction, schedule, times, &batch.x, t, z, target);
-            cuda::noise::drop_labels(card, draws, label_dropout, null_label, &batch.y, y);
+            let Noise { label_dropout, null_label, seed, .. } = noise;
+            cuda::noise::noise(card, (seed, &batch.place), &batch.along, &batch.x, t, z, target);
+            cuda::noise::drop_labels(card, (seed, &batch.place), label_dropout, null_label, &batch.y, y);
         }
     }
 }
 
 /// `elements` of data read; z and target written. Philox is ten rounds of eight operations for four normals, and a normal
-/// half a logarithm, a root, a sine and a cosine: about 20 and 25 operations an element, and six for the path.
+/// half a logarithm, a root, a sine and a cosine: about 20 and 25 operations an element, and six for z and the target.
 pub fn cost(elements: usize) -> Cost {
     Cost::new(3 * elements, 51 * elements)
 }

@@ -1,5 +1,5 @@
 use super::step::{Settings, objective};
-use crate::base::{Mask, Result};
+use crate::base::{Mask, Result, Times};
 use crate::data::Store;
 use crate::device::Device;
 use crate::nn::Network;
@@ -30,7 +30,8 @@ impl HeldOut {
     pub fn new(store: Arc<Store>, held_out: &[u32], settings: &Settings) -> Option<HeldOut> {
         let count = held_out.len().min(MOST_ROWS);
         let rows: Vec<u32> = (0..count).map(|i| held_out[i * held_out.len() / count]).collect();
-        let noise = Noise { label_dropout: 0.0, seed: 0, ..settings.noise };
+        let times = Times { strata: 1, ..settings.noise.times };
+        let noise = Noise { times, label_dropout: 0.0, seed: 0, ..settings.noise };
         (count > 0).then_some(HeldOut { store, rows, noise, batch: settings.batch })
     }
 
@@ -51,8 +52,8 @@ impl HeldOut {
             let mut images = vec![0.0; rows.len() * self.store.width()];
             self.store.read(rows, &mut images)?;
             let labels: Vec<u32> = rows.iter().map(|&row| self.store.label(row)).collect();
-            let mut batch = Batch::new(device, rows.len(), grid).along(device, &self.noise);
-            batch.fill(&images, &labels, STEP, (i * self.batch) as u32);
+            let mut batch = Batch::new(device, rows.len(), grid);
+            batch.fill(&self.noise, &images, &labels, STEP, (i * self.batch) as u32);
             let mut noised = Noised::new(device, rows.len(), grid);
             noise(device, self.noise, &batch, &mut noised);
             let masked = mask(device, 0, &Mask::none(), None, &batch, grid);

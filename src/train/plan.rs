@@ -1,10 +1,10 @@
 use super::recipe::{ModelSection, Recipe, Stage, Times, in_stage, wrong};
 use super::step::Settings;
-use crate::base::{Error, Mask, Rate, Result};
+use crate::base::{self, Error, Law, Mask, Rate, Result};
 use crate::data::Store;
 use crate::diffusion::{Guidance, Request};
 use crate::nn::{Config, Family, Size};
-use crate::ops::noise::{self, Noise};
+use crate::ops::noise::Noise;
 use crate::ops::update::AdamW;
 use crate::tape::Keep;
 
@@ -90,12 +90,15 @@ impl Plan {
             noise: Noise {
                 path: diffusion.path,
                 prediction: diffusion.prediction,
-                times: match diffusion.times {
-                    Times::Uniform => noise::Times::Uniform,
-                    Times::LogitNormal => {
-                        noise::Times::LogitNormal { mean: diffusion.mean as f32, deviation: diffusion.std as f32 }
-                    }
+                times: base::Times {
+                    law: match diffusion.times {
+                        Times::Uniform => Law::Uniform,
+                        Times::LogitNormal => Law::LogitNormal { mean: diffusion.mean, deviation: diffusion.std },
+                    },
+                    shift: diffusion.shift,
+                    strata: if diffusion.stratified { train.batch_size as u32 } else { 1 },
                 },
+                weighting: diffusion.weighting,
                 // Where no label is told, none is known to the posterior either.
                 label_dropout: if self.recipe.data.labels { diffusion.label_dropout as f32 } else { 1.0 },
                 null_label: self.model.classes as u32,

@@ -81,7 +81,7 @@ impl Step {
         Ok(Step {
             moments: Moments::new(device, &params.weights, &trained, &settings.averages)?,
             gradients: params.zeros(device, "gradients")?,
-            batch: Batch::new(device, settings.batch, grid).along(device, &settings.noise),
+            batch: Batch::new(device, settings.batch, grid),
             noised: Noised::new(device, settings.batch, grid),
             rate: Tensor::new(device, "batch", [1], DType::F32),
             report: Report::memory(device),
@@ -127,8 +127,7 @@ impl Step {
         self.params.round(&self.device);
         self.moments.restart(&self.device, &self.params.weights, &settings.averages)?;
         if settings.batch != self.settings.batch {
-            let batch = Batch::new(&self.device, settings.batch, settings.model.grid);
-            self.batch = batch.along(&self.device, &settings.noise);
+            self.batch = Batch::new(&self.device, settings.batch, settings.model.grid);
             self.noised = Noised::new(&self.device, settings.batch, settings.model.grid);
         }
         self.settings = settings;
@@ -156,7 +155,7 @@ impl Step {
         images: &[f32],
         labels: &[u32],
     ) -> Result<()> {
-        self.batch.fill(images, labels, step as u32, 0);
+        self.batch.fill(&self.settings.noise, images, labels, step as u32, 0);
         self.batch.threshold.write(&[self.settings.mask.threshold(step)]);
         self.rate.write(&[lr]);
         if let Some(ideal) = ideal {
@@ -207,10 +206,9 @@ pub(super) fn objective(tape: &mut Tape, network: &Network, noised: &Noised, mas
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{PatchGrid, Path, Prediction};
+    use crate::base::{PatchGrid, Path, Prediction, Times, Weighting};
     use crate::device::Cpu;
     use crate::nn::Family;
-    use crate::ops::noise::Times;
 
     fn step() -> Step {
         let grid = PatchGrid { channels: 1, height: 4, width: 4, patch: 2 };
@@ -221,7 +219,8 @@ mod tests {
             noise: Noise {
                 path: Path::Linear,
                 prediction: Prediction::V,
-                times: Times::Uniform,
+                times: Times::UNIFORM,
+                weighting: Weighting::None,
                 label_dropout: 0.5,
                 null_label: 2,
                 seed: 3,

@@ -2,7 +2,7 @@ use super::common::cards;
 use super::oracle::exact;
 use super::runs::{self, Scratch, contents, losses};
 use super::{noised, row, store, words};
-use engine::base::{DType, PatchGrid, Path, Prediction, Times};
+use engine::base::{DType, PatchGrid, Path, Prediction, Times, Weighting};
 use engine::data::Store;
 use engine::data::tensors::FileDType;
 use engine::device::{Cpu, Device};
@@ -28,7 +28,8 @@ fn noise() -> Noise {
     Noise {
         path: Path::Linear,
         prediction: Prediction::V,
-        times: Times::Uniform,
+        times: Times::UNIFORM,
+        weighting: Weighting::None,
         label_dropout: 0.0,
         null_label: NULL,
         seed: 5,
@@ -39,7 +40,7 @@ fn noise() -> Noise {
 fn targets(ideal: &Ideal<'_>, step: u32, z: &[f32], t: &[f32], y: &[u32]) -> Vec<f32> {
     let device = device(1);
     let mut batch = Batch::new(&device, t.len(), GRID);
-    batch.fill(&vec![0.0; z.len()], y, step, 0);
+    batch.fill(&noise(), &vec![0.0; z.len()], y, step, 0);
     let mut noised = Noised::new(&device, t.len(), GRID);
     noised.z.write(z);
     noised.t.write(t);

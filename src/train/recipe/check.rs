@@ -33,8 +33,11 @@ impl Recipe {
         share("diffusion.label_dropout", diffusion.label_dropout, true)?;
         number("diffusion.mean", diffusion.mean, f64::NEG_INFINITY)?;
         number("diffusion.std", diffusion.std, 0.0)?;
+        number("diffusion.shift", diffusion.shift, 1e-3)?;
         let (path, prediction) = (diffusion.path, diffusion.prediction);
         prediction.check(path).map_err(|what| wrong("diffusion.prediction", prediction, what))?;
+        let weighting = diffusion.weighting;
+        weighting.check(path, prediction).map_err(|what| wrong("diffusion.weighting", weighting, what))?;
         let ObjectiveSection { target, score, region, .. } = *objective;
         if target != Target::Data && (path.steps().is_some() || prediction != Prediction::V) {
             let what = format_args!("is a velocity, and the network predicts {prediction} along {path}; give data");
@@ -218,11 +221,15 @@ mod tests {
             ),
             (
                 "diffusion.path=ddpm-linear",
-                "diffusion.prediction = v: ddpm-linear has steps and no velocity; give eps or x",
+                "diffusion.prediction = v: ddpm-linear has steps and no velocity; give eps, x or score",
             ),
             (
-                "diffusion.prediction=eps",
-                "diffusion.prediction = eps: at t = 1 of linear all is noise, which says nothing of the data; give v or x",
+                "diffusion.prediction=score",
+                "diffusion.weighting = none: a score grows as 1 / sigma, and at small t would alone count; give noise or another",
+            ),
+            (
+                "diffusion.weighting=likelihood",
+                "diffusion.weighting = likelihood: at t = 0 a v of linear would count without end; predict x, eps or score",
             ),
             ("sample.bound=-1", "sample.bound = -1: is out of range; give a finite number from 0 on"),
             ("checkpoint.keep=0", "checkpoint.keep = 0: is out of range; give 1 to 1048576"),

@@ -17,7 +17,7 @@ pub use read::{Change, example, key_called};
 pub use stage::{Stage, in_stage};
 
 use super::{Softmax, Target};
-use crate::base::{DType, LossMask, LossNorm, Path, Prediction, TokenMask, TokenMasks};
+use crate::base::{DType, LossMask, LossNorm, Path, Prediction, TokenMask, TokenMasks, Weighting};
 use crate::diffusion::Sampler;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -85,9 +85,9 @@ section! {
 section! {
     /// The process that is learnt to be undone.
     DiffusionSection {
-        /// From data to noise: linear; or, in a thousand steps, ddpm-linear or ddpm-cosine
+        /// From data to noise: linear, gvp or vp; or, in a thousand steps, ddpm-linear or ddpm-cosine
         path: Path = Path::Linear,
-        /// What the network predicts: v, the velocity of a path without steps; x, the data; or eps, the noise
+        /// What the network predicts: v, the velocity of a path without steps; x, the data; eps, the noise; or score, -eps / sigma
         prediction: Prediction = Prediction::V,
         /// How training draws t: uniform, or logit-normal, sigmoid(mean + std n)
         times: Times = Times::Uniform,
@@ -95,6 +95,13 @@ section! {
         mean: f64 = 0.0,
         /// Standard deviation of the logit of t
         std: f64 = 1.0,
+        /// Factor of the odds of t; above 1 more noise, as for larger images
+        shift: f64 = 1.0,
+        /// Whether the samples of a step share the law of t out among them, each drawing within its part
+        stratified: bool = false,
+        /// How squared errors count: none, as they are; noise, velocity or likelihood, as those of another prediction; or
+        /// min-snr:GAMMA, as those of the data times the ratio of signal to noise, GAMMA at most
+        weighting: Weighting = Weighting::None,
         /// Share of the samples that lose their label, which guidance needs
         label_dropout: f64 = 0.1,
     }
