@@ -6,6 +6,7 @@ mod global;
 mod judge;
 mod race;
 mod release;
+mod steps;
 
 pub use {
     clock::{Actor, Clocks, Knowledge, Who},
@@ -14,6 +15,7 @@ pub use {
     judge::{Touch, judge},
     race::{Event, Proxy, Races},
     release::{By, Releases, Word},
+    steps::Steps,
 };
 
 use crate::parse::Loc;

@@ -6,7 +6,10 @@
 //! `fence.proxy.async`. So a second clock holds what such a fence has already passed on; it travels with the first
 //! through every barrier, and an asynchronous access is checked against it.
 
-use super::clock::{Actor, Knowledge};
+use super::{
+    clock::{Actor, Knowledge},
+    steps::Steps,
+};
 use crate::types::Scope;
 
 /// The path an access takes to shared memory.
@@ -27,7 +30,9 @@ pub struct Event<'a> {
     pub strong: Option<Scope>,
     /// Rank of the CTA of a warp.
     pub cta: u8,
-    /// Lanes of the warp that take part; none for asynchronous work, whose events are ordered by time alone.
+    /// The warp whose lanes do it or issue it, and what those know of each other. None: they do it together.
+    pub warp: Option<(Actor, &'a Steps)>,
+    /// Lanes of the warp that take part.
     pub lanes: u32,
     /// What the one who issued it knew.
     pub known: &'a Knowledge,
@@ -45,6 +50,7 @@ struct Stamp {
     strong: Option<Scope>,
     cta: u8,
     lanes: u32,
+    step: u32,
 }
 
 impl Stamp {
@@ -58,15 +64,26 @@ impl Stamp {
         Conflict { actor: self.actor, pc: self.pc, wrote, why }
     }
 
-    /// The same actor at the same time: nothing orders its lanes among each other.
-    fn same_moment(&self, event: &Event) -> bool {
-        self.actor == event.actor && self.time == event.time
+    /// Other lanes of the warp did it, and no `bar.warp.sync` of both lies between.
+    #[inline]
+    fn apart(&self, event: &Event) -> bool {
+        let Some((warp, steps)) = event.warp else { return false };
+        self.time > 0 && self.actor == warp && !steps.ordered(self.step, self.lanes, event.lanes)
     }
 
-    /// Other lanes of the warp did it, and no `bar.warp.sync` lies between.
+    #[inline]
     fn by_other_lanes(&self, event: &Event) -> bool {
-        let one_lane = self.lanes == event.lanes && event.lanes.count_ones() <= 1;
-        self.same_moment(event) && !one_lane && !self.excused(event)
+        self.apart(event) && !self.excused(event)
+    }
+
+    /// Makes place for a later event of the same actor. Lanes apart stay together here, from the first one's step on.
+    #[inline]
+    fn follow(&mut self, event: &Event) {
+        let new = event.stamp();
+        *self = match self.apart(event) {
+            true => Stamp { lanes: self.lanes | new.lanes, step: self.step, ..new },
+            false => new,
+        };
     }
 }
 
@@ -102,18 +119,22 @@ impl Lists {
         cell.reads.checked_sub(1).map_or(&[], |k| &self.lists[k as usize])
     }
 
-    fn add(&mut self, cell: &mut Cell, stamp: Stamp) {
+    /// The list of a cell, which begins here if there is none.
+    fn open(&mut self, cell: &mut Cell) -> &mut Vec<Stamp> {
         if cell.reads == 0 {
             cell.reads = self.free.pop().unwrap_or_else(|| {
                 self.lists.push(vec![]);
                 self.lists.len() as u32
             });
         }
-        let list = &mut self.lists[cell.reads as usize - 1];
-        match list.iter_mut().find(|s| s.actor == stamp.actor) {
-            Some(old) if old.time == stamp.time => old.lanes |= stamp.lanes,
-            Some(old) => *old = stamp,
-            None => list.push(stamp),
+        &mut self.lists[cell.reads as usize - 1]
+    }
+
+    fn add(&mut self, cell: &mut Cell, event: &Event) {
+        let list = self.open(cell);
+        match list.iter_mut().find(|s| s.actor == event.actor) {
+            Some(old) => old.follow(event),
+            None => list.push(event.stamp()),
         }
     }
 
@@ -219,8 +240,9 @@ impl Races {
 fn split(cell: &mut Cell, parts: &mut Vec<[Cell; 4]>, reads: &mut Lists) -> usize {
     if cell.split == 0 {
         let mut quarters = [Cell { reads: 0, ..*cell }; 4];
-        for stamp in reads.of(cell).to_vec() {
-            quarters.iter_mut().for_each(|quarter| reads.add(quarter, stamp));
+        let further = reads.of(cell).to_vec();
+        if !further.is_empty() {
+            quarters.iter_mut().for_each(|quarter| reads.open(quarter).extend(&further));
         }
         parts.push(quarters);
         cell.split = parts.len() as u32;
@@ -235,12 +257,12 @@ impl Cell {
         if self.write.by_other_lanes(&event) {
             return Err(self.write.conflict(true, Why::Unsynchronised));
         }
-        if self.read.same_moment(&event) {
-            self.read.lanes |= event.lanes;
-        } else if self.read.time == 0 || self.read.actor == event.actor || known(self.read, event) {
+        if self.read.time > 0 && self.read.actor == event.actor {
+            self.read.follow(&event);
+        } else if self.read.time == 0 || known(self.read, event) {
             self.read = event.stamp();
         } else {
-            reads.add(self, event.stamp());
+            reads.add(self, &event);
         }
         Ok(())
     }
@@ -276,6 +298,7 @@ impl Event<'_> {
             strong: self.strong,
             cta: self.cta,
             lanes: self.lanes,
+            step: self.warp.map_or(0, |(_, steps)| steps.now()),
         }
     }
 }
@@ -307,7 +330,8 @@ mod tests {
     use crate::check::Clocks;
 
     fn event(clocks: &Clocks, actor: Actor, proxy: Proxy) -> Event<'_> {
-        Event { actor, time: clocks.now(actor), proxy, strong: None, cta: 0, lanes: 1, known: clocks.of(actor), pc: 0 }
+        let (time, known) = (clocks.now(actor), clocks.of(actor));
+        Event { actor, time, proxy, strong: None, cta: 0, warp: None, lanes: 1, known, pc: 0 }
     }
 
     fn two() -> (Clocks, Races) {
@@ -351,16 +375,21 @@ mod tests {
 
     #[test]
     fn a_read_of_what_another_lane_wrote_needs_a_warp_barrier() {
-        let (mut clocks, mut races) = two();
-        assert!(races.write(0, 4, event(&clocks, 0, Proxy::Generic)).is_ok());
-        fn by_lane_1(clocks: &Clocks) -> Event<'_> {
-            Event { lanes: 2, pc: 1, ..event(clocks, 0, Proxy::Generic) }
+        let ((mut clocks, mut races), mut steps) = (two(), Steps::default());
+        fn by<'a>(clocks: &'a Clocks, steps: &'a Steps, lanes: u32, pc: u32) -> Event<'a> {
+            Event { warp: Some((0, steps)), lanes, pc, ..event(clocks, 0, Proxy::Generic) }
         }
-        assert!(races.read(0, 4, by_lane_1(&clocks)).is_err_and(|c| c.why == Why::Unsynchronised));
+        assert!(races.write(0, 4, by(&clocks, &steps, 1, 0)).is_ok());
+        // An event that others may learn of orders no lanes.
         clocks.tick(0);
-        assert!(races.read(0, 4, by_lane_1(&clocks)).is_ok());
-        let by_lane_0 = Event { pc: 2, ..event(&clocks, 0, Proxy::Generic) };
-        assert!(races.write(0, 4, by_lane_0).is_err_and(|c| !c.wrote));
+        assert!(races.read(0, 4, by(&clocks, &steps, 2, 1)).is_err_and(|c| c.why == Why::Unsynchronised));
+        steps.meet_all();
+        assert!(races.read(0, 4, by(&clocks, &steps, 2, 1)).is_ok());
+        assert!(races.write(0, 4, by(&clocks, &steps, 1, 2)).is_err_and(|c| !c.wrote));
+        // Lane 2 reads as well, and lane 0 meets one of the two.
+        assert!(races.read(0, 4, by(&clocks, &steps, 4, 3)).is_ok());
+        steps.meet(0b101);
+        assert!(races.write(0, 4, by(&clocks, &steps, 1, 4)).is_err_and(|c| !c.wrote));
     }
 
     #[test]

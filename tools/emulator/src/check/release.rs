@@ -47,6 +47,8 @@ struct Released {
 struct Halves {
     fenced: [Option<Knowledge>; 3],
     observed: [Option<Knowledge>; 3],
+    /// Some of that had been released by the warp itself.
+    own: bool,
 }
 
 /// The words and the warps of a launch.
@@ -63,14 +65,15 @@ impl Releases {
         self.words.retain(|word, _| matches!(word, Word::Global(_)));
     }
 
-    /// `fence` or `membar`.
-    pub fn fence(&mut self, clocks: &mut Clocks, actor: Actor, scope: Scope) {
+    /// `fence` or `membar`. Whether it takes what the warp itself has released, so that its lanes learn of each other.
+    pub fn fence(&mut self, clocks: &mut Clocks, actor: Actor, scope: Scope) -> bool {
         let halves = self.warps.entry(actor).or_default();
         for observed in halves.observed[..=scope as usize].iter().flatten() {
             clocks.acquire(actor, observed);
         }
         let known = clocks.release(actor);
         halves.fenced[..=scope as usize].fill(Some(known));
+        std::mem::take(&mut halves.own)
     }
 
     /// Whether nothing has been released in this launch, so that no word has anything to pass on.
@@ -78,7 +81,8 @@ impl Releases {
         self.words.is_empty() && self.warps.is_empty()
     }
 
-    /// A strong access to a word; `released` is what its warp knew, if it is a release.
+    /// A strong access to a word; `released` is what its warp knew, if it is a release. Whether it takes what the warp
+    /// itself has released.
     pub fn access(
         &mut self,
         clocks: &mut Clocks,
@@ -86,22 +90,26 @@ impl Releases {
         order: Order,
         released: Option<&Knowledge>,
         (reads, writes): (bool, bool),
-    ) {
-        let Some(scope) = order.scope else { return };
+    ) -> bool {
+        let Some(scope) = order.scope else { return false };
+        let mut own = false;
         let levels = SCOPES.into_iter().filter(|level| *level <= scope);
         if reads && let Some(there) = self.words.get(&word) {
             for level in levels.clone() {
                 let Some(known) = there.visible(by, level) else { continue };
+                let from_itself = (there.of, there.by) == (by.cluster, by.actor);
                 if order.acquires {
+                    own |= from_itself;
                     clocks.acquire(by.actor, &known);
                 } else {
-                    let observed = &mut self.warps.entry(by.actor).or_default().observed[level as usize];
-                    observed.get_or_insert_default().join(&known);
+                    let halves = self.warps.entry(by.actor).or_default();
+                    halves.own |= from_itself;
+                    halves.observed[level as usize].get_or_insert_default().join(&known);
                 }
             }
         }
         if !writes {
-            return;
+            return own;
         }
         // What an atomic finds stays, and so does what the same warp released before.
         let stays = reads || self.words.get(&word).is_some_and(|there| (there.of, there.by) == (by.cluster, by.actor));
@@ -115,6 +123,7 @@ impl Releases {
                 self.words.entry(word).or_default().add(by, level, known);
             }
         }
+        own
     }
 }
 

@@ -100,6 +100,9 @@ impl World<'_> {
         };
         let waits = kind != Barrier::Arrive;
         barrier.arrived.push(Arrival { warp: index, waits, reduction });
+        if waits {
+            warp.steps.meet_all();
+        }
         barrier.waiting |= waits;
         let arrived = barrier.arrived.len();
         let needed = expected.unwrap_or_else(|| self.live_warps(cta, Some(warp)));
@@ -184,7 +187,10 @@ impl World<'_> {
             for split in warp.splits().filter(|s| s.wait == Some(wait)) {
                 split.wait = None;
             }
-            self.clocks.tick(warp.actor());
+            match members_left == warp.live {
+                true => warp.steps.meet_all(),
+                false => warp.steps.meet(members),
+            }
             return Ok(Flow::Next);
         }
         Ok(Flow::Wait(wait))

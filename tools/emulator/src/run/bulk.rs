@@ -192,8 +192,9 @@ impl World<'_> {
         self.plan_apart_from_mbarriers(cta, plan, Some(lane))?;
         let Self { ctas, clocks, settings, kernel, .. } = self;
         let known = clocks.of(warp.actor());
+        let (issuing, pc) = (Some((warp.actor(), &warp.steps)), warp.split.pc);
         let event =
-            Event { actor, time, proxy: Proxy::Async, strong: None, cta: 0, lanes: 0, known, pc: warp.split.pc };
+            Event { actor, time, proxy: Proxy::Async, strong: None, cta: 0, warp: issuing, lanes: 0, known, pc };
         let cta = &mut ctas[cta];
         let places = plan.pieces.iter().flat_map(|piece| piece.chunks(plan.swizzle));
         if !write && settings.checks.init {
@@ -206,7 +207,8 @@ impl World<'_> {
             }
         }
         let Some(races) = &mut cta.races else { return Ok(()) };
-        let places = places.map(|(offset, chunk)| Touch { offset, size: chunk.len(), lane: Some(lane), lanes: 0 });
+        let places =
+            places.map(|(offset, chunk)| Touch { offset, size: chunk.len(), lane: Some(lane), lanes: 1 << lane });
         judge(races, clocks, |pc| kernel.code[pc as usize].line, event, write, places)
     }
 

@@ -81,6 +81,7 @@ impl World<'_> {
         }
         warp.cluster_arrival = None;
         warp.cluster_opening = arrival + 1;
+        warp.steps.meet_all();
         self.clocks.acquire(warp.actor(), &self.cluster_barrier.completed);
         Ok(Flow::Next)
     }

@@ -76,13 +76,14 @@ impl World<'_> {
         let cta = &mut ctas[warp.cta];
         if let Some(races) = &mut cta.races {
             let known = clocks.of(warp.actor());
+            let (issuing, pc) = (Some((warp.actor(), &warp.steps)), warp.split.pc);
             let event =
-                Event { actor, time, proxy: Proxy::Generic, strong: None, cta: 0, lanes: 0, known, pc: warp.split.pc };
+                Event { actor, time, proxy: Proxy::Generic, strong: None, cta: 0, warp: issuing, lanes: 0, known, pc };
             let place = |lane: usize| Touch {
                 offset: at + (to.addresses[lane] - low) as usize,
                 size,
                 lane: Some(lane),
-                lanes: 0,
+                lanes: 1 << lane,
             };
             judge(races, clocks, |pc| kernel.code[pc as usize].line, event, true, lanes(active).map(place))?;
         }

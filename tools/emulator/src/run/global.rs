@@ -157,22 +157,37 @@ impl World<'_> {
     }
 
     /// A fence: completes what strong reads before it have begun, and begins what strong writes after it complete.
-    pub(super) fn fence(&mut self, warp: &Warp, scope: Scope) {
-        if let Some(releases) = &mut self.releases {
-            releases.fence(&mut self.clocks, warp.actor(), scope);
+    pub(super) fn fence(&mut self, warp: &mut Warp, scope: Scope) {
+        if let Some(releases) = &mut self.releases
+            && releases.fence(&mut self.clocks, warp.actor(), scope)
+        {
+            warp.steps.meet_all();
         }
     }
 
     /// A strong access may leave knowledge at its words, or take it from there.
     #[inline(always)]
-    pub(super) fn pass_on(&mut self, warp: &Warp, access: &Access, space: Space, reads: bool, writes: bool) -> Checked {
+    pub(super) fn pass_on(
+        &mut self,
+        warp: &mut Warp,
+        access: &Access,
+        space: Space,
+        reads: bool,
+        writes: bool,
+    ) -> Checked {
         match access.order.scope {
             None => Ok(()),
             Some(_) => self.pass_on_strong(warp, access, space, (reads, writes)),
         }
     }
 
-    fn pass_on_strong(&mut self, warp: &Warp, access: &Access, space: Space, (reads, writes): (bool, bool)) -> Checked {
+    fn pass_on_strong(
+        &mut self,
+        warp: &mut Warp,
+        access: &Access,
+        space: Space,
+        (reads, writes): (bool, bool),
+    ) -> Checked {
         let by = By { actor: warp.actor(), cta: warp.cta, cluster: self.cluster };
         if self.releases.as_ref().is_none_or(|releases| releases.quiet() && !access.order.releases) {
             return Ok(());
@@ -188,7 +203,9 @@ impl World<'_> {
                 _ => continue,
             };
             let Self { releases: Some(releases), clocks, .. } = self else { return Ok(()) };
-            releases.access(clocks, (word, by), access.order, released.as_ref(), (reads, writes));
+            if releases.access(clocks, (word, by), access.order, released.as_ref(), (reads, writes)) {
+                warp.steps.meet_all();
+            }
         }
         Ok(())
     }

@@ -21,6 +21,8 @@ const MOST: i64 = (1 << 20) - 1;
 struct Arrivals {
     own: Knowledge,
     siblings: Knowledge,
+    /// Warps of the CTA, their lanes, and the step before which those have done what they did.
+    lanes: Vec<(Actor, u32, u32)>,
 }
 
 /// The state of one mbarrier, kept beside the eight bytes that hold it on a device.
@@ -37,10 +39,18 @@ pub struct State {
     completed: Arrivals,
     /// The copies that complete on it.
     copies: Actor,
-    /// Who initialised it, when.
-    initialised: (Actor, u32),
+    /// Who initialised it, when: a warp, its time and step, and the lane.
+    initialised: Initialised,
     /// A fence has made the initialisation visible to asynchronous copies.
     fenced: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Initialised {
+    by: Actor,
+    time: u32,
+    lane: usize,
+    step: u32,
 }
 
 impl State {
@@ -126,6 +136,8 @@ impl World<'_> {
                 MbarrierOp::Wait { .. } => unreachable!("handled above"),
             }
         }
+        // What lanes do from here on, their arrivals do not bring.
+        warp.steps.tick();
         Ok(Flow::Next)
     }
 
@@ -139,7 +151,7 @@ impl World<'_> {
         let address = key.1 as u32 + crate::window::SHARED_BASE;
         let copies = self.clocks.add(Who::BulkLoads { mbarrier: address });
         let actor = warp.actor();
-        let initialised = (actor, self.clocks.now(actor));
+        let initialised = Initialised { by: actor, time: self.clocks.now(actor), lane, step: warp.steps.now() };
         self.mbarriers.insert(
             key,
             State {
@@ -161,7 +173,7 @@ impl World<'_> {
     pub(super) fn publish_mbarriers(&mut self, warp: &Warp) {
         let known = &self.clocks.of(warp.actor()).seen;
         for state in self.mbarriers.values_mut() {
-            state.fenced |= known.get(state.initialised.0) >= state.initialised.1;
+            state.fenced |= known.get(state.initialised.by) >= state.initialised.time;
         }
     }
 
@@ -213,10 +225,17 @@ impl World<'_> {
 
     /// Checks that the initialisation is ordered before this use.
     fn visible(&mut self, warp: &Warp, key: (usize, usize), lane: usize) -> Checked {
-        let (actor, time) = self.find_mbarrier(key, lane)?.initialised;
-        if self.settings.checks.race && self.clocks.of(warp.actor()).seen.get(actor) < time {
-            let name = self.clocks.name(actor);
+        let Initialised { by, time, lane: initialising, step } = self.find_mbarrier(key, lane)?.initialised;
+        if !self.settings.checks.race {
+            return Ok(());
+        }
+        if self.clocks.of(warp.actor()).seen.get(by) < time {
+            let name = self.clocks.name(by);
             let message = format!("the mbarrier: initialised by {name}, and nothing orders this use behind it");
+            return accuse(Kind::Race, lane, message);
+        }
+        if by == warp.actor() && !warp.steps.ordered(step, 1 << initialising, 1 << lane) {
+            let message = format!("the mbarrier: initialised by lane {initialising}, and no __syncwarp lies between");
             return accuse(Kind::Race, lane, message);
         }
         Ok(())
@@ -260,6 +279,16 @@ impl World<'_> {
         }
         if key.0 == warp.cta {
             state.gathering.own.join(&knowledge);
+            let before = warp.steps.now() + 1;
+            match state
+                .gathering
+                .lanes
+                .last_mut()
+                .filter(|(arrived, _, step)| (*arrived, *step) == (warp.actor(), before))
+            {
+                Some((_, lanes, _)) => *lanes |= 1 << lane,
+                None => state.gathering.lanes.push((warp.actor(), 1 << lane, before)),
+            }
         } else if scope > Scope::Cta {
             state.gathering.siblings.join(&knowledge);
         }
@@ -346,6 +375,9 @@ impl World<'_> {
                 // Before the first phase ends, the other parity counts as ended and brings no knowledge.
                 let knowledge = std::mem::take(&mut state.completed);
                 self.clocks.acquire(warp.actor(), &knowledge.own);
+                let actor = warp.actor();
+                let own = knowledge.lanes.iter().filter(|(arrived, ..)| *arrived == actor);
+                own.for_each(|(_, of, before)| warp.steps.learn(1 << lane, *of, *before));
                 if scope > Scope::Cta {
                     self.clocks.acquire(warp.actor(), &knowledge.siblings);
                 }

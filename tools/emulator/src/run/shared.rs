@@ -109,7 +109,8 @@ impl World<'_> {
         let known = clocks.of(actor);
         let time = known.seen.get(actor);
         let (strong, cta) = (order.scope, warp.cta as u8);
-        let event = Event { actor, time, proxy: Proxy::Generic, strong, cta, lanes: 0, known, pc: warp.split.pc };
+        let (doing, pc) = (Some((actor, &warp.steps)), warp.split.pc);
+        let event = Event { actor, time, proxy: Proxy::Generic, strong, cta, warp: doing, lanes: 0, known, pc };
         judge(races, clocks, |pc| kernel.code[pc as usize].line, event, write, places)
     }
 

@@ -6,7 +6,7 @@
 
 use super::{bulk::BulkStores, copy::Copies, wgmma::Products};
 use crate::{
-    check::Actor,
+    check::{Actor, Steps},
     mem::Block,
     regs::{LANES, Regs},
 };
@@ -81,6 +81,8 @@ pub struct Warp {
     pub copies: Copies,
     pub bulk: BulkStores,
     pub products: Products,
+    /// What its lanes know of each other.
+    pub steps: Steps,
     /// Times the cluster barrier had opened when the warp arrived at it.
     pub cluster_arrival: Option<u64>,
     /// How often it had opened when the warp last waited for it.
@@ -104,6 +106,7 @@ impl Warp {
             copies: Copies::default(),
             bulk: BulkStores::default(),
             products: Products::default(),
+            steps: Steps::default(),
             cluster_arrival: None,
             cluster_opening: 0,
             refused: BTreeSet::new(),
@@ -119,6 +122,7 @@ impl Warp {
         self.copies = Copies::default();
         self.bulk.clear();
         self.products = Products::default();
+        self.steps = Steps::default();
         self.cluster_arrival = None;
         self.cluster_opening = 0;
         self.refused.clear();

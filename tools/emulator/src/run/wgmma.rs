@@ -222,7 +222,8 @@ impl World<'_> {
             let Some(races) = &mut ctas[cta].races else { continue };
             // Time of a group: its number from 1.
             let (time, proxy) = (issue.group + 1, Proxy::Async);
-            let event = Event { actor, time, proxy, strong: None, cta: 0, lanes: 0, known: &known, pc: issue.pc };
+            let event =
+                Event { actor, time, proxy, strong: None, cta: 0, warp: None, lanes: 0, known: &known, pc: issue.pc };
             judge(races, clocks, |pc| kernel.code[pc as usize].line, event, false, places)?;
         }
         Ok(())
