@@ -1,4 +1,5 @@
-//! f32 and f64. Basic arithmetic is IEEE; `.approx` functions are host mathematics and not the bits of the MUFU unit.
+//! f32 and f64. Basic arithmetic is IEEE; `.approx` functions are host mathematics and not the bits of the MUFU unit. Their
+//! values at zeros, infinities and NaNs are those of the tables of the PTX ISA 9.1, sections 9.7.3.8 and 9.7.3.13 to 22.
 
 use super::directed::{Towards, fma, mul, narrow};
 
@@ -25,8 +26,10 @@ super::operations! {
     FmaFtz ["fma.rn.ftz.f32"] (a: f32, b: f32, c: f32) -> f32 { ftz(ftz(a).mul_add(ftz(b), ftz(c))) }
     FmaF64 ["fma.rn.f64"] (a: f64, b: f64, c: f64) -> f64 { a.mul_add(b, c) }
     DivF32 ["div.rn.f32"] (a: f32, b: f32) -> f32 { a / b }
-    DivApprox ["div.approx.f32", "div.full.f32"] (a: f32, b: f32) -> f32 { a / b }
-    DivApproxFtz ["div.approx.ftz.f32", "div.full.ftz.f32"] (a: f32, b: f32) -> f32 { ftz(ftz(a) / ftz(b)) }
+    DivApprox ["div.approx.f32"] (a: f32, b: f32) -> f32 { quotient(a, b) }
+    DivApproxFtz ["div.approx.ftz.f32"] (a: f32, b: f32) -> f32 { ftz(quotient(ftz(a), ftz(b))) }
+    DivFull ["div.full.f32"] (a: f32, b: f32) -> f32 { a / b }
+    DivFullFtz ["div.full.ftz.f32"] (a: f32, b: f32) -> f32 { ftz(ftz(a) / ftz(b)) }
     DivF64 ["div.rn.f64"] (a: f64, b: f64) -> f64 { a / b }
     RcpF32 ["rcp.rn.f32", "rcp.approx.f32"] (a: f32) -> f32 { 1.0 / a }
     RcpFtz ["rcp.approx.ftz.f32"] (a: f32) -> f32 { ftz(1.0 / ftz(a)) }
@@ -96,6 +99,13 @@ super::operations! {
 
 /// The NaN that arithmetic on the device returns.
 pub const CANONICAL_NAN: f32 = f32::from_bits(0x7fff_ffff);
+
+/// `div.approx`: a times 1 / b, which vanishes where b is beyond 2^126 (PTX ISA 9.1, 9.7.3.8).
+#[inline(always)]
+fn quotient(a: f32, b: f32) -> f32 {
+    const LARGEST: f32 = 1.0 / f32::MIN_POSITIVE;
+    if b.abs() <= LARGEST || b.is_nan() { a / b } else { a * 0.0f32.copysign(b) }
+}
 
 /// To 0..1; a NaN becomes +0.
 #[inline(always)]
