@@ -18,7 +18,7 @@ pub use {
     steps::Steps,
 };
 
-use crate::parse::Loc;
+use crate::parse::Line;
 use std::fmt;
 
 /// Which optional checks run. Bounds, alignment, barriers and deadlock are always checked.
@@ -105,8 +105,10 @@ pub struct Fault {
     pub line: u32,
     /// The instruction's opcode.
     pub opcode: String,
-    /// Source file and line, when the PTX was compiled with `-lineinfo`.
+    /// Source file and line of the kernel itself, when the PTX was compiled with `-lineinfo`.
     pub source: Option<(String, u32)>,
+    /// Those of the function that is inlined there.
+    pub inlined: Option<(String, u32)>,
     pub message: String,
 }
 
@@ -123,13 +125,16 @@ impl fmt::Display for Fault {
         if let Some((file, line)) = &self.source {
             write!(f, ", {file}:{line}")?;
         }
+        if let Some((file, line)) = &self.inlined {
+            write!(f, " (inlined from {file}:{line})")?;
+        }
         write!(f, ": {}", self.message)
     }
 }
 
 /// A source line as the module knows it.
-pub fn source(files: &[(u32, String)], loc: Option<Loc>) -> Option<(String, u32)> {
-    let loc = loc?;
-    let (_, name) = files.iter().find(|(number, _)| *number == loc.file)?;
-    Some((name.clone(), loc.line))
+pub fn source(files: &[(u32, String)], line: Option<Line>) -> Option<(String, u32)> {
+    let line = line?;
+    let (_, name) = files.iter().find(|(number, _)| *number == line.file)?;
+    Some((name.clone(), line.line))
 }

@@ -4,7 +4,7 @@
 //! shared memory takes as many wavefronts as the busiest of 32 four-byte banks has distinct words. They say nothing
 //! about caches, latency or overlap, and PTX instructions are not machine instructions.
 
-use crate::{ir::Kernel, parse::Loc};
+use crate::{ir::Kernel, parse::Line};
 use std::{collections::BTreeMap, ops::AddAssign};
 
 /// What one instruction, one line or one launch did.
@@ -124,11 +124,11 @@ impl Counts {
         classes
     }
 
-    pub fn by_line(&self, kernel: &Kernel) -> BTreeMap<Loc, BTreeMap<Class, Count>> {
-        let mut lines = BTreeMap::<Loc, BTreeMap<Class, Count>>::new();
+    pub fn by_line(&self, kernel: &Kernel) -> BTreeMap<Line, BTreeMap<Class, Count>> {
+        let mut lines = BTreeMap::<Line, BTreeMap<Class, Count>>::new();
         for ((ins, opcode), count) in kernel.code.iter().zip(&kernel.opcodes).zip(&self.by_instruction) {
             if let Some(loc) = ins.loc {
-                *lines.entry(loc).or_default().entry(Class::of(opcode)).or_default() += *count;
+                *lines.entry(loc.own).or_default().entry(Class::of(opcode)).or_default() += *count;
             }
         }
         lines

@@ -111,6 +111,12 @@ impl Argument for [u8] {
     }
 }
 
+impl Argument for Vec<u8> {
+    fn bytes(&self) -> Vec<u8> {
+        self.clone()
+    }
+}
+
 impl Device {
     /// A device without allocations.
     ///

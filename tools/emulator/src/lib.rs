@@ -34,3 +34,8 @@ pub use {
     tensor::swizzle::Swizzle,
     tmap::{TensorMap, TensorType},
 };
+
+/// The example of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -78,11 +78,20 @@ pub struct Function {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Reg(pub u32);
 
-/// Line of a kernel's source file.
+/// Line of a source file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Loc {
+pub struct Line {
     pub file: u32,
     pub line: u32,
+}
+
+/// Where an instruction comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Loc {
+    /// The kernel's own line.
+    pub own: Line,
+    /// The line of another function that is inlined there.
+    pub inlined: Option<Line>,
 }
 
 #[derive(Debug, Clone)]
@@ -307,14 +316,15 @@ impl<'a> Parser<'a> {
 
     fn expect(&mut self, c: char) -> Result<(), LoadError> {
         let (line, found) = (self.line(), self.peek());
-        if self.eat(c) { Ok(()) } else { Err(LoadError::at(line, format!("{found:?}: '{c}' expected"))) }
+        let found = name_of(found);
+        if self.eat(c) { Ok(()) } else { Err(LoadError::at(line, format!("{found}: '{c}' expected"))) }
     }
 
     fn word(&mut self) -> Result<&'a str, LoadError> {
         let line = self.line();
         match self.next().map(|t| &t.kind) {
             Some(Kind::Word(word)) => Ok(word),
-            other => Err(LoadError::at(line, format!("{other:?}: a name expected"))),
+            other => Err(LoadError::at(line, format!("{}: a name expected", name_of(other)))),
         }
     }
 
@@ -323,7 +333,7 @@ impl<'a> Parser<'a> {
         let negative = self.eat('-');
         match self.next().map(|t| &t.kind) {
             Some(Kind::Int(value)) => Ok(if negative { (*value as i64).wrapping_neg() } else { *value as i64 }),
-            other => Err(LoadError::at(line, format!("{other:?}: an integer expected"))),
+            other => Err(LoadError::at(line, format!("{}: an integer expected", name_of(other)))),
         }
     }
 
@@ -340,5 +350,15 @@ impl<'a> Parser<'a> {
                 return;
             }
         }
+    }
+}
+
+/// What was found, for a message.
+fn name_of(found: Option<&Kind>) -> String {
+    match found {
+        None => "the end of the text".to_string(),
+        Some(Kind::Word(word)) => word.to_string(),
+        Some(Kind::Punct(c)) => format!("'{c}'"),
+        Some(other) => format!("{other:?}"),
     }
 }

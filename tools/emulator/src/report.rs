@@ -55,7 +55,7 @@ impl Report {
         lines
     }
 
-    /// Counts by source line and class; empty without `-lineinfo`.
+    /// Counts by source line and class; empty without `-lineinfo`. Inlined functions count where they are inlined.
     pub fn by_line(&self) -> BTreeMap<(String, u32), BTreeMap<Class, Count>> {
         let lines = self.counts.by_line(&self.function.kernel);
         lines.into_iter().filter_map(|(l, c)| Some((check::source(&self.function.files, Some(l))?, c))).collect()

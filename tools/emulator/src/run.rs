@@ -296,7 +296,8 @@ impl<'a> World<'a> {
             lane: trouble.lane,
             line: ins.line,
             opcode: self.kernel.opcodes[pc].clone(),
-            source: source(self.files, ins.loc),
+            source: source(self.files, ins.loc.map(|loc| loc.own)),
+            inlined: source(self.files, ins.loc.and_then(|loc| loc.inlined)),
             message: trouble.message,
         })
     }

@@ -121,7 +121,7 @@ impl TensorMap {
         }
         if swizzle != Swizzle::None && inner != swizzle.row() {
             return refuse(format!(
-                "inner box of {inner} bytes under {swizzle:?}: the driver takes no more than {}, and how narrower rows lie \
+                "inner box of {inner} bytes under {swizzle}: the driver takes no more than {}, and how narrower rows lie \
                  in shared memory is not validated; make it that wide",
                 swizzle.row()
             ));

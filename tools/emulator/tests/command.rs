@@ -20,6 +20,19 @@ fn plain(verb: &str, text: &str) -> (String, String) {
 }
 
 fn with(verb: &str, text: &str, options: &[&str]) -> (String, String) {
+    let (success, out, err) = asked(verb, text, options);
+    assert!(success, "{err}");
+    (out, err)
+}
+
+/// What a verb that cannot do what it is asked says.
+fn refused(verb: &str, text: &str, options: &[&str]) -> String {
+    let (success, out, err) = asked(verb, text, options);
+    assert!(!success, "{out}");
+    err
+}
+
+fn asked(verb: &str, text: &str, options: &[&str]) -> (bool, String, String) {
     // Tests run side by side.
     static FILES: AtomicU32 = AtomicU32::new(0);
     let number = FILES.fetch_add(1, Ordering::Relaxed);
@@ -31,8 +44,8 @@ fn with(verb: &str, text: &str, options: &[&str]) -> (String, String) {
         .output()
         .expect("it starts");
     fs::remove_file(&file).expect("it is there");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    (String::from_utf8_lossy(&output.stdout).into(), String::from_utf8_lossy(&output.stderr).into())
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout), text(&output.stderr))
 }
 
 #[test]
@@ -79,4 +92,92 @@ fn features_that_a_kernel_uses_are_named() {
     for feature in ["fence.proxy", "cp.async", "conversions", "elect"] {
         assert!(out.contains(&format!("unvalidated: {feature}")), "{feature}: {out}");
     }
+}
+
+#[test]
+fn inlined_code_is_told_by_the_line_of_the_kernel() {
+    // Line 9 of a header is inlined at line 5 of another function, and that at line 7 of the kernel.
+    let locs = ".loc 2 5 3, function_name $L__info_string0, inlined_at 1 7 1\n\
+        .loc 2 9 3, function_name $L__info_string1+8, inlined_at 2 5 3\n";
+    let text = STORE
+        .replace(".visible", ".file 1 \"store.cu\"\n.file 2 \"head.cuh\"\n.visible")
+        .replace("st.global", &format!("{locs}st.global"));
+    let buffer = ["--block", "4", "--arg", "+u32[4]=zeros", "--lines"];
+    assert!(with("count", &text, &buffer).0.contains("store.cu:7: "), "{:?}", with("count", &text, &buffer));
+    let small = refused("check", &text, &["--block", "4", "--arg", "u32[3]=zeros"]);
+    assert!(small.contains("store.cu:7 (inlined from head.cuh:9)"), "{small}");
+    assert!(with("count", STORE, &buffer).0.contains("without -lineinfo"));
+}
+
+#[test]
+fn a_limit_ends_a_loop_without_end() {
+    for text in [STORE.replace("ret;", "L: bra L;"), STORE.replace("ret;", "L: add.u32 %t, %t, 1;\nbra L;")] {
+        let fault = refused("run", &text, &["--limit", "1000", "--block", "4", "--arg", "u32[4]=zeros"]);
+        assert!(fault.contains("limit: store") && fault.contains("a loop without end"), "{fault}");
+    }
+}
+
+#[test]
+fn structures_and_files_are_arguments() {
+    // A structure of two words by value: the second is stored.
+    let text = STORE
+        .replace("(.param .u64 p)", "(.param .u64 p, .param .align 4 .b8 s[8])")
+        .replace("st.global", "ld.param.u32 %t, [s+4];\nst.global");
+    let file = std::env::temp_dir().join(format!("emulator-{}.bin", std::process::id()));
+    fs::write(&file, [1, 0, 0, 0, 5, 1, 0, 0]).expect("the folder for temporary files is writable");
+    let name = file.to_str().expect("a name in UTF-8");
+    for structure in ["bytes:0100000005010000".to_string(), format!("bytes:@{name}")] {
+        let (out, _) = with("run", &text, &["--block", "1", "--arg", "+u32[2]=zeros", "--arg", &structure]);
+        assert_eq!(out, "261 0\n");
+    }
+    let (out, _) = with("run", STORE, &["--block", "1", "--arg", &format!("+u32[2]=@{name}")]);
+    let short = refused("run", STORE, &["--block", "1", "--arg", &format!("u32[3]=@{name}")]);
+    fs::remove_file(&file).expect("it is there");
+    assert_eq!(out, "0 261\n");
+    assert!(short.contains("has 8 bytes, 3 of u32 have 12"), "{short}");
+}
+
+#[test]
+fn bad_arguments_are_told_what_is_wrong() {
+    for (argument, why) in [
+        ("i32:x", "x: no number of type i32"),
+        ("i16:5", "type i16: one of u8, i32"),
+        ("+i32:5", "only a buffer can be printed"),
+        ("bytes:0a0", "0a0: two hexadecimal digits"),
+        ("bytes:@nowhere", "nowhere: "),
+        ("f32", "neither TYPE:VALUE"),
+        ("f32[x]=zeros", "x: a number of elements"),
+        ("q8[4]=zeros", "type q8: one of u8, bf16"),
+        ("f32[4]=zeroes", "content zeroes: random, positive"),
+        ("f32[4]=zeros3", "content zeros3: random, positive"),
+    ] {
+        let error = refused("run", STORE, &["--arg", argument]);
+        assert!(error.contains(&format!("--arg {argument}: {why}")), "{argument}: {error}");
+    }
+}
+
+#[test]
+fn a_part_of_several_names_is_refused_with_the_candidates() {
+    let other = STORE[STORE.find(".visible").expect("it is there")..].replace("entry store", "entry store_two");
+    let text = format!("{STORE}{other}");
+    let options = |kernel| ["--kernel", kernel, "--block", "4", "--arg", "+u32[4]=zeros"];
+    assert!(refused("run", &text, &options("sto")).contains("--kernel sto: which one of store, store_two?"));
+    assert!(
+        refused("run", &text, &options("load")).contains("no kernel has it in its name; there are store, store_two")
+    );
+    assert_eq!(with("run", &text, &options("store")).0, "0 1 2 3\n", "a whole name is no part of another");
+    assert_eq!(with("run", &text, &options("two")).0, "0 1 2 3\n");
+}
+
+#[test]
+fn a_barrier_of_the_grid_is_refused_by_what_it_is() {
+    let text = STORE.replace("mov.u32 %t, %tid.x;", "mov.u32 %t, %envreg2;");
+    assert!(plain("list", &text).0.contains("a barrier of the grid (cooperative groups)"));
+}
+
+#[test]
+fn a_text_that_ends_too_early_says_so() {
+    let cut = &STORE[..STORE.find("(.param").expect("it is there")];
+    let error = refused("list", cut, &[]);
+    assert!(error.contains("the end of the text") && !error.contains("None"), "{error}");
 }

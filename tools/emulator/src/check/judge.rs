@@ -28,14 +28,23 @@ pub fn judge(
     write: bool,
     places: impl IntoIterator<Item = Touch>,
 ) -> Checked {
+    let mut among_lanes = None;
     for Touch { offset, size, lane, lanes } in places {
         let event = Event { lanes, ..event };
         let result = if write { races.write(offset, size, event) } else { races.read(offset, size, event) };
-        if let Err(conflict) = result {
-            return report(&conflict, clocks, line_of, offset, lane);
+        match result {
+            Ok(()) => {}
+            // The same instruction may race with other warps too, which asks for more than a __syncwarp.
+            Err(conflict) if conflict.why == Why::Unsynchronised => {
+                among_lanes.get_or_insert((conflict, offset, lane));
+            }
+            Err(conflict) => return report(&conflict, clocks, line_of, offset, lane),
         }
     }
-    Ok(())
+    match among_lanes {
+        None => Ok(()),
+        Some((conflict, offset, lane)) => report(&conflict, clocks, line_of, offset, lane),
+    }
 }
 
 #[cold]
@@ -52,7 +61,7 @@ fn report(
     let why = match conflict.why {
         Why::Unordered => "and nothing orders the two accesses",
         Why::Unfenced => "and no fence.proxy.async lies between: an asynchronous copy or product need not see it",
-        Why::Unsynchronised => "by another of its lanes, and no __syncwarp lies between",
+        Why::Unsynchronised => "by another of its lanes, and neither __syncwarp nor __syncthreads lies between",
     };
     accuse(Kind::Race, lane, format!("{what}: {verb} by {name} at PTX line {line}, {why}"))
 }

@@ -270,17 +270,16 @@ impl Cell {
     #[inline(always)]
     fn write(&mut self, reads: &mut Lists, event: Event) -> Result<(), Conflict> {
         conflict_with_write(self, event)?;
+        let earlier_reads = || std::iter::once(&self.read).chain(reads.of(self));
+        if let Some(read) = earlier_reads().find(|r| r.time > 0 && !known(**r, event) && !r.excused(&event)) {
+            return Err(read.conflict(false, Why::Unordered));
+        }
         // Lanes of one instruction may write the same place: one of them wins.
         if self.write.pc != event.pc && self.write.by_other_lanes(&event) {
             return Err(self.write.conflict(true, Why::Unsynchronised));
         }
-        for read in std::iter::once(&self.read).chain(reads.of(self)) {
-            if read.time > 0 && !known(*read, event) && !read.excused(&event) {
-                return Err(read.conflict(false, Why::Unordered));
-            }
-            if read.pc != event.pc && read.by_other_lanes(&event) {
-                return Err(read.conflict(false, Why::Unsynchronised));
-            }
+        if let Some(read) = earlier_reads().find(|r| r.pc != event.pc && r.by_other_lanes(&event)) {
+            return Err(read.conflict(false, Why::Unsynchronised));
         }
         reads.drop_of(self);
         *self = Cell { write: event.stamp(), ..Cell::default() };

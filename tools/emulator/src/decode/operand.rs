@@ -139,6 +139,11 @@ impl Lower<'_> {
             Some((_, address)) if ty.size() == 4 => {
                 Err(self.error(&format!("{name}: its address {address:#x} does not fit 32 bits")))
             }
+            // The runtime's workspace, where cooperative groups count the CTAs of the grid.
+            _ if name.starts_with("%envreg") => Err(self.error(&format!(
+                "{name}: a barrier of the grid (cooperative groups) needs CTAs that run side by side, and here they run one \
+                 after another; end the kernel at the barrier and launch another"
+            ))),
             _ => Err(self.error(&format!("{name}: no such register, variable or parameter"))),
         }
     }

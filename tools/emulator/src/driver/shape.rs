@@ -18,8 +18,8 @@ pub fn check(kernel: &Kernel, launch: Launch) -> Result<()> {
     if volume(cluster) == 0 || volume(cluster) > 8 || (0..3).any(|axis| !grid[axis].is_multiple_of(cluster[axis])) {
         return invalid(format!("{name}, cluster {cluster:?}: at most 8 CTAs, dividing the grid {grid:?}"));
     }
-    if kernel.cluster.is_some_and(|wanted| wanted != cluster) {
-        return invalid(format!("{name}, cluster {cluster:?}: the kernel is compiled for {:?}", kernel.cluster));
+    if let Some(wanted) = kernel.cluster.filter(|wanted| *wanted != cluster) {
+        return invalid(format!("{name}, cluster {cluster:?}: the kernel is compiled for {wanted:?}"));
     }
     let warps = volume(block).div_ceil(LANES as u64) * volume(cluster);
     let bytes = warps * LANES as u64 * (4 * kernel.rows as u64 + u64::from(kernel.local));

@@ -1,6 +1,6 @@
 //! The body of an entry: declarations, labels and instructions, in nested scopes.
 
-use super::{Function, Loc, MOST_REGISTERS, Operand, Parser, Reg, Statement};
+use super::{Function, Line, Loc, MOST_REGISTERS, Operand, Parser, Reg, Statement};
 use crate::{
     error::LoadError,
     lex::Kind,
@@ -23,7 +23,29 @@ struct Body<'a> {
     scopes: Vec<Scope>,
     function: &'a mut Function,
     loc: Option<Loc>,
+    /// Where the function of a place was last inlined.
+    callers: HashMap<Place, Place>,
     call_params: usize,
+}
+
+/// A line and a column.
+type Place = (Line, u32);
+
+impl Body<'_> {
+    /// Where an instruction comes from, whose place is that of a function which is inlined at another one, which may be one
+    /// of a function inlined in its turn.
+    fn origin(&mut self, place: Place, at: Option<Place>) -> Loc {
+        // Deep enough for any program; a text may go in circles.
+        const DEEPEST: usize = 64;
+        let Some(at) = at else {
+            self.callers.remove(&place);
+            return Loc { own: place.0, inlined: None };
+        };
+        self.callers.insert(place, at);
+        let chain = std::iter::successors(Some(at), |at| self.callers.get(at).copied());
+        let own = chain.take(DEEPEST).last().unwrap_or(at);
+        Loc { own: own.0, inlined: Some(place.0) }
+    }
 }
 
 /// A label that has been announced and not yet reached.
@@ -35,7 +57,7 @@ impl Parser<'_> {
     pub(super) fn body(&mut self, function: &mut Function) -> Result<(), LoadError> {
         let opening = self.line();
         self.expect('{')?;
-        let mut body = Body { scopes: vec![], function, loc: None, call_params: 0 };
+        let mut body = Body { scopes: vec![], function, loc: None, callers: HashMap::new(), call_params: 0 };
         self.open_scope(&mut body);
         while !body.scopes.is_empty() {
             let line = self.line();
@@ -98,12 +120,24 @@ impl Parser<'_> {
         body.scopes.push(scope);
     }
 
+    /// File, line and column.
+    fn place(&mut self) -> Result<Place, LoadError> {
+        let [file, line, column] = [self.integer()?, self.integer()?, self.integer()?].map(|number| number as u32);
+        Ok((Line { file, line }, column))
+    }
+
     fn directive(&mut self, word: &str, line: u32, body: &mut Body) -> Result<(), LoadError> {
         match word {
             ".loc" => {
-                let file = self.integer()? as u32;
-                body.loc = Some(Loc { file, line: self.integer()? as u32 });
+                let place = self.place()?;
+                let mut at = None;
+                while self.line() == line && at.is_none() && self.peek().is_some() {
+                    let inlined = self.peek() == Some(&Kind::Word("inlined_at".to_string()));
+                    self.at += 1;
+                    at = if inlined { Some(self.place()?) } else { None };
+                }
                 self.skip_to_line_end(line);
+                body.loc = Some(body.origin(place, at));
             }
             ".reg" => {
                 let word = self.word()?;

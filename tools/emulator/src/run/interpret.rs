@@ -113,8 +113,8 @@ impl World<'_> {
 
     pub(super) fn within_limit(&self) -> Checked {
         if self.issued > self.settings.limit {
-            let why =
-                "a loop without end, or one that waits for a CTA that has not started (CTAs run one after another)";
+            let why = "a loop without end, or one that waits for a CTA that has not started, such as a barrier of the grid (CTAs \
+                 run one after another)";
             return accuse(Kind::Limit, None, format!("{} warp instructions issued: {why}", self.issued));
         }
         Ok(())

@@ -40,7 +40,7 @@ impl Descriptor {
         let (row, atom) = (self.swizzle.row(), self.swizzle.atom());
         if self.start % atom >= row {
             return Some(format!(
-                "start {:#x} under {:?}: its swizzle atom is not aligned to {atom} bytes",
+                "start {:#x} under {}: its swizzle atom is not aligned to {atom} bytes",
                 self.start, self.swizzle
             ));
         }

@@ -3,12 +3,23 @@
 //! The exchange is an exclusive or on the bits of the shared address itself, the same for copies and for products, so
 //! whatever lies in an atom that starts at a multiple of its size is found again.
 
+use std::fmt;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Swizzle {
     None,
     B32,
     B64,
     B128,
+}
+
+impl fmt::Display for Swizzle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Swizzle::None => f.write_str("no swizzle"),
+            swizzle => write!(f, "a swizzle of {} bytes", swizzle.row()),
+        }
+    }
 }
 
 impl Swizzle {

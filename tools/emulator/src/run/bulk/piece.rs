@@ -80,7 +80,7 @@ impl World<'_> {
         }
         let alignment = map.swizzle.atom().max(128).into();
         if !shared.is_multiple_of(alignment) {
-            let message = format!("shared address {shared:#x} under {:?}: not aligned to {alignment}", map.swizzle);
+            let message = format!("shared address {shared:#x} under {}: not aligned to {alignment}", map.swizzle);
             return accuse(Kind::Memory, lane, message);
         }
         let size = i64::from(map.ty.size());
