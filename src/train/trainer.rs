@@ -40,6 +40,8 @@ pub struct Trainer {
     scored: Option<Store>,
     metrics: Metrics,
     failed_saves: u32,
+    /// When the run was saved, or tried to, or began.
+    saved: Instant,
     left: Left,
     /// Steps whose reports are out, and since when the first of them has been computed.
     asked: VecDeque<Asked>,
@@ -100,6 +102,7 @@ impl Trainer {
             scored,
             metrics,
             failed_saves: 0,
+            saved: Instant::now(),
             left,
             asked: VecDeque::new(),
             since: Instant::now(),
@@ -191,7 +194,7 @@ impl Trainer {
             }
             self.hold_out(progress, stop)?;
             let stopping = stop.requested() && done < steps;
-            if self.due() || stopping {
+            if self.due() || stopping || self.is_late() {
                 self.take_in(0, progress)?;
                 self.save(done < steps && !stopping, progress)?;
             }
@@ -206,6 +209,12 @@ impl Trainer {
         let (recipe, step) = (&self.run.plan.recipe, self.state.step);
         let ends = [self.stage.end, recipe.train.steps].contains(&step);
         step > 0 && (ends || step.is_multiple_of(recipe.checkpoint.every))
+    }
+
+    /// Whether so much time has gone into steps since the last checkpoint that losing them would hurt.
+    fn is_late(&self) -> bool {
+        let minutes = self.run.plan.recipe.checkpoint.minutes;
+        minutes > 0.0 && self.saved.elapsed().as_secs_f64() >= 60.0 * minutes
     }
 
     fn lacks_held_out(&self) -> bool {
@@ -295,6 +304,7 @@ impl Trainer {
     /// Saves where the run stands. A failure is final at the third in a row, or when there is no later try.
     fn save(&mut self, later: bool, progress: &mut Progress) -> Result<()> {
         loop {
+            self.saved = Instant::now();
             let saved = self.metrics.sync().and_then(|()| self.run.checkpoints.save(&self.state, &self.step));
             match saved {
                 Ok(path) => {

@@ -80,7 +80,7 @@ fn help_names_every_key_of_a_recipe() {
     let help = engine(&["train", "--help"]).output().unwrap();
     assert_eq!(code(&help), 0);
     let text = stdout(&help);
-    for said in ["train.batch_size = 256", "optimizer.lr = 0.0001", "checkpoint.every = 5000", "sample.guidance = 4.0"]
+    for said in ["train.batch_size = 256", "optimizer.lr = 0.0001", "checkpoint.every = 5000", "checkpoint.minutes = 15.0", "sample.guidance = 4.0"]
     {
         assert!(text.contains(said), "{said}");
     }
@@ -88,6 +88,21 @@ fn help_names_every_key_of_a_recipe() {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for said in ["may be repeated, the last one of a key counts", "sit-xl-2 is that of SiT-XL/2 and of DiT-XL/2"] {
         assert!(text.contains(said), "{said}: {text}");
+    }
+}
+
+#[test]
+fn what_a_key_means_stands_under_it_however_narrow_the_terminal_is() {
+    for columns in ["60", "80", "100"] {
+        let help = engine(&["train", "--help"]).env("COLUMNS", columns).output().unwrap();
+        let text = stdout(&help);
+        let keys = text.split_once("Keys of a recipe, ").expect(&text).1.split_once("Stages: ").expect(&text).0;
+        for line in keys.lines().skip_while(|line| !line.starts_with("  ")).filter(|line| !line.is_empty()) {
+            let words = line.trim_start();
+            let indent = line.len() - words.len();
+            assert!(indent == 10 || indent == 2 && words.contains(" = "), "{columns} columns: {line:?}");
+            assert!(line.len() <= columns.parse().unwrap(), "{columns} columns: {line:?}");
+        }
     }
 }
 

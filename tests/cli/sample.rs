@@ -80,7 +80,7 @@ fn a_checkpoint_that_is_not_there_is_answered_with_those_that_are() {
     fs::remove_dir_all(run.join("checkpoints")).unwrap();
     let lock = fs::File::open(run.join(".lock")).unwrap();
     lock.lock().unwrap();
-    refused(4, "--run", "run", "is a run that has no checkpoint yet; its first comes at step 4, wait for it");
+    refused(4, "--run", "run", "is a run that has no checkpoint yet; its first comes at step 4 or after 15 minutes, wait for it");
     lock.unlock().unwrap();
     let command = format!(
         "{} train {} --out {} --set checkpoint.every=4 --threads 1 --data {}",

@@ -137,11 +137,10 @@ pub fn find(path: &Path, weights: Weights, warn: impl FnMut(String)) -> Result<F
         }
         None if path.join(CONFIG).exists() => {
             let recipe = Recipe::open(&path.join(CONFIG), &[])?;
-            let first = recipe.checkpoint.every.min(recipe.train.steps);
-            Err(bad(
-                path,
-                format_args!("is a run that has no checkpoint yet; its first comes at step {first}, wait for it"),
-            ))
+            let (first, minutes) = (recipe.checkpoint.every.min(recipe.train.steps), recipe.checkpoint.minutes);
+            let sooner = if minutes > 0.0 { format!(" or after {minutes} minutes") } else { String::new() };
+            let what = format_args!("its first comes at step {first}{sooner}, wait for it");
+            Err(bad(path, format_args!("is a run that has no checkpoint yet; {what}")))
         }
         None if path.file_name().is_some_and(|name| name == FOLDER) => {
             Err(bad(path, "holds the checkpoints of a run; give one of them, or the run"))

@@ -99,6 +99,7 @@ impl Recipe {
         whole("optimizer.decay_steps", optimizer.decay_steps, 0, MAX_STEPS)?;
 
         whole("checkpoint.every", checkpoint.every, 1, MAX_STEPS)?;
+        number("checkpoint.minutes", checkpoint.minutes, 0.0)?;
         whole("checkpoint.keep", checkpoint.keep as u64, 1, 1 << 20)?;
 
         whole("sample.every", sample.every, 0, MAX_STEPS)?;
@@ -233,6 +234,7 @@ mod tests {
             ),
             ("sample.bound=-1", "sample.bound = -1: is out of range; give a finite number from 0 on"),
             ("checkpoint.keep=0", "checkpoint.keep = 0: is out of range; give 1 to 1048576"),
+            ("checkpoint.minutes=-5", "checkpoint.minutes = -5: is out of range; give a finite number from 0 on"),
         ] {
             let changes = [Change::set(set).unwrap()];
             assert_eq!(Recipe::read("r", "", &changes).unwrap_err().to_string(), expected);

@@ -27,11 +27,11 @@ impl Recipe {
         LIBRARY.iter().map(|row| row.0)
     }
 
-    /// Every recipe that the program holds, one to a line with what it is, for help.
+    /// Every recipe that the program holds, and below it what it is, for help.
     pub fn held_list() -> String {
         let line = |(name, text): &(&str, &str)| {
             let about = text.lines().next().unwrap_or_default().trim_start_matches("# ");
-            format!("  {name:<24}{about}\n")
+            format!("  {name}\n          {about}\n")
         };
         LIBRARY.iter().map(line).collect()
     }

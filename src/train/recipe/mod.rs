@@ -191,8 +191,10 @@ section! {
 section! {
     /// When the run is saved.
     CheckpointSection {
-        /// Steps between two checkpoints
+        /// Steps between two checkpoints, each with a held-out loss
         every: u64 = 5000,
+        /// Minutes after which the run is saved in between; 0 keeps to `every`
+        minutes: f64 = 15.0,
         /// Checkpoints that stay
         keep: usize = 2,
     }

@@ -24,19 +24,19 @@ impl Recipe {
         out
     }
 
-    /// Every key with its default and its meaning, one to a line, for help.
+    /// Every key with its default, and below it its meaning, which a terminal may break: lines keep their indent. For help.
     pub fn reference() -> String {
         let table = Recipe::default().table();
         let mut out = String::new();
         for (section, keys) in Recipe::SECTIONS {
             for key in keys {
-                let name = format!("{section}.{} = {}", key.name, text(&table[section][key.name]));
-                let _ = writeln!(out, "  {name:<36}{}", key.about);
+                let _ = writeln!(out, "  {section}.{} = {}", key.name, text(&table[section][key.name]));
+                let _ = writeln!(out, "         {}", key.about);
             }
         }
         out + "\nStages: each [[stage]] table of a recipe has its train.steps and, as mask.drop = 0.9, any key of [mask] and \
-               [optimizer],\ntrain.batch_size and train.ema; of a flag, --set stage.2.mask.drop=0.5. A stage begins with the \
-               averaged weights of the one before\nit, or with its weights while the average lags, and with moments of zero; \
+               [optimizer], train.batch_size and train.ema; of a flag, --set stage.2.mask.drop=0.5. A stage begins with the \
+               averaged weights of the one before it, or with its weights while the average lags, and with moments of zero; \
                so does a run --from a checkpoint.\n"
     }
 }
