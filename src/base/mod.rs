@@ -2,6 +2,7 @@
 
 mod accumulate;
 mod adamw;
+mod bytes;
 pub mod condition;
 mod cost;
 mod denoise;
@@ -21,6 +22,7 @@ mod weighting;
 
 pub use accumulate::Accumulate;
 pub use adamw::AdamW;
+pub use bytes::Bytes;
 pub use cost::Cost;
 pub use denoise::Denoise;
 pub use dtype::{DType, Element};

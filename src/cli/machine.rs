@@ -1,4 +1,4 @@
-use crate::base::Result;
+use crate::base::{DType, Result};
 use crate::device::{Choice, Device};
 use crate::train::recipe::Precision;
 use std::num::NonZero;
@@ -19,5 +19,10 @@ impl Machine {
     pub fn open(&self, precision: Precision) -> Result<Device> {
         let warn = |text: String| eprintln!("warning: {text}");
         self.device.open(self.threads, |on_card| precision.dtype(on_card), warn)
+    }
+
+    /// The type of activations on the card that is named, or else on the processor: nothing is opened.
+    pub fn stored(&self, precision: Precision) -> DType {
+        if let Choice::Cuda(_) = self.device { precision.dtype(true) } else { DType::F32 }
     }
 }

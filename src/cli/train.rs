@@ -141,7 +141,7 @@ impl Train {
 
     /// The answer to `--dry-run`.
     fn say(&self, plan: &Plan) -> Result<()> {
-        let forecast = Forecast::of(plan);
+        let forecast = Forecast::of(plan, self.machine.stored(plan.recipe.train.precision));
         if self.json {
             println!("{}", serde_json::json!({ "forecast": forecast, "recipe": plan.recipe }));
         } else {

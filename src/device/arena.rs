@@ -1,9 +1,8 @@
 use super::buffer::Buffer;
 use super::cuda::Driver;
 use super::memory::Memory;
-use crate::base::{Error, Result};
+use crate::base::{Bytes, Error, Result};
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Every allocation starts on a cache line pair, so that vector loads never straddle needlessly.
@@ -132,6 +131,11 @@ impl Arena {
         })
     }
 
+    /// Bytes that there are.
+    pub fn capacity(&self) -> usize {
+        self.slab.capacity
+    }
+
     /// Bytes held now.
     pub fn used(&self) -> usize {
         self.slab.book().used
@@ -220,30 +224,14 @@ impl Book {
 fn out_of_memory(label: &str, size: usize, capacity: usize, book: &Book) -> String {
     let mut text = format!(
         "out of memory: {} for {label} do not fit beside {} in use of {}; lower the batch size or the model size",
-        Bytes(size),
-        Bytes(book.used),
-        Bytes(capacity)
+        Bytes(size as u64),
+        Bytes(book.used as u64),
+        Bytes(capacity as u64)
     );
     for holding in book.holdings() {
-        text += &format!("\n  {:>10}  {}", Bytes(holding.bytes).to_string(), holding.label);
+        text += &format!("\n  {:>10}  {}", Bytes(holding.bytes as u64).to_string(), holding.label);
     }
     text
-}
-
-/// A byte count in the largest binary unit that keeps it above one.
-struct Bytes(usize);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mut value, mut unit) = (self.0 as f64, "B");
-        for larger in ["KiB", "MiB", "GiB", "TiB"] {
-            if value < 1024.0 {
-                break;
-            }
-            (value, unit) = (value / 1024.0, larger);
-        }
-        write!(f, "{value:.1} {unit}")
-    }
 }
 
 /// What this process may have: the memory that others leave free, or what its control group allows of it; 16 GiB where the

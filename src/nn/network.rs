@@ -146,6 +146,23 @@ impl Config {
     pub fn backward_cost(&self, batch: usize, tokens: usize) -> Cost {
         self.costs(batch, tokens).into_iter().map(|[_, backward]| backward).sum()
     }
+
+    /// Elements of activations that a training step on `batch` images with `tokens` kept patches each holds at its fullest, where
+    /// backward enters the last block; within a tenth. With `recompute` a block keeps its outputs alone.
+    pub fn activations(&self, batch: usize, tokens: usize, recompute: bool) -> usize {
+        // Widths of a token. A block keeps its queries, keys and values, its heads, the hidden layer, which is four wide, its two
+        // branches and the stream after each. Backward then holds the gradients of the hidden layer, of what came into it and of
+        // the stream, and what came into it. A skip keeps the streams that it joins.
+        const BLOCK: usize = 12;
+        const BACKWARD: usize = 7;
+        const SKIP: usize = 2;
+        let (tokens, blocks, skips) = match self.family {
+            Family::Sit => (tokens, self.depth, 0),
+            Family::Uvit => (uvit::extras(self) + tokens, 2 * uvit::half(self) + 1, uvit::half(self)),
+        };
+        let kept = if recompute { 2 * blocks + BLOCK } else { BLOCK * blocks + SKIP * skips };
+        batch * tokens * self.width * (kept + BACKWARD)
+    }
 }
 
 /// A model: its sizes, and its parameters as handles.

@@ -19,12 +19,12 @@ use crate::tensor::Tensor;
 const MLP_RATIO: usize = 4;
 
 /// Blocks before the middle one, and after it.
-fn half(config: &Config) -> usize {
+pub(super) fn half(config: &Config) -> usize {
     config.depth / 2
 }
 
 /// Tokens of label and time.
-fn extras(config: &Config) -> usize {
+pub(super) fn extras(config: &Config) -> usize {
     1 + usize::from(config.classes > 0)
 }
 

@@ -21,6 +21,6 @@ pub use lag::{foreseen, lag};
 pub use plan::Plan;
 pub use recipe::Recipe;
 pub use run::{FED, Run};
-pub use step::{Report, Settings, Step};
+pub use step::{Memory, Report, Settings, Step};
 pub use stop::Stop;
 pub use trainer::{Done, Stepped, Trainer};

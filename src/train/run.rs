@@ -294,8 +294,11 @@ pub(super) fn is_held(folder: &Path) -> bool {
     lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
-/// The command that last began or went on with the run in `folder`, as a shell takes it.
+/// A command that goes on with the run in `folder`, as a shell takes it; `None` of a run that a program feeds.
+///
+/// It is by the recipe that lies there: the one that began the run may name places that are others by now.
 pub(super) fn command(folder: &Path) -> Option<String> {
-    let record: Record = serde_json::from_slice(&fs::read(folder.join(RECORD)).ok()?).ok()?;
-    Some(record.starts.last()?.argv.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "))
+    let record = Record::read(folder).filter(|record| record.data != FED)?;
+    let [recipe, out] = [&folder.join(CONFIG), folder].map(|path| path.to_string_lossy().into_owned());
+    Some(format!("{} train {} --out {}", quoted(record.starts.last()?.argv.first()?), quoted(&recipe), quoted(&out)))
 }

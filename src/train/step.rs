@@ -1,8 +1,7 @@
 use super::Ideal;
 use crate::base::{Accumulate, Cost, DType, Mask, Result, Shape, Squares};
 use crate::device::{Device, Reading, Replay};
-use crate::nn::ParamStore;
-use crate::nn::{Config, Network};
+use crate::nn::{Config, Network, ParamList, ParamStore};
 use crate::ops::mask::{Masked, mask};
 use crate::ops::masked_loss::Target;
 use crate::ops::noise::{Batch, Noise, Noised, noise};
@@ -10,6 +9,7 @@ pub use crate::ops::update::Report;
 use crate::ops::update::{AdamW, Moments, Update, Weights, cast, update, working};
 use crate::tape::{Keep, Tape};
 use crate::tensor::{Slab, Tensor};
+use serde::Serialize;
 use std::collections::{HashMap, VecDeque};
 
 /// Kinds of steps that are kept recorded: where the rate of a mask changes, old ones do not come back.
@@ -47,6 +47,31 @@ impl Settings {
     /// What the network of a step that computes `tokens` patches of an image must move and compute, forward and backward.
     pub fn cost(&self, tokens: usize) -> Cost {
         self.model.forward_cost(self.batch, tokens) + self.model.backward_cost(self.batch, tokens)
+    }
+
+    /// What a step that computes `tokens` patches of an image holds of a model with the parameters `list`, on a device whose
+    /// activations are of type `stored`.
+    pub fn memory(&self, list: &ParamList, tokens: usize, stored: DType) -> Memory {
+        let trained: usize = list.shapes(list.trained()).iter().map(Shape::len).sum();
+        let f32s = list.elements() * (1 + self.averages.len()) + 3 * trained;
+        // Of another type there is a copy of the weights that products read, and of those that samples are drawn from.
+        let copies = if stored == DType::F32 { 0 } else { 2 * list.elements() };
+        let activations = self.model.activations(self.batch, tokens, self.keep == Keep::BlockOutputs);
+        Memory { model: (4 * f32s + stored.size() * copies) as u64, activations: (stored.size() * activations) as u64 }
+    }
+}
+
+/// Bytes that a step holds at its fullest, within a tenth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// Weights, gradients, moments and averages.
+    pub model: u64,
+    pub activations: u64,
+}
+
+impl Memory {
+    pub fn bytes(&self) -> u64 {
+        self.model + self.activations
     }
 }
 

@@ -7,10 +7,11 @@ use super::metrics::{Line, Metrics};
 use super::progress::{Event, Outcome, Progress};
 use super::recipe::Stage;
 use super::run::Run;
-use super::{HeldOut, Ideal, Report, Step, Stop, Target};
-use crate::base::{Error, Result};
+use super::{Forecast, HeldOut, Ideal, Report, Step, Stop, Target};
+use crate::base::{Bytes, Error, Result};
 use crate::data::{Loader, Split, Store, per_class};
 use crate::device::Device;
+use crate::ops::peak_flops;
 use stages::TrainedOn;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -22,6 +23,9 @@ pub use stepped::{Done, Stepped};
 const MOST_SKIPPED: u32 = 10;
 /// Checkpoints in a row that cannot be written before a run gives up.
 const MOST_FAILED_SAVES: u32 = 3;
+
+/// Rounds of a millisecond in which the peak is looked for.
+const PEAK_ROUNDS: usize = 40;
 
 /// What to do about a run that left the finite numbers.
 const LESS: &str = "lower optimizer.lr or set optimizer.clip=1, in another --out";
@@ -137,7 +141,9 @@ impl Trainer {
     }
 
     fn begin(&self, progress: &mut Progress) {
-        let recipe = &self.run.plan.recipe;
+        let (recipe, device, stretch) = (&self.run.plan.recipe, self.step.device(), self.stretch());
+        let memory = Forecast::of(&self.run.plan, device.activations()).memory.bytes();
+        let peak = peak_flops(device, PEAK_ROUNDS);
         progress.begin(
             &Event::Begin {
                 run: &self.run.folder,
@@ -146,13 +152,20 @@ impl Trainer {
                 data: &self.data.store.info().provenance,
                 trained_on: self.data.rows.len(),
                 held_out: self.data.held_out.len(),
-                device: &self.step.device().describe(),
+                device: &device.describe(),
                 step: self.state.step,
                 steps: recipe.train.steps,
+                memory_bytes: memory,
+                least_seconds: stretch.flops(self.state.step, recipe.train.steps) / peak,
             },
-            self.step.device(),
-            self.stretch(),
+            peak,
+            stretch,
         );
+        let there = device.arena().capacity() as u64;
+        if memory > there && self.state.step < recipe.train.steps {
+            let what = format_args!("the run needs about {} of memory, and {} are free", Bytes(memory), Bytes(there));
+            progress.warn(&format!("{what}; lower train.batch_size, or set train.recompute=true"));
+        }
         if recipe.stages().len() > 1 && self.state.step < recipe.train.steps {
             progress.event(&self.stage_event());
         }

@@ -80,8 +80,13 @@ fn help_names_every_key_of_a_recipe() {
     let help = engine(&["train", "--help"]).output().unwrap();
     assert_eq!(code(&help), 0);
     let text = stdout(&help);
-    for said in ["train.batch_size = 256", "optimizer.lr = 0.0001", "checkpoint.every = 5000", "checkpoint.minutes = 15.0", "sample.guidance = 4.0"]
-    {
+    for said in [
+        "train.batch_size = 256",
+        "optimizer.lr = 0.0001",
+        "checkpoint.every = 5000",
+        "checkpoint.minutes = 15.0",
+        "sample.guidance = 4.0",
+    ] {
         assert!(text.contains(said), "{said}");
     }
     // However the terminal breaks its lines.

@@ -1,6 +1,7 @@
 //! The recipes that the program holds, at the settings of their papers.
 
 use super::{Scratch, engine, stderr, stdout};
+use engine::base::DType;
 use engine::data::fashion_mnist;
 use engine::train::recipe::Change;
 use engine::train::{Forecast, Plan, Recipe};
@@ -33,7 +34,7 @@ fn every_recipe_that_is_held_is_planned_at_its_published_settings() {
         ),
     ] {
         let plan = plan(name);
-        let forecast = Forecast::of(&plan);
+        let forecast = Forecast::of(&plan, DType::F32);
         assert!((forecast.parameters as f64 / 1e6 - millions).abs() < 0.05, "{name}: {}", forecast.parameters);
         assert_eq!(forecast.stages.len(), stages.len(), "{name}");
         for (stage, &(steps, batch, tokens, lr, gmac)) in forecast.stages.iter().zip(stages) {
@@ -52,7 +53,7 @@ fn every_recipe_that_is_held_is_planned_at_its_published_settings() {
         assert_eq!((plan.model.classes, plan.recipe.optimizer.betas), (0, [0.99, 0.99]));
     }
     for (name, loss_drop) in [("ssd-cifar10", 0.95), ("ssd-celeba64", 0.98), ("ssd-fashion", 0.95)] {
-        let forecast = Forecast::of(&plan(name));
+        let forecast = Forecast::of(&plan(name), DType::F32);
         let [stage] = &forecast.stages[..] else { panic!("{name}: one stage") };
         assert_eq!((stage.loss_drop, stage.tokens[0]), ([loss_drop; 2], stage.of), "{name}");
     }

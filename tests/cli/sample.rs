@@ -3,6 +3,7 @@
 use super::{Scratch, code, engine, stderr, stdout, train};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 #[test]
 fn samples_of_a_run_do_not_depend_on_the_batch_and_bad_requests_are_refused() {
@@ -80,17 +81,21 @@ fn a_checkpoint_that_is_not_there_is_answered_with_those_that_are() {
     fs::remove_dir_all(run.join("checkpoints")).unwrap();
     let lock = fs::File::open(run.join(".lock")).unwrap();
     lock.lock().unwrap();
-    refused(4, "--run", "run", "is a run that has no checkpoint yet; its first comes at step 4 or after 15 minutes, wait for it");
-    lock.unlock().unwrap();
-    let command = format!(
-        "{} train {} --out {} --set checkpoint.every=4 --threads 1 --data {}",
-        env!("CARGO_BIN_EXE_engine"),
-        scratch.path("recipe.toml").display(),
-        run.display(),
-        scratch.path("tiny.store").display()
+    refused(
+        4,
+        "--run",
+        "run",
+        "is a run that has no checkpoint yet; its first comes at step 4 or after 15 minutes, wait for it",
     );
+    lock.unlock().unwrap();
+    // Wherever it lies by now.
+    fs::rename(&run, scratch.path("moved")).unwrap();
+    let moved = scratch.path("moved").display().to_string();
+    let command = format!("{} train {moved}/config.resolved.toml --out {moved}", env!("CARGO_BIN_EXE_engine"));
     let expected = format!("is a run that has no checkpoint, and nobody trains it; go on with {command}");
-    refused(4, "--run", "run", &expected);
+    refused(4, "--run", "moved", &expected);
+    let again = Command::new("sh").args(["-c", &command]).output().unwrap();
+    assert!(code(&again) == 0 && stdout(&again).contains("moved: finished at step 10"), "{}", stderr(&again));
 }
 
 #[test]

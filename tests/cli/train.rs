@@ -16,6 +16,8 @@ fn a_run_trains_draws_and_says_what_to_do_next() {
     {
         assert!(text.contains(expected), "{expected} in {text}");
     }
+    let at = |said: &str| text.lines().position(|line| line.contains(said)).expect(&text);
+    assert!(at(" of memory, and at least ") < at("step 1/10  ") && at("step 1/10  ") == at(" left  "), "{text}");
     for file in ["config.resolved.toml", "run.json", "metrics.jsonl", "samples/step_00000010.png"] {
         assert!(out.join(file).is_file(), "{file}");
     }

@@ -1,5 +1,6 @@
 //! The events of a run, as objects and as sentences.
 
+use crate::base::Bytes;
 use serde::Serialize;
 use std::fmt;
 use std::path::Path;
@@ -18,6 +19,10 @@ pub enum Event<'a> {
         device: &'a str,
         step: u64,
         steps: u64,
+        /// What the run holds at its fullest, about.
+        memory_bytes: u64,
+        /// What its steps take if all goes at the measured peak of the device.
+        least_seconds: f64,
     },
     /// The run goes on in another stage, or within one of several.
     Stage {
@@ -103,8 +108,8 @@ pub struct Speed {
     pub flops_per_s: f64,
     /// Of the measured peak of the device.
     pub share_of_peak: f64,
-    /// `None` before the speed is known.
-    pub seconds_left: Option<f64>,
+    /// After the first steps of a start judged by those since.
+    pub seconds_left: f64,
     /// What the steps since the start would have taken longer with every patch, by their operations.
     pub seconds_saved: f64,
 }
@@ -118,9 +123,7 @@ impl fmt::Display for Speed {
         if let Some(loss) = self.loss {
             write!(f, "loss {loss:.4}  ")?;
         }
-        if let Some(seconds) = self.seconds_left {
-            write!(f, "{} left  ", Clock(seconds))?;
-        }
+        write!(f, "{} left  ", Clock(self.seconds_left))?;
         let digits = usize::from(self.images_per_s < 10.0);
         write!(f, "{:.digits$} img/s  {:.1} GFLOP/s", self.images_per_s, self.flops_per_s / 1e9)?;
         write!(f, " ({:.0} % of peak)", 100.0 * self.share_of_peak)?;
@@ -135,15 +138,29 @@ impl fmt::Display for Speed {
 impl fmt::Display for Event<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::Begin { run, model, parameters, data, trained_on, held_out, device, step, steps } => {
+            Event::Begin {
+                run,
+                model,
+                parameters,
+                data,
+                trained_on,
+                held_out,
+                device,
+                step,
+                steps,
+                memory_bytes,
+                least_seconds,
+            } => {
                 let millions = *parameters as f64 / 1e6;
                 writeln!(f, "{}: {model}, {millions:.2} million parameters", run.display())?;
                 write!(f, "{trained_on} rows to train on, {held_out} held out: {data}")?;
                 match step {
-                    0 => write!(f, "\n{steps} steps on {device}"),
-                    _ if step < steps => write!(f, "\nfrom step {step} to {steps} on {device}"),
-                    _ => Ok(()),
+                    0 => write!(f, "\n{steps} steps on {device}")?,
+                    _ if step < steps => write!(f, "\nfrom step {step} to {steps} on {device}")?,
+                    _ => return Ok(()),
                 }
+                let (memory, least) = (Bytes(*memory_bytes), Clock(*least_seconds));
+                write!(f, "\nabout {memory} of memory, and at least {least} at the peak that was measured")
             }
             Event::Stage { step, stage: [stage, stages], end, batch, tokens: [tokens, all], lr } => {
                 write!(f, "step {step}: stage {stage} of {stages}, to step {end}: ")?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// How much of the smoothed loss stays at a step.
 const SMOOTHING: f64 = 0.98;
-/// Steps of a start before the time that is left is judged by: they make room, and record what a card replays.
+/// Steps of a start that the time that is left is not judged by, once there are others: they make room, and record what a card replays.
 const UNSETTLED: u64 = 3;
 
 /// What a run does until its next stage, and how much is left then.
@@ -15,6 +15,14 @@ pub struct Stretch {
     /// Operations of the stages after it.
     pub later: f64,
     pub settings: Settings,
+}
+
+impl Stretch {
+    /// Operations from `step`, which is within the stage, to the end of a run of `steps`.
+    pub fn flops(&self, step: u64, steps: u64) -> f64 {
+        let each = self.settings.cost(self.settings.tokens(step)).flops as f64;
+        each * self.end.min(steps).saturating_sub(step) as f64 + self.later
+    }
 }
 
 /// How far a run is and how fast, judged from the steps that it is told of.
@@ -77,7 +85,10 @@ impl Meter {
         let rate = flops / seconds;
         let &Stretch { stage, end, later, ref settings } = &self.stretch;
         let (begun, since) = self.settled;
-        let each = (begun > self.first && step > begun).then(|| since.elapsed().as_secs_f64() / (step - begun) as f64);
+        let each = match (begun > self.first, step - begun) {
+            (true, done @ 1..) => since.elapsed().as_secs_f64() / done as f64,
+            _ => seconds / steps as f64,
+        };
         Speed {
             step,
             steps: self.steps,
@@ -89,7 +100,7 @@ impl Meter {
             images_per_s: (steps as usize * settings.batch) as f64 / seconds,
             flops_per_s: rate,
             share_of_peak: rate / self.peak,
-            seconds_left: each.map(|each| each * (end.min(self.steps) - step) as f64 + later / rate),
+            seconds_left: each * (end.min(self.steps) - step) as f64 + later / rate,
             seconds_saved: self.saved,
         }
     }
@@ -132,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_time_that_is_left_is_judged_by_steps_after_the_first_few() {
+    fn the_time_that_is_left_is_told_from_the_first_step_on_and_judged_by_those_after_the_first_few() {
         let report = Report { loss: 1.0, norm: 1.0, applied: true };
         let stretch = Stretch { stage: [1, 1], end: 40, later: 0.0, settings: settings(&[]) };
         let mut meter = Meter::new(20, 40, stretch, 1.0);
@@ -142,8 +153,8 @@ mod tests {
             meter.speed(step, &report, 1.0).seconds_left
         };
         // Slow at first, which the estimate must not hold against the rest.
-        assert_eq!([21, 22, 23].map(|step| left(step, 400)), [None; 3]);
-        let seconds = left(24, 1).unwrap();
+        assert_eq!([21, 22, 23].map(|step| left(step, 400)), [19.0, 18.0, 17.0]);
+        let seconds = left(24, 1);
         assert!((0.016..0.4 * 16.0).contains(&seconds), "{seconds}");
     }
 }

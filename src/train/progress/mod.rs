@@ -7,15 +7,10 @@ pub use event::{Event, Outcome};
 pub use meter::Stretch;
 
 use super::step::Report;
-use crate::device::Device;
-use crate::ops::peak_flops;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use meter::Meter;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
-
-/// Rounds of a millisecond in which the peak is looked for.
-const PEAK_ROUNDS: usize = 40;
 
 /// Where events go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +53,10 @@ impl Progress {
         Progress { style, out: Some(Box::new(out)), bars: None, meter: None }
     }
 
-    /// Says what begins, and measures the peak that speeds are compared with.
-    pub fn begin(&mut self, event: &Event, device: &Device, stretch: Stretch) {
+    /// Says what begins; speeds are compared with `peak`.
+    pub fn begin(&mut self, event: &Event, peak: f64, stretch: Stretch) {
         self.event(event);
         let &Event::Begin { step, steps, .. } = event else { panic!("a run begins with its beginning") };
-        let peak = peak_flops(device, PEAK_ROUNDS);
         self.meter = Some(Meter::new(step, steps, stretch, peak));
         if self.style == Style::Text && io::stderr().is_terminal() && step < steps {
             let all = MultiProgress::new();

@@ -286,7 +286,10 @@ mod tests {
             ("[optimizer]\neps = 3", "r.toml: there is no key optimizer.eps; did you mean optimizer.epsilon?"),
             ("[model]\nbatch_size = 3", "r.toml: there is no key model.batch_size; did you mean train.batch_size?"),
             ("[sample]\nstep = 3", "r.toml: there is no key sample.step; did you mean sample.steps?"),
-            ("[checkpoint]\ncolour = 3", "r.toml: there is no key checkpoint.colour; [checkpoint] has every, minutes, keep"),
+            (
+                "[checkpoint]\ncolour = 3",
+                "r.toml: there is no key checkpoint.colour; [checkpoint] has every, minutes, keep",
+            ),
             (
                 "[nonsense]\nvocabulary = 3",
                 "r.toml: there is no key nonsense.vocabulary; \
