@@ -1,8 +1,8 @@
 // What a step leaves out: tokens, and elements of the loss. `place` is (step, first): sample i of the batch draws from the
 // streams of sample first + i of the global batch.
 //
-//   keep_tokens  the patches of the k squares with the smallest (word, index), ascending          kept (B, N) u32
-//   thin_loss    0 where the word of the element, pixel or square is below threshold, else 1      supervised (B, image) f32
+//   keep_tokens  the patches of the k windows with the smallest (word, index), ascending          kept (B, N) u32
+//   thin_loss    0 where the word of the element, pixel or block is below threshold, else 1      supervised (B, image) f32
 //   count_loss   the supervised elements of the kept patches of each image                        counts (B) u32
 //   weigh        importance / (what the squared errors of a sample are divided by), 0 where nothing is     weight (B) f32
 //
@@ -18,23 +18,23 @@ __device__ uint32_t word(Stream stream, uint32_t i) {
     return i % 4 < 2 ? (i % 2 ? words.y : words.x) : (i % 2 ? words.w : words.z);
 }
 
-// One block per sample. A square is kept if fewer than k keys are smaller than its own, and the place of a patch is the
-// number of kept patches before it: squares^2 and patches^2 comparisons in shared memory, which a step does not notice and
+// One block per sample. A window is kept if fewer than k keys are smaller than its own, and the place of a patch is the
+// number of kept patches before it: windows^2 and patches^2 comparisons in shared memory, which a step does not notice and
 // no sort beats at these sizes.
 extern "C" __global__ void keep_tokens(uint64_t seed, const uint32_t* place, uint32_t side, uint32_t stride,
-                                       uint32_t squares, uint32_t across, uint32_t chosen, uint32_t patches,
+                                       uint32_t windows, uint32_t across, uint32_t chosen, uint32_t patches,
                                        uint32_t columns, uint32_t* kept) {
-    extern __shared__ uint32_t words[]; // the words of all squares, then whether each patch is kept
-    uint32_t* stays = words + (squares + 3) / 4 * 4;
+    extern __shared__ uint32_t words[]; // the words of all windows, then whether each patch is kept
+    uint32_t* stays = words + (windows + 3) / 4 * 4;
     const Stream stream = {seed, place[1] + blockIdx.x, place[0], TOKEN_MASK};
-    for (uint32_t block = threadIdx.x; block * 4 < squares; block += blockDim.x) {
+    for (uint32_t block = threadIdx.x; block * 4 < windows; block += blockDim.x) {
         reinterpret_cast<uint4*>(words)[block] = stream.words(block);
     }
     for (uint32_t i = threadIdx.x; i < patches; i += blockDim.x) stays[i] = 0;
     __syncthreads();
-    for (uint32_t i = threadIdx.x; i < squares; i += blockDim.x) {
+    for (uint32_t i = threadIdx.x; i < windows; i += blockDim.x) {
         uint32_t smaller = 0;
-        for (uint32_t j = 0; j < squares; j++) smaller += words[j] < words[i] || (words[j] == words[i] && j < i);
+        for (uint32_t j = 0; j < windows; j++) smaller += words[j] < words[i] || (words[j] == words[i] && j < i);
         if (smaller >= chosen) continue;
         const uint32_t first = i / across * stride * columns + i % across * stride;
         for (uint32_t j = 0; j < side * side; j++) stays[first + j / side * columns + j % side] = 1;
@@ -48,15 +48,15 @@ extern "C" __global__ void keep_tokens(uint64_t seed, const uint32_t* place, uin
     }
 }
 
-// One thread per element; blockIdx.y is the sample. With `alone` every element has a word, else every square of pixels.
+// One thread per element; blockIdx.y is the sample. With `alone` every element has a word, else every block of pixels.
 extern "C" __global__ void thin_loss(uint64_t seed, const uint32_t* place, const uint32_t* threshold, uint32_t side,
                                      uint32_t alone, uint32_t height, uint32_t width, uint32_t image,
                                      float* supervised) {
     const uint32_t element = blockIdx.x * blockDim.x + threadIdx.x, pixel = element % (height * width);
     if (element >= image) return;
-    const uint32_t square = pixel / width / side * ((width + side - 1) / side) + pixel % width / side;
+    const uint32_t block = pixel / width / side * ((width + side - 1) / side) + pixel % width / side;
     const Stream stream = {seed, place[1] + blockIdx.y, place[0], LOSS_MASK};
-    const uint32_t drawn = word(stream, alone ? element : square);
+    const uint32_t drawn = word(stream, alone ? element : block);
     supervised[uint64_t(blockIdx.y) * image + element] = drawn < *threshold ? 0.0f : 1.0f;
 }
 

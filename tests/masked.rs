@@ -55,7 +55,7 @@ fn draw(device: &Device, settings: &Mask, step: u32, grid: PatchGrid) -> Masked 
     let mut batch = Batch::new(device, IMAGES, grid);
     batch.place.write(&[step, 0]);
     batch.threshold.write(&[settings.threshold(step.into())]);
-    mask(device, 7, settings, settings.squares(7, step.into(), grid), &batch, grid)
+    mask(device, 7, settings, settings.windows(7, step.into(), grid), &batch, grid)
 }
 
 /// The square of a crop, cut out of the image, under the positions that it had.

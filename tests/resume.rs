@@ -8,6 +8,7 @@ use engine::device::{Cpu, Device};
 use engine::train::Stop;
 use engine::train::checkpoint::{Checkpoints, State, Weights, open};
 use runs::{RECIPE, Scratch, contents, losses};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::num::NonZero;
@@ -193,7 +194,7 @@ fn a_run_is_saved_by_the_clock_too_and_goes_on_from_there_bit_for_bit() {
 /// The tensors of a checkpoint, if there is one: all but the keys that it was saved under.
 fn tensors(out: &Path, step: u64) -> Vec<Vec<u8>> {
     let there = out.join(format!("checkpoints/step_{step:08}")).exists();
-    let files = there.then(|| contents(out, step)).unwrap_or_default();
+    let files = if there { contents(out, step) } else { BTreeMap::new() };
     files.into_iter().filter_map(|(name, bytes)| name.ends_with(".safetensors").then_some(bytes)).collect()
 }
 

@@ -11,20 +11,20 @@ use std::str::FromStr;
 pub enum TokenMask {
     /// Single patches.
     Patch,
-    /// Squares of so many patches along a side, which tile the grid.
+    /// Windows of so many patches along a side, which tile the grid.
     Block(usize),
-    /// All but one square of so many patches along a side, anywhere in the grid; it knows no rate.
+    /// All but one window of so many patches along a side, anywhere in the grid; it knows no rate.
     Crop(usize),
 }
 
-/// A choice among squares of patches, which every [`TokenMask`] is: `chosen` of `down * across` squares are kept.
+/// A choice among windows of patches, which every [`TokenMask`] is: `chosen` of `down * across` windows are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Squares {
-    /// Patches along a side of a square.
+pub struct Windows {
+    /// Patches along a side of a window.
     pub side: usize,
-    /// Patches from one square to the next.
+    /// Patches from one window to the next.
     pub stride: usize,
-    /// Squares along the height and along the width.
+    /// Windows along the height and along the width.
     pub down: usize,
     pub across: usize,
     pub chosen: usize,
@@ -50,26 +50,26 @@ impl TokenMask {
     ///
     /// Counts are MaskDM's: of T patches `int(rate T)` are dropped, of blocks `int(rate T) / side^2`, both rounded down, so
     /// the share that is dropped is at most `rate`.
-    pub fn squares(self, rate: f64, grid: PatchGrid) -> Option<Squares> {
+    pub fn windows(self, rate: f64, grid: PatchGrid) -> Option<Windows> {
         let (rows, columns) = grid.sides();
         let dropped = (rate * grid.tokens() as f64) as usize;
-        let squares = match self {
+        let windows = match self {
             TokenMask::Crop(side) => {
                 let (down, across) = (rows - side + 1, columns - side + 1);
-                Squares { side, stride: 1, down, across, chosen: 1 }
+                Windows { side, stride: 1, down, across, chosen: 1 }
             }
             TokenMask::Patch | TokenMask::Block(_) => {
                 let side = if let TokenMask::Block(side) = self { side } else { 1 };
                 let (down, across) = (rows / side, columns / side);
-                Squares { side, stride: side, down, across, chosen: down * across - dropped / (side * side) }
+                Windows { side, stride: side, down, across, chosen: down * across - dropped / (side * side) }
             }
         };
-        (squares.tokens() < grid.tokens()).then_some(squares)
+        (windows.tokens() < grid.tokens()).then_some(windows)
     }
 }
 
-impl Squares {
-    /// How many squares there are.
+impl Windows {
+    /// How many windows there are.
     pub fn count(&self) -> usize {
         self.down * self.across
     }
@@ -79,9 +79,9 @@ impl Squares {
         self.chosen * self.side * self.side
     }
 
-    /// The patches of a square, in a grid of `columns` columns.
-    pub fn patches(self, square: usize, columns: usize) -> impl Iterator<Item = usize> {
-        let first = square / self.across * self.stride * columns + square % self.across * self.stride;
+    /// The patches of a window, in a grid of `columns` columns.
+    pub fn patches(self, window: usize, columns: usize) -> impl Iterator<Item = usize> {
+        let first = window / self.across * self.stride * columns + window % self.across * self.stride;
         (0..self.side * self.side).map(move |i| first + i / self.side * columns + i % self.side)
     }
 }
@@ -144,7 +144,7 @@ pub enum LossMask {
     Element,
     Pixel,
     Patch,
-    /// Squares of so many patches along a side.
+    /// Blocks of so many patches along a side.
     Block(usize),
 }
 
@@ -277,7 +277,7 @@ impl Mask {
     }
 
     /// What the samples of `step` keep, all by the same kind of mask and the same number; `None` for everything.
-    pub fn squares(&self, seed: u64, step: u64, grid: PatchGrid) -> Option<Squares> {
+    pub fn windows(&self, seed: u64, step: u64, grid: PatchGrid) -> Option<Windows> {
         let kinds = &self.tokens.0;
         let kind = match kinds[..] {
             [kind] => kind,
@@ -286,7 +286,7 @@ impl Mask {
                 kinds[draw as usize]
             }
         };
-        kind.squares(self.drop.at(step), grid)
+        kind.windows(self.drop.at(step), grid)
     }
 
     /// Whether the loss leaves anything out at any step.
@@ -311,7 +311,7 @@ mod tests {
     fn kept(mask: &str, rate: f64, grid: PatchGrid) -> usize {
         let mask: TokenMask = mask.parse().unwrap();
         mask.check(grid).unwrap();
-        mask.squares(rate, grid).map_or(grid.tokens(), |squares| squares.tokens())
+        mask.windows(rate, grid).map_or(grid.tokens(), |windows| windows.tokens())
     }
 
     #[test]
@@ -340,13 +340,13 @@ mod tests {
     }
 
     #[test]
-    fn squares_hold_their_patches() {
-        let squares = TokenMask::Block(2).squares(0.5, grid(4, 6)).unwrap();
-        assert_eq!((squares.count(), squares.chosen), (6, 3));
-        assert_eq!(squares.patches(4, 6).collect::<Vec<_>>(), [14, 15, 20, 21]);
-        let squares = TokenMask::Crop(2).squares(0.0, grid(3, 4)).unwrap();
-        assert_eq!((squares.count(), squares.chosen), (6, 1));
-        assert_eq!(squares.patches(5, 4).collect::<Vec<_>>(), [6, 7, 10, 11]);
+    fn windows_hold_their_patches() {
+        let windows = TokenMask::Block(2).windows(0.5, grid(4, 6)).unwrap();
+        assert_eq!((windows.count(), windows.chosen), (6, 3));
+        assert_eq!(windows.patches(4, 6).collect::<Vec<_>>(), [14, 15, 20, 21]);
+        let windows = TokenMask::Crop(2).windows(0.0, grid(3, 4)).unwrap();
+        assert_eq!((windows.count(), windows.chosen), (6, 1));
+        assert_eq!(windows.patches(5, 4).collect::<Vec<_>>(), [6, 7, 10, 11]);
     }
 
     #[test]
@@ -390,8 +390,8 @@ mod tests {
         let mask = Mask { tokens, ..Mask::patches(0.9) };
         let mut seen = [0; 3];
         for step in 0..3000 {
-            let squares = mask.squares(1, step, grid(16, 16)).unwrap();
-            seen[[26, 32, 25].iter().position(|&tokens| tokens == squares.tokens()).unwrap()] += 1;
+            let windows = mask.windows(1, step, grid(16, 16)).unwrap();
+            seen[[26, 32, 25].iter().position(|&tokens| tokens == windows.tokens()).unwrap()] += 1;
         }
         // Four standard deviations of a third of 3000.
         assert!(seen.iter().all(|&n: &i32| (n - 1000).abs() < 104), "{seen:?}");

@@ -29,7 +29,7 @@ pub use dtype::{DType, Element};
 pub use error::{Error, Result};
 pub use exp::exp;
 pub use gelu::Gelu;
-pub use mask::{LossMask, LossNorm, Mask, Rate, Squares, TokenMask, TokenMasks};
+pub use mask::{LossMask, LossNorm, Mask, Rate, TokenMask, TokenMasks, Windows};
 pub use patch::PatchGrid;
 pub use path::Path;
 pub use prediction::Prediction;

@@ -88,7 +88,7 @@ impl Ingest {
                 "no labels were given or found beside it: --labels takes them, and of pictures the subfolders are classes"
             );
         }
-        info.doubts().iter().for_each(|doubt| eprintln!("warning: {doubt}"));
+        info.warnings().iter().for_each(|what| eprintln!("warning: {what}"));
         Ok(())
     }
 }

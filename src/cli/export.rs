@@ -1,5 +1,5 @@
 use super::check_out;
-use super::given::{Given, Image};
+use super::given::GivenWithImage;
 use crate::base::{DType, Result};
 use crate::data::tensors::write_f32;
 use crate::device::{Cpu, Device};
@@ -21,9 +21,7 @@ pub struct Export {
     #[arg(long)]
     out: PathBuf,
     #[command(flatten)]
-    given: Given,
-    #[command(flatten)]
-    image: Image,
+    given: GivenWithImage,
 }
 
 impl Export {
@@ -31,7 +29,7 @@ impl Export {
         check_out("--out", &self.out)?;
         let device = Device::cpu(Cpu::new(None, DType::F32)?);
         let warn = |text: String| eprintln!("warning: {text}");
-        let given = self.image.model(&self.given)?;
+        let given = self.given.model()?;
         let opened = open(&device, &self.checkpoint, Weights::Sampled, given, warn)?;
         let names = Names::in_format(self.names, opened.model.network.family)?;
         let list = &opened.params.list;

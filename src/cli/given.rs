@@ -46,20 +46,22 @@ impl Given {
     }
 }
 
-/// The images of a bare file, where no input says what they are.
+/// The model in a bare file, with its images, where no input says what they are.
 #[derive(Args)]
-pub struct Image {
+pub struct GivenWithImage {
+    #[command(flatten)]
+    given: Given,
     /// Channels, height and width of the images of a bare file
     #[arg(long, num_args = 3, value_names = ["C", "H", "W"], requires = "preset")]
     image: Option<Vec<usize>>,
 }
 
-impl Image {
-    /// The model that `given` and the shape describe; `None` without a preset.
-    pub fn model(&self, given: &Given) -> Result<Option<Model>> {
+impl GivenWithImage {
+    /// The model; `None` without a preset.
+    pub fn model(&self) -> Result<Option<Model>> {
         match self.image.as_deref() {
-            Some(&[channels, height, width]) => given.model([channels, height, width]),
-            _ if given.preset.is_some() => {
+            Some(&[channels, height, width]) => self.given.model([channels, height, width]),
+            _ if self.given.preset.is_some() => {
                 Err(Error::Usage("--preset: say --image C H W, too, for it is a size alone".into()))
             }
             _ => Ok(None),

@@ -1,4 +1,4 @@
-use super::given::{Given, Image};
+use super::given::GivenWithImage;
 use super::machine::Machine;
 use super::{check_guidance, check_out};
 use crate::base::{Error, Prediction, Result};
@@ -7,7 +7,7 @@ use crate::diffusion::{Guidance, Request, Sampler, sample};
 use crate::train::checkpoint::{MODEL, Model, Time, Weights, find};
 use crate::train::progress::drawing_bar;
 use crate::train::recipe::Precision;
-use crate::train::{Plan, lag};
+use crate::train::{Plan, ema};
 use clap::{ArgGroup, Args};
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -63,9 +63,7 @@ pub struct Sample {
     #[arg(long)]
     out: PathBuf,
     #[command(flatten)]
-    given: Given,
-    #[command(flatten)]
-    image: Image,
+    given: GivenWithImage,
     #[command(flatten)]
     machine: Machine,
     /// What matrix products read [default: train.precision]
@@ -86,7 +84,7 @@ impl Sample {
         }
         let path = self.run.as_ref().or(self.checkpoint.as_ref()).expect("clap asks for one of the two");
         let warn = |text: String| eprintln!("warning: {text}");
-        let given = self.image.model(&self.given)?;
+        let given = self.given.model()?;
         let found = find(path, Weights::Sampled, warn)?;
         let recipe = found.state.as_ref().map(|state| state.config.clone()).unwrap_or_default();
         let device = self.machine.open(self.precision.unwrap_or(recipe.train.precision))?;
@@ -101,7 +99,7 @@ impl Sample {
         }
         let request = self.request(&Plan { recipe, model: config, begin: 0 }, &opened.model)?;
         if let Some((decay, applied)) = opened.average()
-            && let Some(what) = lag(decay, applied)
+            && let Some(what) = ema::lag(decay, applied)
         {
             let model = opened.file.with_file_name(MODEL);
             eprintln!("warning: {what}; --checkpoint {} draws from the weights themselves", model.display());

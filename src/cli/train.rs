@@ -4,7 +4,7 @@ use crate::base::Result;
 use crate::data::{Store, fashion_mnist};
 use crate::train::progress::{Progress, Style};
 use crate::train::recipe::{Change, FIRST_RUN, Precision};
-use crate::train::{Forecast, Plan, Recipe, Run, Stop, Trainer, foreseen};
+use crate::train::{Forecast, Plan, Recipe, Run, Stop, Trainer, ema};
 use std::path::{self, Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -117,7 +117,7 @@ impl Train {
         stop.acknowledge(|| eprintln!("stopping after this step, and saving; asked again, it ends without saving"));
         let style = if self.json { Style::Json } else { Style::Text };
         let mut progress = Progress::new(style, std::io::stdout());
-        store.info().doubts().iter().for_each(|doubt| progress.warn(doubt));
+        store.info().warnings().iter().for_each(|what| progress.warn(what));
         let precision = plan.recipe.train.precision;
         let device = self.machine.open(precision)?;
         let run = Run::open(&out, plan, &store.info().digest, |text| progress.warn(&text))?;
@@ -129,7 +129,7 @@ impl Train {
             && training.from.is_empty()
             && let Some(&decay) = training.ema.first()
         {
-            foreseen(decay, training.steps).iter().for_each(|what| progress.warn(what));
+            ema::lag_ahead(decay, training.steps).iter().for_each(|what| progress.warn(what));
         }
         let [from, done] = Trainer::new(run, store, &device)?.train(&mut progress, &stop)?;
         if style == Style::Text {

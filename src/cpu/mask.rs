@@ -1,8 +1,8 @@
 //! What a step leaves out: tokens, and elements of the loss.
 //!
 //! ```text
-//! kept       the patches of the k squares with the smallest (Philox word, index), ascending
-//! supervised 0 where the word of the element, pixel or square is below the threshold, else 1
+//! kept       the patches of the k windows with the smallest (Philox word, index), ascending
+//! supervised 0 where the word of the element, pixel or block is below the threshold, else 1
 //! weight     importance / (what the norm divides the squared errors of a sample by), 0 where that is nothing
 //! ```
 //! Sample `i` of the batch draws from the streams of its place in the global batch, so the draws do not depend on how a
@@ -10,7 +10,7 @@
 
 use super::scratch::Scratch;
 use crate::base::rng::{Draw, Purpose, Stream};
-use crate::base::{LossMask, LossNorm, PatchGrid, Squares};
+use crate::base::{LossMask, LossNorm, PatchGrid, Windows};
 use crate::device::{Chunks, Cpu};
 
 /// The first `count` words of a stream.
@@ -18,18 +18,18 @@ fn words(stream: Stream, count: usize) -> impl Iterator<Item = u32> {
     (0..count.div_ceil(4)).flat_map(move |block| stream.words(block as u32)).take(count)
 }
 
-/// Draws which squares of a grid of `columns` columns stay; `kept` is (B, N), ascending within an image.
-pub fn keep_tokens(cpu: &Cpu, draw: Draw, squares: Squares, columns: usize, kept: &mut [u32]) {
-    cpu.threads.each(Chunks::new(kept, squares.tokens()), 1, |sample, kept| {
-        let [mut drawn, mut order] = [squares.count(); 2].map(Scratch::<u32>::new);
-        let stream = words(draw.stream(sample, Purpose::TokenMask), squares.count());
+/// Draws which windows of a grid of `columns` columns stay; `kept` is (B, N), ascending within an image.
+pub fn keep_tokens(cpu: &Cpu, draw: Draw, windows: Windows, columns: usize, kept: &mut [u32]) {
+    cpu.threads.each(Chunks::new(kept, windows.tokens()), 1, |sample, kept| {
+        let [mut drawn, mut order] = [windows.count(); 2].map(Scratch::<u32>::new);
+        let stream = words(draw.stream(sample, Purpose::TokenMask), windows.count());
         drawn.iter_mut().zip(stream).for_each(|(place, word)| *place = word);
-        order.iter_mut().zip(0..).for_each(|(place, square)| *place = square);
-        if squares.chosen < order.len() {
-            order.select_nth_unstable_by_key(squares.chosen, |&square| (drawn[square as usize], square));
+        order.iter_mut().zip(0..).for_each(|(place, window)| *place = window);
+        if windows.chosen < order.len() {
+            order.select_nth_unstable_by_key(windows.chosen, |&window| (drawn[window as usize], window));
         }
-        let chosen = order[..squares.chosen].iter();
-        let patches = chosen.flat_map(|&square| squares.patches(square as usize, columns));
+        let chosen = order[..windows.chosen].iter();
+        let patches = chosen.flat_map(|&window| windows.patches(window as usize, columns));
         kept.iter_mut().zip(patches).for_each(|(kept, patch)| *kept = patch as u32);
         kept.sort_unstable();
     });

@@ -1,7 +1,7 @@
 //! What a step leaves out; see `kernels/mask.cu`. `place` (2) is which draws: the step, and the batch's first sample.
 
 use super::{THREADS, grid_arguments};
-use crate::base::{DType, LossMask, LossNorm, PatchGrid, Squares};
+use crate::base::{DType, LossMask, LossNorm, PatchGrid, Windows};
 use crate::device::cuda::{Cuda, Grid, Kernel};
 use crate::kernel;
 use crate::tensor::Tensor;
@@ -11,13 +11,13 @@ const THIN_LOSS: Kernel = kernel!("mask", "thin_loss");
 const COUNT_LOSS: Kernel = kernel!("mask", "count_loss");
 const WEIGH: Kernel = kernel!("mask", "weigh");
 
-/// Draws which squares of patches stay; `kept` is (B, N), ascending within an image.
-pub fn keep_tokens(card: &Cuda, (seed, place): (u64, &Tensor), squares: Squares, grid: PatchGrid, kept: &mut Tensor) {
+/// Draws which windows of patches stay; `kept` is (B, N), ascending within an image.
+pub fn keep_tokens(card: &Cuda, (seed, place): (u64, &Tensor), windows: Windows, grid: PatchGrid, kept: &mut Tensor) {
     let (patches, (_, columns), batch) = (grid.tokens(), grid.sides(), kept.shape().rows());
-    // A word for each square in whole blocks of four, and a mark for each patch.
-    let shared = 4 * (squares.count().next_multiple_of(4) + patches);
-    let Squares { side, stride, across, chosen, .. } = squares;
-    let choice = [side, stride, squares.count(), across, chosen, patches, columns].map(Into::into);
+    // A word for each window in whole blocks of four, and a mark for each patch.
+    let shared = 4 * (windows.count().next_multiple_of(4) + patches);
+    let Windows { side, stride, across, chosen, .. } = windows;
+    let choice = [side, stride, windows.count(), across, chosen, patches, columns].map(Into::into);
     let arguments = [&[seed.into(), place.into()], &choice[..], &[kept.into()]].concat();
     card.launch(KEEP_TOKENS, Grid::new(batch, THREADS).shared(shared), &arguments);
 }

@@ -1,7 +1,6 @@
 //! Data at rest and on its way to a step: files, the dataset store, the loader.
 
 pub mod atomic;
-mod doubts;
 mod embedded;
 mod file_dtype;
 mod foreign;
@@ -22,6 +21,7 @@ mod source;
 mod store;
 mod subset;
 pub mod tensors;
+mod warnings;
 
 pub use embedded::fashion_mnist;
 pub use loader::{Batch, Loader, Order, Split};

@@ -4,7 +4,7 @@ use super::status::{call, engine_status};
 use crate::base::Result;
 use crate::diffusion::{Guidance, Request, Sampler, sample};
 use crate::train::checkpoint::{Opened, Time};
-use crate::train::{Plan, lag};
+use crate::train::{Plan, ema};
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 
@@ -60,7 +60,7 @@ pub unsafe extern "C" fn engine_sample(
         // SAFETY: as the caller promises.
         let room = unsafe { Room::new("images", images, count, wanted)? };
         if let Some((decay, applied)) = opened.average()
-            && let Some(what) = lag(decay, applied)
+            && let Some(what) = ema::lag(decay, applied)
         {
             machine.warn(&what);
         }

@@ -1,7 +1,7 @@
 //! What a step leaves out: the tokens that are kept, the elements that the loss counts, and what it divides by.
 
 use crate::base::rng::Draw;
-use crate::base::{Cost, DType, Mask, PatchGrid, Squares};
+use crate::base::{Cost, DType, Mask, PatchGrid, Windows};
 use crate::cpu;
 use crate::cuda;
 use crate::device::Device;
@@ -18,19 +18,19 @@ pub struct Masked {
     pub weight: Tensor,
 }
 
-/// Draws the masks of the step that `batch` is of: `squares` is what [`Mask::squares`] says of it.
+/// Draws the masks of the step that `batch` is of: `windows` is what [`Mask::windows`] says of it.
 pub fn mask(
     device: &Device,
     seed: u64,
     mask: &Mask,
-    squares: Option<Squares>,
+    windows: Option<Windows>,
     batch: &Batch,
     grid: PatchGrid,
 ) -> Masked {
     let images = batch.y.len();
-    let tokens = squares.map_or(grid.tokens(), |squares| squares.tokens());
+    let tokens = windows.map_or(grid.tokens(), |windows| windows.tokens());
     let image = [images, grid.channels, grid.height, grid.width];
-    let mut kept = squares.map(|_| Tensor::new(device, "batch", [images, tokens], DType::U32));
+    let mut kept = windows.map(|_| Tensor::new(device, "batch", [images, tokens], DType::U32));
     let mut supervised = mask.thins_loss().then(|| Tensor::new(device, "batch", image, DType::F32));
     let mut weight = Tensor::new(device, "batch", [images], DType::F32);
     match device {
@@ -39,8 +39,8 @@ pub fn mask(
                 panic!("mask: the place is {:?}, the threshold {:?}", batch.place, batch.threshold)
             };
             let draw = Draw { seed, step, first };
-            if let (Some(squares), Some(kept)) = (squares, &mut kept) {
-                cpu::mask::keep_tokens(cpu, draw, squares, grid.sides().1, kept.slice_mut());
+            if let (Some(windows), Some(kept)) = (windows, &mut kept) {
+                cpu::mask::keep_tokens(cpu, draw, windows, grid.sides().1, kept.slice_mut());
             }
             if let Some(supervised) = &mut supervised {
                 cpu::mask::thin_loss(cpu, draw, mask.loss, threshold, grid, supervised.f32_mut());
@@ -50,8 +50,8 @@ pub fn mask(
         }
         Device::Cuda(card) => {
             let draws = (seed, &batch.place);
-            if let (Some(squares), Some(kept)) = (squares, &mut kept) {
-                cuda::mask::keep_tokens(card, draws, squares, grid, kept);
+            if let (Some(windows), Some(kept)) = (windows, &mut kept) {
+                cuda::mask::keep_tokens(card, draws, windows, grid, kept);
             }
             if let Some(supervised) = &mut supervised {
                 cuda::mask::thin_loss(card, draws, mask.loss, &batch.threshold, grid, supervised);

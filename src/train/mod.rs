@@ -1,10 +1,10 @@
 //! Training: recipes, steps, checkpoints, and runs that continue where they stopped.
 
 pub mod checkpoint;
+pub mod ema;
 mod forecast;
 mod held_out;
 mod ideal;
-mod lag;
 mod metrics;
 mod plan;
 pub mod progress;
@@ -17,7 +17,6 @@ mod trainer;
 pub use forecast::{Ahead, Forecast};
 pub use held_out::HeldOut;
 pub use ideal::{Ideal, Softmax, Target};
-pub use lag::{foreseen, lag};
 pub use plan::Plan;
 pub use recipe::Recipe;
 pub use run::{FED, Run};

@@ -1,5 +1,5 @@
 use super::Ideal;
-use crate::base::{Accumulate, Cost, DType, Mask, Result, Shape, Squares};
+use crate::base::{Accumulate, Cost, DType, Mask, Result, Shape, Windows};
 use crate::device::{Device, Reading, Replay};
 use crate::nn::{Config, Network, ParamList, ParamStore};
 use crate::ops::mask::{Masked, mask};
@@ -35,13 +35,13 @@ pub struct Settings {
 
 impl Settings {
     /// What of an image the samples of `step` keep; `None` for everything.
-    pub fn squares(&self, step: u64) -> Option<Squares> {
-        self.mask.squares(self.seed, step, self.model.grid)
+    pub fn windows(&self, step: u64) -> Option<Windows> {
+        self.mask.windows(self.seed, step, self.model.grid)
     }
 
     /// Patches of an image that `step` computes.
     pub fn tokens(&self, step: u64) -> usize {
-        self.squares(step).map_or(self.model.grid.tokens(), |squares| squares.tokens())
+        self.windows(step).map_or(self.model.grid.tokens(), |windows| windows.tokens())
     }
 
     /// What the network of a step that computes `tokens` patches of an image must move and compute, forward and backward.
@@ -91,7 +91,7 @@ pub struct Step {
     /// The reports that are out.
     asked: VecDeque<Reading>,
     /// The recordings of steps by what they keep.
-    replays: HashMap<Option<Squares>, Replay>,
+    replays: HashMap<Option<Windows>, Replay>,
     /// The weights that samples are drawn from, as products read them, where that is another type.
     drawn: Option<Slab>,
 }
@@ -187,13 +187,13 @@ impl Step {
             noise(&self.device, self.settings.noise, &self.batch, &mut self.noised);
             ideal.retarget(&self.batch, &mut self.noised);
         }
-        let squares = self.settings.squares(step);
-        let (device, mut replay) = (self.device.clone(), self.replays.remove(&squares).unwrap_or_default());
-        let asked = replay.run(&device, || self.perform(squares, ideal.is_none()));
+        let windows = self.settings.windows(step);
+        let (device, mut replay) = (self.device.clone(), self.replays.remove(&windows).unwrap_or_default());
+        let asked = replay.run(&device, || self.perform(windows, ideal.is_none()));
         if self.replays.len() == MOST_REPLAYS {
             self.replays.clear();
         }
-        self.replays.insert(squares, replay);
+        self.replays.insert(windows, replay);
         asked?;
         self.asked.push_back(self.report.begin_read());
         Ok(())
@@ -204,13 +204,13 @@ impl Step {
         self.asked.pop_front().map(Report::finish)
     }
 
-    /// Asks the device for every operation of a step that keeps `squares`, from its noise on unless that is there.
-    fn perform(&mut self, squares: Option<Squares>, from_noise: bool) {
+    /// Asks the device for every operation of a step that keeps `windows`, from its noise on unless that is there.
+    fn perform(&mut self, windows: Option<Windows>, from_noise: bool) {
         let Step { settings, network, params, moments, device, gradients, batch, noised, rate, report, .. } = self;
         if from_noise {
             noise(device, settings.noise, batch, noised);
         }
-        let masked = mask(device, settings.seed, &settings.mask, squares, batch, settings.model.grid);
+        let masked = mask(device, settings.seed, &settings.mask, windows, batch, settings.model.grid);
         let mut tape = Tape::training(device, params.network(), gradients, Accumulate::Set, settings.keep);
         let loss = objective(&mut tape, network, noised, &masked);
         tape.backward();

@@ -1,6 +1,6 @@
 use crate::common::{cpu, devices};
 use engine::base::rng::{Draw, Purpose, Stream};
-use engine::base::{LossMask, LossNorm, Mask, PatchGrid, Rate, Squares, TokenMask, TokenMasks};
+use engine::base::{LossMask, LossNorm, Mask, PatchGrid, Rate, TokenMask, TokenMasks, Windows};
 use engine::device::Device;
 use engine::ops::mask::{Masked, mask};
 use engine::ops::noise::Batch;
@@ -16,12 +16,12 @@ fn thinned(loss: LossMask, rate: f64, norm: LossNorm) -> Mask {
     Mask { loss, loss_drop: Rate::constant(rate), norm, ..Mask::patches(0.4) }
 }
 
-fn masked(device: &Device, settings: &Mask, draw: Draw, images: usize) -> (Masked, Option<Squares>) {
+fn masked(device: &Device, settings: &Mask, draw: Draw, images: usize) -> (Masked, Option<Windows>) {
     let mut batch = Batch::new(device, images, GRID);
     batch.place.write(&[draw.step, draw.first]);
     batch.threshold.write(&[settings.threshold(draw.step.into())]);
-    let squares = settings.squares(draw.seed, draw.step.into(), GRID);
-    (mask(device, draw.seed, settings, squares, &batch, GRID), squares)
+    let windows = settings.windows(draw.seed, draw.step.into(), GRID);
+    (mask(device, draw.seed, settings, windows, &batch, GRID), windows)
 }
 
 fn bits(masked: &Masked) -> (Option<Vec<u32>>, Option<Vec<f32>>, Vec<u32>) {
@@ -47,8 +47,8 @@ fn masks_do_not_depend_on_device_or_on_how_the_batch_is_split() {
             let (again, _) = masked(&device, &settings, Draw { seed: 1, step: 3, first: 0 }, 6);
             assert!(bits(&again) == bits(&whole), "{name}: {settings:?}");
             for (start, len) in [(0, 2), (2, 4)] {
-                let (part, squares) = masked(&device, &settings, Draw { seed: 1, step: 3, first: start as u32 }, len);
-                let tokens = squares.map_or(0, |squares| squares.tokens());
+                let (part, windows) = masked(&device, &settings, Draw { seed: 1, step: 3, first: start as u32 }, len);
+                let tokens = windows.map_or(0, |windows| windows.tokens());
                 let (part_kept, part_supervised, _) = bits(&part);
                 let of = |tokens: usize| start * tokens..(start + len) * tokens;
                 assert_eq!(part_kept, kept.as_ref().map(|kept| kept[of(tokens)].to_vec()), "{name}: {settings:?}");
@@ -59,24 +59,24 @@ fn masks_do_not_depend_on_device_or_on_how_the_batch_is_split() {
     }
 }
 
-/// The kept patches again, square by square from the words themselves.
+/// The kept patches again, window by window from the words themselves.
 #[test]
 fn kept_are_the_patches_of_the_squares_with_the_smallest_words() {
     for tokens in [TokenMask::Patch, TokenMask::Block(2), TokenMask::Block(4), TokenMask::Crop(5)] {
-        let (drawn, squares) = masked(&cpu(2), &kind(tokens, 0.6), Draw { seed: 8, step: 2, first: 5 }, 40);
-        let squares = squares.unwrap();
+        let (drawn, windows) = masked(&cpu(2), &kind(tokens, 0.6), Draw { seed: 8, step: 2, first: 5 }, 40);
+        let windows = windows.unwrap();
         let kept = drawn.kept.unwrap().to_vec::<u32>();
-        assert_eq!(kept.len(), 40 * squares.tokens());
-        for (sample, kept) in (5..).zip(kept.chunks_exact(squares.tokens())) {
+        assert_eq!(kept.len(), 40 * windows.tokens());
+        for (sample, kept) in (5..).zip(kept.chunks_exact(windows.tokens())) {
             let stream = Stream::new(8, sample, 2, Purpose::TokenMask);
             let word = |i: usize| stream.words(i as u32 / 4)[i % 4];
-            let mut order: Vec<usize> = (0..squares.count()).collect();
+            let mut order: Vec<usize> = (0..windows.count()).collect();
             order.sort_by_key(|&i| (word(i), i));
             let mut patches: Vec<u32> = vec![];
-            for &square in &order[..squares.chosen] {
-                let (top, left) = (square / squares.across * squares.stride, square % squares.across * squares.stride);
+            for &window in &order[..windows.chosen] {
+                let (top, left) = (window / windows.across * windows.stride, window % windows.across * windows.stride);
                 let inside = |n: usize| {
-                    (top..top + squares.side).contains(&(n / 12)) && (left..left + squares.side).contains(&(n % 12))
+                    (top..top + windows.side).contains(&(n / 12)) && (left..left + windows.side).contains(&(n % 12))
                 };
                 patches.extend((0..96).filter(|&n| inside(n)).map(|n| n as u32));
             }
@@ -86,30 +86,30 @@ fn kept_are_the_patches_of_the_squares_with_the_smallest_words() {
     }
 }
 
-/// Every square is chosen as often as any other: chi squared with one degree of freedom less than squares, scaled for a
+/// Every window is chosen as often as any other: chi squared with one degree of freedom less than windows, scaled for a
 /// choice without repetition.
 #[test]
 fn squares_are_chosen_uniformly() {
     let images = 6000;
     for (tokens, drop) in [(TokenMask::Patch, 0.75), (TokenMask::Block(2), 0.5), (TokenMask::Crop(5), 0.0)] {
-        let (drawn, squares) = masked(&cpu(2), &kind(tokens, drop), Draw { seed: 2, step: 1, first: 0 }, images);
-        let squares = squares.unwrap();
-        let mut counts = vec![0.0f64; squares.count()];
-        for kept in drawn.kept.unwrap().to_vec::<u32>().chunks_exact(squares.tokens()) {
+        let (drawn, windows) = masked(&cpu(2), &kind(tokens, drop), Draw { seed: 2, step: 1, first: 0 }, images);
+        let windows = windows.unwrap();
+        let mut counts = vec![0.0f64; windows.count()];
+        for kept in drawn.kept.unwrap().to_vec::<u32>().chunks_exact(windows.tokens()) {
             assert!(kept.windows(2).all(|pair| pair[0] < pair[1]), "{kept:?} ascends");
-            for (square, count) in counts.iter_mut().enumerate() {
+            for (window, count) in counts.iter_mut().enumerate() {
                 *count +=
-                    f64::from(u8::from(squares.patches(square, 12).all(|n| kept.binary_search(&(n as u32)).is_ok())));
+                    f64::from(u8::from(windows.patches(window, 12).all(|n| kept.binary_search(&(n as u32)).is_ok())));
             }
         }
-        let (n, k) = (squares.count() as f64, squares.chosen as f64);
+        let (n, k) = (windows.count() as f64, windows.chosen as f64);
         assert_eq!(counts.iter().sum::<f64>(), f64::from(images as u32) * k, "{tokens:?}");
         let expected = f64::from(images as u32) * k / n;
         let chi_squared: f64 = counts.iter().map(|c| (c - expected) * (c - expected) / expected).sum();
         // A count has the variance of a hypergeometric draw, so this is chi squared of n - 1 degrees of freedom; its mean is
         // n - 1 and its standard deviation sqrt(2 (n - 1)).
         let scaled = chi_squared * (n - 1.0) / (n - k);
-        assert!((scaled - (n - 1.0)).abs() < 4.0 * (2.0 * (n - 1.0)).sqrt(), "{tokens:?}: {scaled} of {n} squares");
+        assert!((scaled - (n - 1.0)).abs() < 4.0 * (2.0 * (n - 1.0)).sqrt(), "{tokens:?}: {scaled} of {n} windows");
     }
 }
 
@@ -148,8 +148,8 @@ fn weights_divide_by_what_the_norm_says_and_by_nothing_where_nothing_is_supervis
     for norm in [LossNorm::All, LossNorm::BatchActive, LossNorm::SampleActive] {
         for rate in [0.5, 0.999] {
             let settings = thinned(LossMask::Pixel, rate, norm);
-            let (drawn, squares) = masked(&cpu(2), &settings, Draw { seed: 4, step: 1, first: 0 }, 8);
-            let (tokens, supervised) = (squares.unwrap().tokens(), drawn.supervised.unwrap().to_vec::<f32>());
+            let (drawn, windows) = masked(&cpu(2), &settings, Draw { seed: 4, step: 1, first: 0 }, 8);
+            let (tokens, supervised) = (windows.unwrap().tokens(), drawn.supervised.unwrap().to_vec::<f32>());
             let kept = drawn.kept.unwrap().to_vec::<u32>();
             let count = |sample: usize| {
                 let active = |n: u32| {

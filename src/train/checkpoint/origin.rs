@@ -5,7 +5,7 @@ use crate::base::{Error, Result};
 use crate::data::tensors::TensorFile;
 use crate::nn::{Config, Network, ParamList, Piece};
 use crate::train::Plan;
-use crate::train::lag::lag;
+use crate::train::ema;
 use crate::train::step::Step;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -68,7 +68,7 @@ impl Origin {
 /// Whether the average that samples come from still holds much of the weights that it began with.
 fn lags(state: &State) -> bool {
     let averages = state.config.stage_of(state.step).recipe.train.ema;
-    averages.first().is_some_and(|&decay| lag(decay, state.applied).is_some())
+    averages.first().is_some_and(|&decay| ema::lag(decay, state.applied).is_some())
 }
 
 /// Refuses what the shapes of tensors do not show.

@@ -5,7 +5,7 @@ use crate::base::{Error, Result};
 use crate::data::{npy, png};
 use crate::diffusion::sample;
 use crate::train::Stop;
-use crate::train::lag::{lag, remedy};
+use crate::train::ema;
 use crate::train::progress::{Event, Progress};
 use std::fs;
 use std::path::Path;
@@ -50,9 +50,9 @@ impl Trainer {
         let (train, step) = (&self.run.plan.recipe.train, self.state.step);
         if self.left.samples.is_none()
             && let Some(&decay) = train.ema.first()
-            && let Some(what) = lag(decay, self.state.applied)
+            && let Some(what) = ema::lag(decay, self.state.applied)
         {
-            progress.warn(&format!("step {step}: {what}; {}", remedy(decay, train.steps)));
+            progress.warn(&format!("step {step}: {what}; {}", ema::remedy(decay, train.steps)));
         }
     }
 }

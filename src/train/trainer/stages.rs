@@ -4,7 +4,7 @@ use super::Trainer;
 use crate::base::Result;
 use crate::data::{Loader, Order, Split, Store, per_class};
 use crate::train::checkpoint::State;
-use crate::train::lag::lag;
+use crate::train::ema;
 use crate::train::progress::{Event, Progress, Stretch};
 use crate::train::recipe::{Recipe, Stage};
 use crate::train::step::Settings;
@@ -46,7 +46,7 @@ impl TrainedOn {
 /// Takes `step` over to the stage of the step after `state`: from the weights that samples are drawn from, unless their
 /// average still lags, with zero moments.
 pub(super) fn enter(plan: &Plan, state: &mut State, stage: &mut Stage, step: &mut Step) -> Result<()> {
-    let lags = |&decay: &f64| lag(decay, state.applied).is_some();
+    let lags = |&decay: &f64| ema::lag(decay, state.applied).is_some();
     let average = stage.recipe.train.ema.first().is_some_and(|decay| !lags(decay));
     *stage = plan.recipe.stage_after(state.step);
     step.restart(plan.of_stage(stage).settings(), average)?;

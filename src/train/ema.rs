@@ -1,3 +1,5 @@
+//! What to say of a moving average of the weights that is still what it began with.
+
 /// An average with less than this of the initial weights draws what the weights draw, to the eye.
 const LITTLE: f64 = 0.1;
 
@@ -17,7 +19,7 @@ pub fn lag(decay: f64, applied: u64) -> Option<String> {
 }
 
 /// What to say before a run of `steps` whose average will not have forgotten the initial weights at its end.
-pub fn foreseen(decay: f64, steps: u64) -> Option<String> {
+pub fn lag_ahead(decay: f64, steps: u64) -> Option<String> {
     let late = initial_share(decay, steps) > LITTLE;
     late.then(|| format!("samples will be noise, since train.ema = {decay} is slow: {}", remedy(decay, steps)))
 }
@@ -58,7 +60,7 @@ mod tests {
             (0.995, 1800, "less than 10 % from step 460 on"),
         ] {
             assert_eq!(remedy(decay, steps), expected);
-            let said = foreseen(decay, steps);
+            let said = lag_ahead(decay, steps);
             assert_eq!(said.is_some_and(|said| said.ends_with(expected)), expected.starts_with("a run"));
         }
     }

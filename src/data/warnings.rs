@@ -5,32 +5,32 @@ use super::tensors::FileDType;
 
 impl Info {
     /// What in the data may not be what it was meant to be, each with what to do then.
-    pub fn doubts(&self) -> Vec<String> {
+    pub fn warnings(&self) -> Vec<String> {
         let [channels, height, width] = self.shape;
         let (min, max) =
             (self.min.iter().copied().fold(f32::MAX, f32::min), self.max.iter().copied().fold(f32::MIN, f32::max));
-        let mut doubts = Vec::from_iter(gaps(&self.class_counts));
+        let mut warnings = Vec::from_iter(gaps(&self.class_counts));
         if [height, width] == [1, 1] {
-            return doubts;
+            return warnings;
         }
         if self.dtype == FileDType::U8 {
-            doubts.extend((channels == 4).then(|| "4 channels of u8: if this is RGBA, drop alpha".to_owned()));
-            return doubts;
+            warnings.extend((channels == 4).then(|| "4 channels of u8: if this is RGBA, drop alpha".to_owned()));
+            return warnings;
         }
         if [1, 3, 4].contains(&width) && channels.min(height) > 4 {
             let read =
                 format_args!("floats are read as (M, C, H, W), these as {channels} channels of {height} x {width}");
-            doubts.push(format!("{read}; if channels come last, save numpy.moveaxis(x, -1, 1)"));
+            warnings.push(format!("{read}; if channels come last, save numpy.moveaxis(x, -1, 1)"));
         }
         let read = format_args!("values from {min} to {max}: floats are read as they are");
         if min >= 0.0 && (16.0..=255.0).contains(&max) {
-            doubts.push(format!("{read}; if these are pixels, save their astype('uint8'), or x / 127.5 - 1"));
+            warnings.push(format!("{read}; if these are pixels, save their astype('uint8'), or x / 127.5 - 1"));
         } else if min.abs().max(max.abs()) > 16.0 {
-            doubts.push(format!("{read}, and noise has deviation 1; save them scaled to about -1 to 1"));
+            warnings.push(format!("{read}, and noise has deviation 1; save them scaled to about -1 to 1"));
         } else if min >= 0.0 && max <= 1.0 && max > min && [1, 3].contains(&channels) {
-            doubts.push(format!("{read}, and pictures are drawn of -1 to 1; if these are pixels, save 2 * x - 1"));
+            warnings.push(format!("{read}, and pictures are drawn of -1 to 1; if these are pixels, save 2 * x - 1"));
         }
-        doubts
+        warnings
     }
 }
 
