@@ -298,7 +298,7 @@ fn flags_that_do_not_fit_are_refused_before_anything_is_written() {
     for flag in [&["--classes", "4"][..], &["--learn-sigma"], &["--time", "data-at-1"]] {
         refused(with(flag), 2, &["--preset <PRESET>"]);
     }
-    refused(with(&["--grads", "g.safetensors"]), 2, &["--target <TARGET>"]);
+    refused(with(&["--grads", "g.safetensors"]), 2, &["--target <T>"]);
     refused(with(&["--time", "data-at-2"]), 2, &["data-at-0, data-at-1"]);
     let mut command = with(&["--grads", "absent/g.safetensors", "--target"]);
     command.arg(case.path("good-target"));

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 pub struct Export {
     /// A run directory or a checkpoint, both with their first moving average; or a file of weights (then also --preset, --image
     /// and --classes, unless it says itself which model it is)
-    #[arg(long)]
+    #[arg(long, value_name = "F")]
     checkpoint: PathBuf,
     /// Whose names the tensors get
     #[arg(long, value_enum, default_value = "published")]

@@ -21,20 +21,20 @@ pub struct Predict {
     /// A run directory or a checkpoint, both with their first moving average; or a safetensors file under the names of SiT, U-ViT
     /// or MaskDM, such as a checkpoint's model.safetensors with the trained weights, or any other (then also --preset and
     /// --classes)
-    #[arg(long)]
+    #[arg(long, value_name = "F")]
     checkpoint: PathBuf,
     /// Safetensors with z (B, C, H, W), t (B) from 0 (data) to 1 (noise) and, for a model with classes, y (B), the classes of
     /// the images; without y, or where y is the number of classes, an image has no label, as in guidance
-    #[arg(long)]
+    #[arg(long, value_name = "IN")]
     inputs: PathBuf,
     /// Writes `prediction` (B, C, H, W), with --target also `loss`
     #[arg(long)]
     out: PathBuf,
     /// Safetensors with `target` (B, C, H, W): the loss is the mean squared difference
-    #[arg(long)]
+    #[arg(long, value_name = "T")]
     target: Option<PathBuf>,
     /// Writes the gradient of the loss by every trained parameter, under its own name
-    #[arg(long, requires = "target")]
+    #[arg(long, value_name = "G", requires = "target")]
     grads: Option<PathBuf>,
     #[command(flatten)]
     given: Given,

@@ -23,11 +23,11 @@ const MOST: usize = 1 << 24;
 #[command(group(ArgGroup::new("source").required(true).args(["run", "checkpoint"])))]
 pub struct Sample {
     /// A run directory, as written by `engine train`; its newest checkpoint is taken
-    #[arg(long)]
+    #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
     /// One checkpoint of a run, or a safetensors file under the names of SiT, U-ViT or MaskDM (then also --preset, --image and
     /// --classes, unless it says itself which model it is)
-    #[arg(long)]
+    #[arg(long, value_name = "F")]
     checkpoint: Option<PathBuf>,
     /// How many images to draw [default: sample.count]
     #[arg(long, allow_negative_numbers = true, value_parser = super::count)]

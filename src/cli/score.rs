@@ -70,6 +70,8 @@ impl Score {
         if self.out.extension().is_none_or(|extension| extension != wanted) {
             return Err(Error::Usage(format!("--out {}: name a .{wanted} file", self.out.display())));
         }
+        // An answer that cannot be written is not worth waiting for.
+        check_out("--out", &self.out)?;
         let device = self.machine.open(Precision::F32)?;
         let (Some(data), Some(queries), Some(t)) = (&self.data, &self.queries, &self.t) else {
             return demo::draw(&device, self.path, &self.out);
@@ -79,8 +81,6 @@ impl Score {
         let batch = shape[0];
         let t = times(t, batch)?;
         let request = self.request(&store)?;
-        // An answer that cannot be written is not worth waiting for.
-        check_out("--out", &self.out)?;
         store.verify()?;
         let score = EmpiricalScore::new(&device, &store, self.path)?;
         let answers = self.answers(&device, &score, Queries { z: &z, t: &t }, &request)?;

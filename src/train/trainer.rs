@@ -1,4 +1,5 @@
 mod pictures;
+mod save;
 mod stages;
 mod stepped;
 
@@ -21,8 +22,6 @@ pub use stepped::{Done, Stepped};
 
 /// Steps in a row that are not finite before a run gives up.
 const MOST_SKIPPED: u32 = 10;
-/// Checkpoints in a row that cannot be written before a run gives up.
-const MOST_FAILED_SAVES: u32 = 3;
 
 /// Rounds of a millisecond in which the peak is looked for.
 const PEAK_ROUNDS: usize = 40;
@@ -224,12 +223,6 @@ impl Trainer {
         step > 0 && (ends || step.is_multiple_of(recipe.checkpoint.every))
     }
 
-    /// Whether so much time has gone into steps since the last checkpoint that losing them would hurt.
-    fn is_late(&self) -> bool {
-        let minutes = self.run.plan.recipe.checkpoint.minutes;
-        minutes > 0.0 && self.saved.elapsed().as_secs_f64() >= 60.0 * minutes
-    }
-
     fn lacks_held_out(&self) -> bool {
         self.due() && self.held_out.is_some() && self.metrics.held_out() != self.state.step
     }
@@ -312,36 +305,5 @@ impl Trainer {
         }
         progress.warn(&format!("{what}: the step is skipped, {skipped} in a row"));
         Ok(())
-    }
-
-    /// Saves where the run stands. A failure is final at the third in a row, or when there is no later try.
-    fn save(&mut self, later: bool, progress: &mut Progress) -> Result<()> {
-        loop {
-            self.saved = Instant::now();
-            let saved = self.metrics.sync().and_then(|()| self.run.checkpoints.save(&self.state, &self.step));
-            match saved {
-                Ok(path) => {
-                    self.failed_saves = 0;
-                    let keep = self.run.plan.recipe.checkpoint.keep;
-                    progress.event(&Event::Saved { step: self.state.step, path: &path });
-                    self.left.checkpoint = Some(path);
-                    if let Err(error) = self.run.checkpoints.prune(self.state.step, keep) {
-                        progress.warn(&format!("{error}: old checkpoints stay"));
-                    }
-                    return Ok(());
-                }
-                Err(error) => {
-                    self.failed_saves += 1;
-                    if self.failed_saves == MOST_FAILED_SAVES {
-                        let what = "it is the third failure in a row; make room, then run the same command again";
-                        return Err(Error::Checkpoint(format!("{error}: the run cannot be saved, {what}")));
-                    }
-                    progress.warn(&format!("{error}: the run is not saved; it goes on"));
-                    if later {
-                        return Ok(());
-                    }
-                }
-            }
-        }
     }
 }

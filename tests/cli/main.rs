@@ -111,6 +111,20 @@ fn what_a_key_means_stands_under_it_however_narrow_the_terminal_is() {
     }
 }
 
+#[test]
+fn no_line_of_help_is_wider_than_a_terminal() {
+    let verbs =
+        ["", "train", "sample", "predict", "export", "score", "data", "data ingest", "data info", "bench", "info"];
+    for verb in verbs.into_iter().chain(["bench step", "bench sample", "bench score"]) {
+        for columns in ["80", "100"] {
+            let mut command = engine(&verb.split_whitespace().chain(["--help"]).collect::<Vec<_>>());
+            let text = stdout(&command.env("COLUMNS", columns).output().unwrap());
+            let wide = text.lines().find(|line| line.chars().count() > columns.parse().unwrap());
+            assert!(text.contains("Usage: ") && wide.is_none(), "engine {verb} --help, {columns} columns: {wide:?}");
+        }
+    }
+}
+
 /// The time of a processor, which does not grow with the work of others as the time on the wall does.
 #[test]
 fn help_takes_the_processor_less_than_20_milliseconds() {

@@ -1,9 +1,10 @@
 //! How `engine train` ends before its last step: by signals, by failures, by numbers that are not finite.
 
+use super::runs::contents;
 use super::{Scratch, code, end, endless, signal, stderr, stdout, train};
 use std::fs;
 use std::io::Read;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 #[test]
@@ -23,6 +24,44 @@ fn a_run_that_cannot_be_saved_goes_on_until_the_third_time() {
     assert_eq!(code, 4, "{message}");
     assert!(message.contains("it is the third failure in a row"), "{message}");
     assert_eq!(text.matches("the run is not saved; it goes on").count(), 2, "{text}");
+}
+
+/// No file may grow beyond 16 KiB: what a full disk is like to a checkpoint, and not to the small files of a run.
+#[test]
+fn a_run_that_finds_no_room_at_its_end_keeps_what_it_has_and_the_same_command_goes_on() {
+    let scratch = Scratch::new();
+    let (out, whole) = (scratch.path("run"), scratch.path("whole"));
+    let sets = ["--set", "model.width=64", "--set", "optimizer.decay=constant", "--set", "sample.every=10"];
+    let sets = [&sets[..], &["--set", "sample.steps=1", "--set", "sample.count=2000"]].concat();
+    let sets = [&sets[..], &["--set", "checkpoint.every=3", "--set", "checkpoint.keep=2"]].concat();
+    let limited = |command: Command| {
+        let within = "trap '' XFSZ; ulimit -f 16; exec \"$@\"";
+        let mut bash = Command::new("bash");
+        bash.args(["-c", within, "bash"]).arg(command.get_program()).args(command.get_args()).output().unwrap()
+    };
+    assert_eq!(code(&train(&scratch, &whole, &sets).output().unwrap()), 0);
+    assert_eq!(code(&train(&scratch, &out, &[&sets[..], &["--steps", "7"]].concat()).output().unwrap()), 0);
+    let full = limited(train(&scratch, &out, &[&sets[..], &["--set", "checkpoint.every=100"]].concat()));
+    let (text, message) = (stdout(&full), stderr(&full));
+    assert_eq!(code(&full), 4, "{text}{message}");
+    assert_eq!(text.matches(": the run is not saved; it tries again").count(), 2, "{text}");
+    let newest = out.join("checkpoints/step_00000007");
+    let expected = format!("then run the same command again, which goes on from {}\n", newest.display());
+    assert!(message.ends_with(&expected), "{message}");
+    let left: Vec<_> = fs::read_dir(out.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(left, [newest]);
+    assert_eq!(code(&train(&scratch, &out, &sets).output().unwrap()), 0);
+    assert!(contents(&out, 10)["model.safetensors"] == contents(&whole, 10)["model.safetensors"]);
+    // Nor is a picture lost.
+    fs::remove_dir_all(out.join("samples")).unwrap();
+    for (undrawn, drawn) in [(true, false), (false, true)] {
+        let command = train(&scratch, &out, &sets);
+        let ended = if undrawn { limited(command) } else { { command }.output().unwrap() };
+        let text = stdout(&ended);
+        assert_eq!(code(&ended), 0, "{text}{}", stderr(&ended));
+        assert_eq!(text.contains("; the same command draws its samples again"), undrawn, "{text}");
+        assert_eq!(out.join("samples/step_00000010.png").is_file(), drawn);
+    }
 }
 
 #[test]

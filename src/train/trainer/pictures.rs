@@ -38,7 +38,11 @@ impl Trainer {
             let shape = [request.labels.len(), grid.channels, grid.height, grid.width];
             match drawn.and_then(|(images, _)| write_images(&path, &images, shape)) {
                 Err(Error::Stopped(_)) => return progress.event(&Event::NotDrawn { step }),
-                Err(error) => return progress.warn(&error.to_string()),
+                Err(error) => {
+                    let last = step >= self.run.plan.recipe.train.steps;
+                    let again = if last { "; the same command draws its samples again" } else { "" };
+                    return progress.warn(&format!("step {step}: {error}{again}"));
+                }
                 Ok(()) => progress.event(&Event::Sample { step, path: &path }),
             }
         }
