@@ -15,6 +15,7 @@ pub enum Place {
     SoleReader,
 }
 
+#[derive(Clone)]
 pub struct Input {
     pub(super) shape: Vec<usize>,
     pub(super) place: Place,
