@@ -1,7 +1,7 @@
 //! The devices that tests run on, and what they are given and give.
 
 use super::Emulated;
-use emulator::Policy;
+use emulator::{Checks, Policy};
 use engine::base::DType;
 use engine::base::rng::{Purpose, Stream};
 use engine::device::cuda::{Cuda, MODULES, Nvidia};
@@ -63,6 +63,23 @@ pub fn kind(device: &Device) -> String {
 ///
 /// Asynchronous work happens as early and as late as it may at capability 9.0. At 8.0 it is early in bf16 and late in f32.
 pub fn cards(activations: DType) -> Vec<(String, Device)> {
+    let kinds: &[_] = match activations {
+        DType::F32 => &[((8, 0), Policy::Lazy)],
+        _ => &[((8, 0), Policy::Eager), ((9, 0), Policy::Lazy), ((9, 0), Policy::Eager)],
+    };
+    cards_of(kinds, Checks::USUAL, activations)
+}
+
+/// As [`cards`], for the harness of operations: work happens late and early on every card, and early under these checks.
+pub fn cards_under(checks: Checks, activations: DType) -> Vec<(String, Device)> {
+    let kinds: &[_] = match activations {
+        DType::F32 => &[((8, 0), Policy::Lazy), ((8, 0), Policy::Eager)],
+        _ => &[((8, 0), Policy::Lazy), ((8, 0), Policy::Eager), ((9, 0), Policy::Lazy), ((9, 0), Policy::Eager)],
+    };
+    cards_of(kinds, checks, activations)
+}
+
+fn cards_of(kinds: &[((u32, u32), Policy)], checks: Checks, activations: DType) -> Vec<(String, Device)> {
     static SAID: Once = Once::new();
     if MODULES.is_empty() {
         SAID.call_once(|| {
@@ -77,12 +94,9 @@ pub fn cards(activations: DType) -> Vec<(String, Device)> {
         let cuda = Cuda::within(driver, activations, 1 << 30).unwrap().poisoned();
         return vec![(format!("{}, {activations:?}", cuda.card().name), Device::cuda(cuda))];
     }
-    let kinds: &[_] = match activations {
-        DType::F32 => &[((8, 0), Policy::Lazy)],
-        _ => &[((8, 0), Policy::Eager), ((9, 0), Policy::Lazy), ((9, 0), Policy::Eager)],
-    };
     let card = |&(capability, policy)| {
-        let cuda = Cuda::new(Arc::new(Emulated::new(capability, policy)), activations).unwrap();
+        let checks = if policy == Policy::Eager { checks } else { Checks::USUAL };
+        let cuda = Cuda::new(Arc::new(Emulated::new(capability, policy).under(checks)), activations).unwrap();
         (format!("{}, {activations:?}", cuda.card().name), Device::cuda(cuda))
     };
     kinds.iter().map(card).collect()

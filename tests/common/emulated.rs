@@ -1,5 +1,5 @@
 //! A CUDA card that is emulated: the very PTX that ships, run by `tools/emulator` under its usual checks: all but the one for
-//! races in global memory, which takes several times as long as the rest.
+//! races in global memory, which takes several times as long as the rest and is for those who ask.
 
 use emulator::{Checks, Config, Launch, Policy, Swizzle, TensorMap, TensorType};
 use engine::base::{Error, Result};
@@ -64,6 +64,15 @@ impl Emulated {
             reports: None,
         };
         Emulated { card, state: Mutex::new(state) }
+    }
+
+    /// The same card under other checks.
+    pub fn under(self, checks: Checks) -> Emulated {
+        let mut state = self.state.lock().unwrap();
+        let config = Config { checks, ..state.device.config() };
+        state.device.configure(config);
+        drop(state);
+        self
     }
 
     /// The same card whose launch number `k` fails, counted from 0.
