@@ -14,5 +14,6 @@ pub mod nn;
 pub mod diffusion;
 pub mod score;
 pub mod train;
+pub mod study;
 pub mod cli;
 pub mod ffi;

@@ -41,6 +41,8 @@ pub enum Purpose {
     Subset = 14,
     /// The noise that a step of a sampler adds.
     Sampling = 15,
+    /// The points of a distribution that has a formula.
+    Toy = 16,
 }
 
 /// The stream of one sample at one step for one purpose.

@@ -11,6 +11,7 @@ mod next;
 mod predict;
 mod sample;
 mod score;
+mod study;
 mod train;
 
 use crate::base::{Error, Result};
@@ -43,6 +44,7 @@ enum Verb {
     Predict(predict::Predict),
     Export(export::Export),
     Score(score::Score),
+    Study(study::Study),
     Data(data::Data),
     Bench(bench::Bench),
     Info(info::Info),
@@ -56,6 +58,7 @@ impl Verb {
             Verb::Predict(verb) => verb.run(),
             Verb::Export(verb) => verb.run(),
             Verb::Score(verb) => verb.run(),
+            Verb::Study(verb) => verb.run(),
             Verb::Data(verb) => verb.run(),
             Verb::Bench(verb) => verb.run(),
             Verb::Info(verb) => verb.run(),

@@ -70,9 +70,9 @@ pub struct Train {
 
 /// `--loss-mask KIND:RATE`.
 #[derive(Clone)]
-struct LossShare {
-    kind: String,
-    rate: f64,
+pub(super) struct LossShare {
+    pub(super) kind: String,
+    pub(super) rate: f64,
 }
 
 impl FromStr for LossShare {

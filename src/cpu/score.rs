@@ -22,7 +22,7 @@ mod products;
 mod select;
 mod weights;
 
-pub use covariance::{covariance, mean};
+pub use covariance::{covariance, mean, powers_along};
 pub use dense::{logits, logits_error, means_error, rest, weighted_sums};
 pub use digits::Digits;
 pub use exact::{means, squared_distances};

@@ -20,6 +20,7 @@ pub(crate) mod scratch;
 mod source;
 mod store;
 mod subset;
+pub mod svg;
 pub mod tensors;
 mod warnings;
 

@@ -145,6 +145,14 @@ fn host() -> Result<Arc<Cpu>> {
     Ok(Arc::new(Cpu::new(None, DType::F32)?))
 }
 
+/// The processor of `device`, or the host's for a card.
+fn processor(device: &Device) -> Result<Arc<Cpu>> {
+    match device {
+        Device::Cpu(cpu) => Ok(cpu.clone()),
+        Device::Cuda(_) => host(),
+    }
+}
+
 /// The mean of all rows of `store`, in f64.
 ///
 /// # Errors
@@ -159,10 +167,7 @@ pub fn mean(store: &Store) -> Result<Vec<f64>> {
 /// # Errors
 /// `Data` if a row cannot be read; `Memory` if the covariance does not fit.
 pub fn covariance(device: &Device, store: &Store, mean: &[f64]) -> Result<Vec<f64>> {
-    let cpu = match device {
-        Device::Cpu(cpu) => cpu.clone(),
-        Device::Cuda(_) => host()?,
-    };
+    let cpu = processor(device)?;
     let (elements, mut out) = (mean.len() * mean.len(), Vec::new());
     if out.try_reserve_exact(elements).is_err() {
         let what = format_args!("the covariance of {} values takes {} bytes", mean.len(), 8 * elements);
@@ -177,4 +182,17 @@ pub fn covariance(device: &Device, store: &Store, mean: &[f64]) -> Result<Vec<f6
 /// floating-point operations.
 pub fn select_cost(rows: usize, width: usize, queries: usize) -> Cost {
     Cost { bytes: (rows * width + 8 * queries * width) as u64, flops: 0 }
+}
+
+/// Adds `<u, x>^2` and `<u, x>^4` of all `rows` x (R, width) to the sums of each of the `directions` u (U, width), in f64, by
+/// the processor.
+pub fn powers_along(
+    device: &Device,
+    rows: &[f64],
+    directions: &[f64],
+    width: usize,
+    sums: &mut [[f64; 2]],
+) -> Result<()> {
+    score::powers_along(&*processor(device)?, rows, directions, width, sums);
+    Ok(())
 }

@@ -28,4 +28,5 @@ pub use neighbours::Neighbours;
 pub use pairs::Pair;
 pub use request::{Queries, Request, Scores};
 pub use shells::Shell;
+pub use tridiagonal::Tridiagonal;
 pub use velocity::EmpiricalVelocity;

@@ -9,6 +9,7 @@ mod resume;
 mod runs;
 mod sample;
 mod stop;
+mod study;
 mod train;
 
 use runs::{RECIPE, Scratch};

@@ -46,7 +46,38 @@ pub fn covariance(cpu: &Cpu, store: &Store, mean: &[f64], out: &mut [f64]) -> Re
     Ok(())
 }
 
+/// Adds `<u, x>^2` and `<u, x>^4` of all `rows` x (R, width) to the sums of each of the `directions` u (U, width).
+pub fn powers_along(cpu: &Cpu, rows: &[f64], directions: &[f64], width: usize, sums: &mut [[f64; 2]]) {
+    cpu.threads.each(Chunks::new(sums, LINES), 1, |task, sums| {
+        for (direction, sums) in directions[task * LINES * width..].chunks_exact(width).zip(sums) {
+            for row in rows.chunks_exact(width) {
+                let square = dot(cpu.isa(), direction, row).powi(2);
+                sums[0] += square;
+                sums[1] += square * square;
+            }
+        }
+    });
+}
+
 vectorised! {
+    fn dot(x: &[f64], y: &[f64]) -> f64 {
+        let mut sums = [0.0; 32];
+        let ((xs, x), (ys, y)) = (x.as_chunks::<32>(), y.as_chunks::<32>());
+        for (x, y) in xs.iter().zip(ys) {
+            for lane in 0..32 {
+                sums[lane] += x[lane] * y[lane];
+            }
+        }
+        let mut sum = 0.0;
+        for lane in sums {
+            sum += lane;
+        }
+        for (x, y) in x.iter().zip(y) {
+            sum += x * y;
+        }
+        sum
+    }
+
     fn add(line: &mut [f64], factor: f64, row: &[f64]) {
         line.iter_mut().zip(row).for_each(|(line, row)| *line += factor * row);
     }
