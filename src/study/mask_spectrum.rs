@@ -153,7 +153,7 @@ fn masked_rows(
     let mut values = vec![0.0f32; rows.len() * mean.len()];
     store.read(rows, &mut values)?;
     let mut batch = Batch::new(device, rows.len(), grid);
-    batch.fill(&values, &vec![0; rows.len()], 0, rows[0]);
+    batch.place.write(&[0, rows[0]]);
     batch.threshold.write(&[masks.threshold(0)]);
     let supervised = mask(device, seed, masks, None, &batch, grid).supervised;
     let supervised = supervised.map_or_else(|| vec![1.0; values.len()], |mask| mask.to_vec::<f32>());

@@ -1,11 +1,11 @@
 use super::energy::energy_distance;
 use crate::base::rng::{Purpose, Stream, uniform};
-use crate::base::{AdamW, DType, Mask, PatchGrid, Path, Prediction, Result};
+use crate::base::{AdamW, DType, Mask, PatchGrid, Path, Prediction, Result, Times, Weighting};
 use crate::data::svg::{Axis, Chart, Mark, Series};
 use crate::device::Device;
 use crate::diffusion::{Course, Field, Guidance, ModelField, Sampler};
 use crate::nn::{Config, Family, Network};
-use crate::ops::noise::{Noise, Times};
+use crate::ops::noise::Noise;
 use crate::tape::{Keep, Tape};
 use crate::tensor::{Slab, Tensor};
 use crate::train::{Settings, Step};
@@ -158,7 +158,15 @@ fn settings(drop: f64, seed: u64) -> Settings {
         },
         batch: BATCH,
         mask: Mask::patches(drop),
-        noise: Noise { path, prediction, times: Times::Uniform, label_dropout: 0.0, null_label: 0, seed },
+        noise: Noise {
+            path,
+            prediction,
+            times: Times::UNIFORM,
+            weighting: Weighting::None,
+            label_dropout: 0.0,
+            null_label: 0,
+            seed,
+        },
         adamw,
         clip: Some(1.0),
         averages: vec![0.99],
