@@ -5,6 +5,7 @@ pub mod ema;
 mod forecast;
 mod held_out;
 mod ideal;
+mod losses;
 mod metrics;
 mod plan;
 pub mod progress;

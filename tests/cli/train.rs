@@ -18,7 +18,7 @@ fn a_run_trains_draws_and_says_what_to_do_next() {
     }
     let at = |said: &str| text.lines().position(|line| line.contains(said)).expect(&text);
     assert!(at(" of memory, and at least ") < at("step 1/10  ") && at("step 1/10  ") == at(" left  "), "{text}");
-    for file in ["config.resolved.toml", "run.json", "metrics.jsonl", "samples/step_00000010.png"] {
+    for file in ["config.resolved.toml", "run.json", "metrics.jsonl", "loss.svg", "samples/step_00000010.png"] {
         assert!(out.join(file).is_file(), "{file}");
     }
     let record: serde_json::Value = serde_json::from_slice(&fs::read(out.join("run.json")).unwrap()).unwrap();

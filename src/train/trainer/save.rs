@@ -3,6 +3,7 @@
 use super::Trainer;
 use crate::base::{Error, Result};
 use crate::train::checkpoint::step_of;
+use crate::train::losses::draw_losses;
 use crate::train::progress::{Event, Progress};
 use std::time::Instant;
 
@@ -27,6 +28,9 @@ impl Trainer {
                     self.failed_saves = 0;
                     progress.event(&Event::Saved { step: self.state.step, path: &path });
                     self.left.checkpoint = Some(path);
+                    if let Err(error) = draw_losses(&self.run.folder, &self.run.plan.recipe) {
+                        progress.warn(&format!("{error}: the picture of the losses is not drawn"));
+                    }
                     self.prune(self.run.plan.recipe.checkpoint.keep, progress);
                     return Ok(());
                 }
