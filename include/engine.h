@@ -121,7 +121,7 @@ typedef struct engine_sample_args {
     size_t batch;
     // (B): the class of each, or the number of classes for none; null gives image i the class i modulo their number.
     const uint32_t *labels;
-    // "euler", "heun", "ddim", "ddim:ETA" or "ancestral"; null is the one of the run's recipe.
+    // As `engine sample --sampler`, such as "heun" or "ddim:0.5"; null is the one of the run's recipe.
     const char *sampler;
     // Steps of the solver from t = 1 (noise) to t = 0 (data), at least 1.
     size_t steps;

@@ -1,7 +1,8 @@
 // The elementwise steps of samplers, on f32 images.
 //
 //   advance  out = z + step v              reads 2 arrays, writes 1
-//   guide    v = u + weight (c - u)        in the first `guided` of the `image` elements of each image, else v = c; reads 2, writes 1
+//   guide    v = u + weight (c - u)        in the first `guided` of the `image` elements of each image, v = c in the others and where
+//                                          the image's weight is 1; reads 2, writes 1
 //   denoise  out = of_x clip(x) + of_z z + of_p p + of_n n    with x = x_z z + x_p p and n ~ N(0, 1); reads 2, writes 1
 #include "lib/pack.cuh"
 #include "lib/philox.cuh"
@@ -11,11 +12,11 @@ extern "C" __global__ void advance(const float* z, const float* v, float step, f
 }
 
 // c and u are the halves of `pair`, `count` elements each.
-extern "C" __global__ void guide(const float* pair, float weight, uint32_t guided, uint32_t image, float* v,
+extern "C" __global__ void guide(const float* pair, const float* weight, uint32_t guided, uint32_t image, float* v,
                                  uint64_t count) {
     each(count, [&](uint64_t i) {
-        float c = pair[i], u = pair[count + i];
-        v[i] = i % image < guided ? fmaf(weight, c - u, u) : c;
+        const float c = pair[i], u = pair[count + i], w = weight[i / image];
+        v[i] = i % image < guided && w != 1.0f ? fmaf(w, c - u, u) : c;
     });
 }
 

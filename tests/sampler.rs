@@ -31,7 +31,8 @@ impl Field for Gaussian {
         (Path::Linear, Prediction::V)
     }
 
-    fn predict(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
+    fn predict(&mut self, z: &Tensor, t: &[f64], v: &mut Tensor) {
+        let &[t] = t else { panic!("a time for one image: {t:?}") };
         self.times.push(t);
         let variance = ((1.0 - t) * self.deviation).powi(2) + t * t;
         for (v, &z) in v.f32_mut().iter_mut().zip(z.f32()) {
@@ -48,8 +49,9 @@ fn integrate(sampler: Sampler, steps: usize) -> (f64, Vec<f64>) {
     let mut field = Gaussian { device: common::cpu(1), mean: 0.7, deviation: 0.4, times: vec![] };
     let start = [-2.0f32, -0.5, 0.3, 1.7];
     let mut z = Tensor::from_slice(&field.device, "test", [1, 1, 2, 2], &start);
-    let evaluations = sampler.integrate(&mut field, &mut z, &Course::of(steps));
-    assert_eq!(evaluations, field.times.len(), "the reported evaluations are those that were made");
+    let course = sampler.course(Path::Linear, Prediction::V, steps);
+    let evaluations = sampler.integrate(&mut field, &mut z, &course, &mut |_, _| {});
+    assert_eq!(evaluations, [field.times.len()], "the reported evaluations are those that were made");
     let exact = |z: f32| field.mean + field.deviation * f64::from(z);
     let error = z.f32().iter().zip(start).map(|(&x, z)| (f64::from(x) - exact(z)).abs()).fold(0.0, f64::max);
     (error, field.times)
@@ -105,7 +107,8 @@ impl Field for Best {
         (self.path, self.prediction)
     }
 
-    fn predict(&mut self, z: &Tensor, t: f64, p: &mut Tensor) {
+    fn predict(&mut self, z: &Tensor, t: &[f64], p: &mut Tensor) {
+        let t = t[0];
         let (alpha, sigma) = (self.path.alpha(t), self.path.sigma(t));
         let [of_x, of_eps] = self.prediction.of_data_and_noise(self.path, t);
         let variance = (0.4 * alpha).powi(2) + sigma * sigma;
@@ -134,11 +137,11 @@ fn every_sampler_draws_gaussian_data_from_every_prediction() {
     ] {
         for name in samplers {
             let sampler: Sampler = name.parse().unwrap();
-            sampler.check(path, 1000).unwrap();
+            sampler.check(path, prediction, 999).unwrap();
             let mut z = Tensor::from_slice(&device, "test", [n / 100, 1, 10, 10], &common::normals(3, n, 1.0));
-            let course = Course { seed: 9, ..Course::of(1000) };
+            let course = Course { seed: 9, ..sampler.course(path, prediction, 999) };
             let mut field = Best { device: device.clone(), path, prediction };
-            sampler.integrate(&mut field, &mut z, &course);
+            sampler.integrate(&mut field, &mut z, &course, &mut |_, _| {});
             let values = z.to_vec::<f32>();
             let mean = values.iter().map(|&x| f64::from(x)).sum::<f64>() / n as f64;
             let variance = values.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n as f64;
@@ -155,16 +158,37 @@ fn every_sampler_draws_gaussian_data_from_every_prediction() {
 
 #[test]
 fn what_has_no_velocity_is_not_integrated() {
-    for name in ["euler", "heun"] {
-        let message = name.parse::<Sampler>().unwrap().check(Path::DdpmCosine, 10).unwrap_err();
-        assert_eq!(message, "ddpm-cosine has steps and no velocity; give ddim, ddim:ETA or ancestral");
+    for name in ["euler", "heun", "dopri5", "euler-maruyama"] {
+        let message = name.parse::<Sampler>().unwrap().check(Path::DdpmCosine, Prediction::Eps, 10).unwrap_err();
+        assert_eq!(message, "ddpm-cosine has steps and no velocity; give ddim, ddim:ETA, ancestral or dpm-solver++");
     }
-    let message = Sampler::Ancestral.check(Path::DdpmLinear, 1001).unwrap_err();
+    let message = Sampler::Ancestral.check(Path::DdpmLinear, Prediction::Eps, 1001).unwrap_err();
     assert_eq!(message, "1001 steps are more than ddpm-linear has; give at most 1000");
-    for name in ["ddim", "ddim:0.25", "ancestral", "euler", "heun"] {
+    let message = Sampler::Heun.check(Path::Vp, Prediction::V, 1001).unwrap_err();
+    assert_eq!(message, "1001 steps are more than vp has a prediction for; give at most 1000");
+    Sampler::Heun.check(Path::Linear, Prediction::V, 1_000_000).unwrap();
+    let reverse: Sampler = "euler-maruyama:reverse".parse().unwrap();
+    assert!(
+        reverse.check(Path::Gvp, Prediction::V, 10).unwrap_err().starts_with("at t = 1 of gvp reverse is infinite")
+    );
+    reverse.check(Path::Vp, Prediction::V, 10).unwrap();
+    for name in [
+        "ddim",
+        "ddim:0.25",
+        "ancestral",
+        "euler",
+        "heun",
+        "dopri5",
+        "dopri5:0.01,0.000001",
+        "euler-maruyama",
+        "euler-maruyama:increasing-decreasing",
+        "dpm-solver++",
+    ] {
         assert_eq!(name.parse::<Sampler>().unwrap().to_string(), name);
     }
-    for name in ["", "ddpm", "ddim:", "ddim:2", "ddim:-0.5", "euler:1"] {
+    assert_eq!("dopri5:1e-3,1e-6".parse::<Sampler>().unwrap().to_string(), "dopri5");
+    let refused = ["dopri5:0,1", "dopri5:1e-3", "dopri5:inf,1", "euler-maruyama:none", "dpm-solver++:3", "heun:2"];
+    for name in refused.into_iter().chain(["", "ddpm", "ddim:", "ddim:2", "ddim:-0.5", "euler:1"]) {
         assert!(name.parse::<Sampler>().is_err(), "{name}");
     }
 }
@@ -196,11 +220,12 @@ fn request(labels: Vec<u32>, batch: usize) -> Request {
     Request { labels, path, prediction, sampler: Sampler::Heun, steps: 3, bound: None, guidance, seed: 11, batch }
 }
 
-/// The velocity, and noise in a thousand steps with noise of its own and bounded data.
-fn requests(labels: Vec<u32>, batch: usize) -> [Request; 2] {
+/// The velocity, noise in a thousand steps with noise of its own and bounded data, and the velocity in steps of each image's own.
+fn requests(labels: Vec<u32>, batch: usize) -> [Request; 3] {
     let heun = request(labels, batch);
     let noisy = Request { path: Path::DdpmCosine, prediction: Prediction::Eps, bound: Some(1.0), ..heun.clone() };
-    [heun, Request { sampler: Sampler::Ddim(1.0), ..noisy }]
+    let adaptive = Request { sampler: "dopri5:0.1,0.01".parse().unwrap(), ..heun.clone() };
+    [heun, Request { sampler: Sampler::Ddim(1.0), ..noisy }, adaptive]
 }
 
 #[test]
@@ -276,7 +301,7 @@ fn guidance_moves_its_channels_in_its_interval_and_nothing_else() {
         let process = (Path::Linear, Prediction::V);
         let mut field = ModelField::new(&device, &network, &store.weights, process, guidance, &[3]);
         let mut v = Tensor::new(&device, "test", [1, 4, 8, 12], DType::F32);
-        field.predict(&z, t, &mut v);
+        field.predict(&z, &[t], &mut v);
         for (i, &v) in v.f32().iter().enumerate() {
             let guided = t == 0.5 && i < 3 * 8 * 12;
             let expected = if guided { none[i] + 2.5 * (labelled[i] - none[i]) } else { labelled[i] };

@@ -3,6 +3,7 @@ use engine::base::rng::Draw;
 use engine::base::{Denoise, Path, Prediction};
 use engine::device::Device;
 use engine::ops::solver::{advance, cost, denoise, guide};
+use engine::tensor::Tensor;
 
 pub fn bench(bench: &mut Bench, size: Size) {
     let (batch, grid) = (size.batch, size.model().grid);
@@ -26,8 +27,9 @@ pub fn bench(bench: &mut Bench, size: Size) {
     bench.run("solver guide", size, F32, &[("", &costs)], |device| {
         let pair = random(device, 0, &[2 * batch, grid.image()]);
         let (device, [_, _, mut v]) = (device.clone(), images(device));
+        let weight = Tensor::from_slice(&device, "bench", [batch], &vec![1.5f32; batch]);
         move |clock| {
-            clock.lap(|| guide(&device, &pair, 1.5, grid.channels, grid, &mut v));
+            clock.lap(|| guide(&device, &pair, &weight, grid.channels, grid, &mut v));
             clock.output(v.f32());
         }
     });

@@ -1,4 +1,4 @@
-use super::{Path, Prediction};
+use super::{Diffusion, Path, Prediction};
 
 /// A step from z and a prediction p to where there is less noise, `x clip(x_of[0] z + x_of[1] p) + z z + p p + noise n` with
 /// n ~ N(0, 1).
@@ -42,9 +42,26 @@ impl Denoise {
         Denoise::new(prediction.convert(Prediction::X, path, t), bound, weights)
     }
 
-    /// What `prediction` says of `other`, in its place.
-    pub fn conversion(prediction: Prediction, other: Prediction, path: Path, t: f64) -> Denoise {
-        let [z, p] = prediction.convert(other, path, t);
+    /// From t to s by the method of Euler and Maruyama for `dz = (v - w s) dt + sqrt(2 w) dW`, with w that of `diffusion` at t:
+    ///
+    /// ```text
+    /// z_s = z - h (v - w score) + sqrt(2 w h) n        h = t - s
+    /// ```
+    /// of weak order 1 in h (Kloeden and Platen, 1992, section 14.1).
+    pub fn euler_maruyama(path: Path, prediction: Prediction, [t, s]: [f64; 2], diffusion: Diffusion) -> Denoise {
+        let (h, w) = (t - s, diffusion.at(path, t));
+        let [v, score] = [Prediction::V, Prediction::Score].map(|other| prediction.convert(other, path, t));
+        let [z, p] = [0, 1].map(|i| -h * (v[i] - w * score[i]));
+        Denoise::new([0.0; 2], None, [0.0, 1.0 + z, p, (2.0 * w * h).sqrt()])
+    }
+
+    /// The predicted data at t, clipped to `bound`.
+    pub fn data(path: Path, prediction: Prediction, t: f64, bound: Option<f32>) -> Denoise {
+        Denoise::new(prediction.convert(Prediction::X, path, t), bound, [1.0, 0.0, 0.0, 0.0])
+    }
+
+    /// `z z + p p`, as [`Prediction::convert`] gives the weights.
+    pub fn sum([z, p]: [f64; 2]) -> Denoise {
         Denoise::new([0.0; 2], None, [0.0, z, p, 0.0])
     }
 
@@ -113,6 +130,38 @@ mod tests {
                     );
                 }
             }
+        }
+    }
+
+    #[test]
+    fn euler_and_maruyama_come_to_the_law_of_the_data_at_first_order() {
+        // From N(0, 1) at the last time to the law of z at t = 0.05, step by step: mean and variance of what is affine in z.
+        let (m, v) = (0.6, 0.25);
+        let error = |path: Path, prediction: Prediction, diffusion, steps: usize| {
+            let [begin, end] = [prediction.interval(path)[1], 0.05];
+            let law = |t: f64| [path.alpha(t) * m, path.alpha(t).powi(2) * v + path.sigma(t).powi(2)];
+            let [mut mean, mut variance] = law(begin);
+            for i in 0..steps {
+                let at = |i: usize| begin + (end - begin) * i as f64 / steps as f64;
+                let how = Denoise::euler_maruyama(path, prediction, [at(i), at(i + 1)], diffusion);
+                let [(low, noise), (high, _)] = [-1.0, 1.0].map(|n: f64| {
+                    let [z, noise] = step(how, prediction, path, at(i), m, v, mean + variance.sqrt() * n);
+                    (z, noise)
+                });
+                (mean, variance) = ((low + high) / 2.0, ((high - low) / 2.0).powi(2) + noise);
+            }
+            (variance - law(end)[1]).abs() + (mean - law(end)[0]).abs()
+        };
+        for (path, prediction, diffusion) in [
+            (Path::Linear, Prediction::V, Diffusion::Sigma),
+            (Path::Linear, Prediction::X, Diffusion::Decreasing),
+            (Path::Gvp, Prediction::V, Diffusion::Linear),
+            (Path::Gvp, Prediction::Eps, Diffusion::IncreasingDecreasing),
+            (Path::Vp, Prediction::Score, Diffusion::Reverse),
+        ] {
+            let (coarse, fine) = (error(path, prediction, diffusion, 500), error(path, prediction, diffusion, 1000));
+            let order = (coarse / fine).log2();
+            assert!((order - 1.0).abs() < 0.1, "{path} {diffusion}: order {order}, {coarse} to {fine}");
         }
     }
 

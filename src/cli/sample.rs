@@ -35,13 +35,14 @@ pub struct Sample {
     /// The class of every image; without it image i has class i modulo the number of classes
     #[arg(long, allow_negative_numbers = true, value_parser = super::whole::<u32>)]
     class: Option<u32>,
-    /// Solver: euler or heun along the velocity; ddim, ddim:ETA with noise of its own, or ancestral [default: sample.sampler]
+    /// Solver: euler, heun or dopri5[:RTOL,ATOL] along the velocity; euler-maruyama[:DIFFUSION], ddim:ETA or ancestral with noise of
+    /// their own; ddim or dpm-solver++ from one prediction of the data to the next [default: sample.sampler]
     #[arg(long)]
     sampler: Option<Sampler>,
-    /// Solver steps from t = 1 (noise) to t = 0 (data) [default: sample.steps]
+    /// Solver steps from t = 1 (noise) to t = 0 (data), of all but dopri5, which finds its own [default: sample.steps]
     #[arg(long, allow_negative_numbers = true, value_parser = super::count)]
     steps: Option<NonZero<usize>>,
-    /// The largest value that ddim and ancestral let predicted data have, 1 for pixels; 0 for any [default: sample.bound]
+    /// The largest value that ddim, ancestral and dpm-solver++ let predicted data have, 1 for pixels; 0 for any [default: sample.bound]
     #[arg(long, allow_negative_numbers = true)]
     bound: Option<f32>,
     /// Weight of classifier-free guidance; 1 is the conditional model [default: sample.guidance]
@@ -69,6 +70,17 @@ pub struct Sample {
     /// What matrix products read [default: train.precision]
     #[arg(long, value_enum)]
     precision: Option<Precision>,
+}
+
+/// Evaluations of so many images, which a solver with steps of its own spends unequally.
+fn counted(evaluations: &[usize]) -> String {
+    let (least, most) = (evaluations.iter().min().unwrap_or(&0), evaluations.iter().max().unwrap_or(&0));
+    let mean = evaluations.iter().sum::<usize>() as f64 / evaluations.len().max(1) as f64;
+    match (least == most, most) {
+        (true, 1) => "1 evaluation".into(),
+        (true, _) => format!("{most} evaluations"),
+        (false, _) => format!("{least} to {most}, on average {mean:.1} evaluations"),
+    }
 }
 
 impl Sample {
@@ -117,10 +129,10 @@ impl Sample {
             npy::write(&self.out, &shape, &images)?;
         }
         println!(
-            "{}: {count} {}, {evaluations} {} of {} each, from {}",
+            "{}: {count} {}, {} of {} each, from {}",
             self.out.display(),
             if count == 1 { "image" } else { "images" },
-            if evaluations == 1 { "evaluation" } else { "evaluations" },
+            counted(&evaluations),
             if opened.model.prediction == Prediction::V { "the velocity" } else { "the prediction" },
             opened.file.display()
         );
@@ -132,7 +144,7 @@ impl Sample {
         let drawn = plan.samples();
         let (sampler, steps) = (self.sampler.unwrap_or(drawn.sampler), self.steps.map_or(drawn.steps, NonZero::get));
         let refused = |what| Error::Usage(format!("--sampler {sampler}: {what}"));
-        sampler.check(model.path, steps).map_err(refused)?;
+        sampler.check(model.path, model.prediction, steps).map_err(refused)?;
         let bound = self.bound.map_or(drawn.bound, |bound| (bound != 0.0).then_some(bound));
         if bound.is_some_and(|bound| bound.is_nan() || bound < 0.0) {
             return Err(Error::Usage(format!("--bound {}: give a number from 0 on", bound.unwrap_or_default())));

@@ -27,15 +27,16 @@ pub fn denoise(cpu: &Cpu, z: &[f32], p: &[f32], step: Denoise, draw: Draw, image
     });
 }
 
-/// Classifier-free guidance: `v = u + weight (c - u)` in the first `channels` channels of each image, c in the others, with c
-/// and u the halves of `pair`.
-pub fn guide(cpu: &Cpu, pair: &[f32], weight: f32, channels: usize, grid: PatchGrid, v: &mut [f32]) {
+/// Classifier-free guidance: `v = u + weight (c - u)` in the first `channels` channels of each image with its `weight` (B), c in the
+/// others and where the weight is 1, with c and u the halves of `pair`.
+pub fn guide(cpu: &Cpu, pair: &[f32], weight: &[f32], channels: usize, grid: PatchGrid, v: &mut [f32]) {
     let guided = channels * grid.height * grid.width;
     let (c, u) = pair.split_at(v.len());
     cpu.threads.each(Chunks::new(v, grid.image()), 1, |i, v| {
         let at = i * grid.image();
+        let guided = if weight[i] == 1.0 { 0 } else { guided };
         let (moved, kept) = v.split_at_mut(guided);
-        guide_block(cpu.isa(), &c[at..][..guided], &u[at..][..guided], weight, moved);
+        guide_block(cpu.isa(), &c[at..][..guided], &u[at..][..guided], weight[i], moved);
         kept.copy_from_slice(&c[at + guided..at + grid.image()]);
     });
 }

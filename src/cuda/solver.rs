@@ -15,8 +15,9 @@ pub fn advance(card: &Cuda, z: &Tensor, v: &Tensor, step: f32, out: &mut Tensor)
     card.launch(ADVANCE, stride(card, elements), &[z.into(), v.into(), step.into(), out.into(), count(elements)]);
 }
 
-/// `v = u + weight (c - u)` in the first `channels` channels of each image, with c and u the halves of `pair`.
-pub fn guide(card: &Cuda, pair: &Tensor, weight: f32, channels: usize, grid: PatchGrid, v: &mut Tensor) {
+/// `v = u + weight (c - u)` in the first `channels` channels of each image with its `weight` (B) unless that is 1, with c and u
+/// the halves of `pair`.
+pub fn guide(card: &Cuda, pair: &Tensor, weight: &Tensor, channels: usize, grid: PatchGrid, v: &mut Tensor) {
     let elements = v.len();
     let guided = channels * grid.height * grid.width;
     let arguments = [pair.into(), weight.into(), guided.into(), grid.image().into(), v.into(), count(elements)];

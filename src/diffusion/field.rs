@@ -14,8 +14,8 @@ pub trait Field {
     /// The path, and what is predicted of it.
     fn process(&self) -> (Path, Prediction);
 
-    /// Writes the prediction at (z, t), with one time for the whole batch.
-    fn predict(&mut self, z: &Tensor, t: f64, p: &mut Tensor);
+    /// Writes the prediction at (z, t), with a time for each image.
+    fn predict(&mut self, z: &Tensor, t: &[f64], p: &mut Tensor);
 
     /// Whether to go on; asked before every step of a solver.
     fn wanted(&self) -> bool {
@@ -63,6 +63,8 @@ struct Evaluation {
     t: Tensor,
     y: Tensor,
     v: Tensor,
+    /// The weight of guidance for each image, where there are two of it in the batch.
+    weight: Tensor,
     replay: Replay,
 }
 
@@ -74,6 +76,7 @@ impl Evaluation {
             t: Tensor::new(device, "sampler", [batch], DType::F32),
             y: Tensor::from_slice(device, "sampler", [batch], labels),
             v: images(device, "sampler", batch, grid),
+            weight: Tensor::new(device, "sampler", [batch.div_ceil(2)], DType::F32),
             replay: Replay::default(),
         }
     }
@@ -121,23 +124,25 @@ impl Field for ModelField<'_> {
         self.process
     }
 
-    fn predict(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
+    fn predict(&mut self, z: &Tensor, t: &[f64], v: &mut Tensor) {
         let (device, network, weights) = (self.device, self.network, self.weights);
         let config = network.config;
-        let guided = config.classes > 0 && self.guidance.acts_at(t);
+        let guided = config.classes > 0 && t.iter().any(|&t| self.guidance.at(t) != 1.0);
         let evaluation = self.evaluations[usize::from(guided)].get_or_insert_with(|| {
             let mut labels = self.labels.clone();
             labels.resize(labels.len() * (1 + usize::from(guided)), config.classes as u32);
             Evaluation::new(device, config.grid, &labels)
         });
-        let Evaluation { z: seen, t: times, y, v: prediction, replay } = evaluation;
+        let Evaluation { z: seen, t: times, y, v: prediction, weight, replay } = evaluation;
         (0..seen.len()).step_by(z.len()).for_each(|start| seen.copy(start, z));
-        times.write(&vec![self.process.0.told(t) as f32; times.len()]);
+        let told: Vec<f32> = t.iter().map(|&t| self.process.0.told(t) as f32).collect();
+        times.write(&told.repeat(times.len() / told.len()));
         let asked = replay.run(device, || write_prediction(device, network, weights, seen, times, y, prediction));
         asked.unwrap_or_else(|error| error.throw());
         if guided {
+            weight.write(&t.iter().map(|&t| self.guidance.at(t)).collect::<Vec<f32>>());
             let channels = self.guidance.channels.unwrap_or(config.grid.channels);
-            guide(device, prediction, self.guidance.weight, channels, config.grid, v);
+            guide(device, prediction, weight, channels, config.grid, v);
         } else {
             v.copy(0, prediction);
         }

@@ -12,8 +12,8 @@ pub struct Guidance {
 }
 
 impl Guidance {
-    /// Whether the velocity at `t` differs from the conditional one.
-    pub fn acts_at(&self, t: f64) -> bool {
-        self.weight != 1.0 && self.interval[0] <= t && t <= self.interval[1]
+    /// The weight at `t`.
+    pub fn at(&self, t: f64) -> f32 {
+        if self.interval[0] <= t && t <= self.interval[1] { self.weight } else { 1.0 }
     }
 }

@@ -16,6 +16,7 @@ pub struct Request {
     pub path: Path,
     pub prediction: Prediction,
     pub sampler: Sampler,
+    /// Of samplers whose steps have a fixed length.
     pub steps: usize,
     /// The largest value that predicted data may have, for samplers that predict them.
     pub bound: Option<f32>,
@@ -26,7 +27,7 @@ pub struct Request {
 }
 
 /// Draws the images of a request, (labels, C, H, W), and counts the evaluations of the velocity, or of what else
-/// the model predicts, for one image: with guidance the network sees two images in each.
+/// the model predicts, for each image: with guidance the network sees two images in each.
 ///
 /// Image `i` starts from the noise of (seed, i) alone, so it does not depend on the others. `progress` is told before every
 /// step of the solver how much is done, in images: half of a batch where all of it is half-way.
@@ -40,7 +41,7 @@ pub fn sample(
     request: &Request,
     stopped: &dyn Fn() -> bool,
     progress: &dyn Fn(usize),
-) -> Result<(Vec<f32>, usize)> {
+) -> Result<(Vec<f32>, Vec<usize>)> {
     let grid = network.config.grid;
     let mut all = Vec::new();
     let values = request.labels.len().checked_mul(grid.image());
@@ -48,7 +49,7 @@ pub fn sample(
         let count = request.labels.len();
         return Err(Error::Memory(format!("out of memory: {count} images of {} values; draw fewer", grid.image())));
     }
-    let mut evaluations = 0;
+    let mut evaluations = Vec::new();
     for (i, labels) in request.labels.chunks(request.batch).enumerate() {
         let mut z = images(device, "sampler", labels.len(), grid);
         let mut start = vec![0.0; z.len()];
@@ -59,14 +60,17 @@ pub fn sample(
         z.write(&start);
         let (before, step) = (all.len() / grid.image(), Cell::new(0));
         let stopped = || {
-            progress(before + labels.len() * step.replace(step.get() + 1) / request.steps);
+            // A solver that finds its own steps may take more.
+            let done = step.replace(step.get() + 1).min(request.steps);
+            progress(before + labels.len() * done / request.steps);
             stopped()
         };
         let process = (request.path, request.prediction);
         let mut field = ModelField::new(device, network, weights, process, request.guidance, labels).until(&stopped);
         let first = (i * request.batch) as u32;
-        let course = Course { steps: request.steps, bound: request.bound, seed: request.seed, first };
-        evaluations = request.sampler.integrate(&mut field, &mut z, &course);
+        let course = request.sampler.course(request.path, request.prediction, request.steps);
+        let course = Course { bound: request.bound, seed: request.seed, first, ..course };
+        evaluations.extend(request.sampler.integrate(&mut field, &mut z, &course, &mut |_, _| {}));
         if stopped() {
             return Err(Error::Stopped("the images are not finished".into()));
         }

@@ -23,7 +23,7 @@ pub struct engine_sample_args {
     pub batch: usize,
     /// (B): the class of each, or the number of classes for none; null gives image i the class i modulo their number.
     pub labels: *const u32,
-    /// "euler", "heun", "ddim", "ddim:ETA" or "ancestral"; null is the one of the run's recipe.
+    /// As `engine sample --sampler`, such as "heun" or "ddim:0.5"; null is the one of the run's recipe.
     pub sampler: *const c_char,
     /// Steps of the solver from t = 1 (noise) to t = 0 (data), at least 1.
     pub steps: usize,
@@ -119,7 +119,7 @@ unsafe fn request(args: &engine_sample_args, opened: &Opened) -> Result<Request>
     let sampler = sampler.map(|name| name.parse().map_err(|what: String| field("sampler", name.into(), &what)));
     let drawn = plan.samples();
     let sampler: Sampler = sampler.transpose()?.unwrap_or(drawn.sampler);
-    let fits = sampler.check(opened.model.path, args.steps);
+    let fits = sampler.check(opened.model.path, opened.model.prediction, args.steps);
     fits.map_err(|what| field("sampler", sampler.to_string(), &what))?;
     Ok(Request {
         labels,

@@ -16,15 +16,16 @@ pub fn advance(device: &Device, z: &Tensor, v: &Tensor, step: f32, out: &mut Ten
     }
 }
 
-/// Classifier-free guidance of images of `grid`: `v = u + weight (c - u)` in the first `channels` channels, c in the others.
+/// Classifier-free guidance of images of `grid`: `v = u + weight (c - u)` in the first `channels` channels of each with its
+/// `weight` (B), c in the others and where the weight is 1.
 /// `pair` (2 B, C, H, W) holds the conditional c, then the unconditional u.
-pub fn guide(device: &Device, pair: &Tensor, weight: f32, channels: usize, grid: PatchGrid, v: &mut Tensor) {
+pub fn guide(device: &Device, pair: &Tensor, weight: &Tensor, channels: usize, grid: PatchGrid, v: &mut Tensor) {
     assert!(
-        pair.len() == 2 * v.len() && channels <= grid.channels,
-        "guide: a pair {pair:?}, v {v:?}, {channels} channels of {grid:?}"
+        pair.len() == 2 * v.len() && v.len() == weight.len() * grid.image() && channels <= grid.channels,
+        "guide: a pair {pair:?}, weights {weight:?}, v {v:?}, {channels} channels of {grid:?}"
     );
     match device {
-        Device::Cpu(cpu) => cpu::solver::guide(cpu, pair.f32(), weight, channels, grid, v.f32_mut()),
+        Device::Cpu(cpu) => cpu::solver::guide(cpu, pair.f32(), weight.f32(), channels, grid, v.f32_mut()),
         Device::Cuda(card) => cuda::guide(card, pair, weight, channels, grid, v),
     }
 }

@@ -84,9 +84,10 @@ impl Field for GaussianVelocity<'_> {
         (self.score.path, Prediction::V)
     }
 
-    fn predict(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
+    fn predict(&mut self, z: &Tensor, t: &[f64], v: &mut Tensor) {
         let z: Vec<f64> = z.to_vec::<f32>().into_iter().map(f64::from).collect();
-        let velocity: Vec<f32> = self.score.velocity(&z, t).into_iter().map(|v| v as f32).collect();
-        v.write(&velocity);
+        let points = z.chunks_exact(self.score.mean.len()).zip(t);
+        let velocity = points.flat_map(|(z, &t)| self.score.velocity(z, t)).map(|v| v as f32);
+        v.write(&velocity.collect::<Vec<f32>>());
     }
 }

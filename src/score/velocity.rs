@@ -19,17 +19,16 @@ impl<'a> EmpiricalVelocity<'a> {
 
     /// r* of the first point of `z`.
     pub fn r_star(&self, z: &Tensor, t: f64) -> f64 {
-        self.answer(z, t, true).r_star[0]
+        self.answer(z, &vec![t; z.len() / self.score.store().width()], true).r_star[0]
     }
 
     /// # Panics
     /// If the class has no rows, or where no score is defined.
-    fn answer(&self, z: &Tensor, t: f64, r_star: bool) -> Scores {
+    fn answer(&self, z: &Tensor, t: &[f64], r_star: bool) -> Scores {
         let z: Vec<f64> = z.to_vec::<f32>().into_iter().map(f64::from).collect();
-        let times = vec![t; z.len() / self.score.store().width()];
         let request = Request { class: self.class, r_star, ..Request::default() };
-        let answer = self.score.answer(Queries { z: &z, t: &times }, &request);
-        answer.unwrap_or_else(|error| panic!("the velocity at t = {t}: {error}"))
+        let answer = self.score.answer(Queries { z: &z, t }, &request);
+        answer.unwrap_or_else(|error| panic!("the velocity at {t:?}: {error}"))
     }
 }
 
@@ -42,7 +41,7 @@ impl Field for EmpiricalVelocity<'_> {
         (self.score.path(), Prediction::V)
     }
 
-    fn predict(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
+    fn predict(&mut self, z: &Tensor, t: &[f64], v: &mut Tensor) {
         let velocity: Vec<f32> = self.answer(z, t, false).velocity.into_iter().map(|v| v as f32).collect();
         v.write(&velocity);
     }

@@ -3,7 +3,7 @@ use crate::base::rng::{Purpose, Stream, uniform};
 use crate::base::{AdamW, DType, Mask, PatchGrid, Path, Prediction, Result, Times, Weighting};
 use crate::data::svg::{Axis, Chart, Mark, Series};
 use crate::device::Device;
-use crate::diffusion::{Course, Field, Guidance, ModelField, Sampler};
+use crate::diffusion::{Field, Guidance, ModelField, Sampler};
 use crate::nn::{Config, Family, Network};
 use crate::ops::noise::Noise;
 use crate::tape::{Keep, Tape};
@@ -208,14 +208,14 @@ fn sampled(step: &mut Step, apart: bool) -> Vec<[f64; 2]> {
     let mut start = vec![0.0f32; 2 * POINTS];
     Stream::new(0, 0, 0, Purpose::Start).fill_normals(&mut start);
     let mut z = Tensor::from_slice(device, "sampler", [POINTS, 1, 1, 2], &start);
-    let course = Course::of(SOLVER_STEPS);
+    let course = Sampler::Heun.course(Path::Linear, Prediction::V, SOLVER_STEPS);
     if apart {
-        Sampler::Heun.integrate(&mut Marginals { device, network, weights }, &mut z, &course);
+        Sampler::Heun.integrate(&mut Marginals { device, network, weights }, &mut z, &course, &mut |_, _| {});
     } else {
         let (process, labels) = ((Path::Linear, Prediction::V), [0; POINTS]);
         let none = Guidance { weight: 1.0, channels: None, interval: [0.0, 1.0] };
         let mut field = ModelField::new(device, network, weights, process, none, &labels);
-        Sampler::Heun.integrate(&mut field, &mut z, &course);
+        Sampler::Heun.integrate(&mut field, &mut z, &course, &mut |_, _| {});
     }
     z.to_vec::<f32>().chunks_exact(2).map(|point| [f64::from(point[0]), f64::from(point[1])]).collect()
 }
@@ -236,10 +236,11 @@ impl Field for Marginals<'_> {
         (Path::Linear, Prediction::V)
     }
 
-    fn predict(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
+    fn predict(&mut self, z: &Tensor, t: &[f64], v: &mut Tensor) {
         let points = z.shape().rows();
         let mut all = vec![0.0f32; 2 * points];
-        let t = Tensor::from_slice(self.device, "sampler", [points], &vec![t as f32; points]);
+        let t: Vec<f32> = t.iter().map(|&t| t as f32).collect();
+        let t = Tensor::from_slice(self.device, "sampler", [points], &t);
         let mut y = Tensor::new(self.device, "sampler", [points], DType::U32);
         y.write(&vec![0u32; points]);
         for coordinate in 0..2 {

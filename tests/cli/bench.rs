@@ -68,7 +68,7 @@ fn a_bench_of_drawing_counts_the_evaluations_that_it_times() {
         let output = engine(&[&small[..], &how].concat()).output().unwrap();
         assert_eq!(code(&output), 0, "{}", stderr(&output));
         let row: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(row["evaluations"], evaluations, "{row}");
+        assert_eq!(row["evaluations"], f64::from(evaluations), "{row}");
         let (seconds, rate) = (row["seconds"].as_f64().unwrap(), row["evaluations_per_s"].as_f64().unwrap());
         assert!(seconds > 0.0 && (rate * seconds - f64::from(2 * evaluations)).abs() < 1e-6, "{row}");
     }

@@ -30,7 +30,7 @@ fn samples_of_a_run_do_not_depend_on_the_batch_and_bad_requests_are_refused() {
             "c.npy",
             ["--sampler", "rk4"],
             2,
-            "invalid value 'rk4' for '--sampler <SAMPLER>': expected euler, heun, ddim, ddim:ETA, ancestral, an eta from 0 to 1",
+            "invalid value 'rk4' for '--sampler <SAMPLER>': expected euler, heun, dopri5, dopri5:RTOL,ATOL, ddim, ddim:ETA, ancestral, euler-maruyama, euler-maruyama:DIFFUSION, dpm-solver++, an ETA from 0 to 1, tolerances above 0, a DIFFUSION of sigma, linear, decreasing, increasing-decreasing, reverse",
         ),
         ("c.npy", ["--count", "0"], 2, "invalid value '0' for '--count <COUNT>': give a whole number from 1 on"),
         ("c.npy", ["--count", "99999999999"], 2, "--count 99999999999: is out of range; give 1 to 16777216"),

@@ -8,6 +8,7 @@ mod dual;
 mod emulated;
 mod graph;
 mod input;
+pub mod mixture;
 mod probes;
 
 pub use check::{Oracle, check, check_products};

@@ -29,21 +29,24 @@ fn an_advance_is_a_step_along_the_velocity() {
 #[test]
 fn guidance_moves_the_first_channels_away_from_the_unconditional_prediction() {
     let grid = PatchGrid { channels: 3, height: 4, width: 6, patch: 2 };
-    let (batch, weight, pixels) = (5, 2.5f32, grid.height * grid.width);
+    let (weights, pixels) = ([2.5f32, 1.0, -0.7, 0.0, 4.0], grid.height * grid.width);
+    let batch = weights.len();
     let n = batch * grid.image();
     let (v, u) = (normals(0, n, 1.0), normals(1, n, 1.0));
     for channels in 0..=grid.channels {
         for (name, device) in devices() {
             let pair = Tensor::from_slice(&device, "test", [2, n], &[&v[..], &u].concat());
             let mut out = Tensor::new(&device, "test", [n], DType::F32);
-            guide(&device, &pair, weight, channels, grid, &mut out);
+            let of_images = Tensor::from_slice(&device, "test", [batch], &weights);
+            guide(&device, &pair, &of_images, channels, grid, &mut out);
             for (i, &guided) in out.to_vec::<f32>().iter().enumerate() {
-                if i / pixels % grid.channels >= channels {
+                let weight = weights[i / grid.image()];
+                if i / pixels % grid.channels >= channels || weight == 1.0 {
                     assert_eq!(guided, v[i], "{name}: channel {} keeps v", i / pixels % grid.channels);
                     continue;
                 }
                 let (v, u, weight) = (f64::from(v[i]), f64::from(u[i]), f64::from(weight));
-                let size = u.abs() + weight * (v.abs() + u.abs());
+                let size = u.abs() + weight.abs() * (v.abs() + u.abs());
                 assert!(close(guided, u + weight * (v - u), size), "{name}: element {i} is {guided}");
             }
         }

@@ -1,9 +1,9 @@
 use super::common::normals;
 use super::{row, store, words};
-use engine::base::{DType, Path};
+use engine::base::{DType, Path, Prediction};
 use engine::data::tensors::FileDType;
 use engine::device::{Cpu, Device};
-use engine::diffusion::{Course, Sampler};
+use engine::diffusion::Sampler;
 use engine::score::{GaussianScore, GaussianVelocity};
 use engine::tensor::Tensor;
 
@@ -74,7 +74,9 @@ fn samplers_integrate_the_field_to_the_mean_and_covariance_of_the_data() {
     let store = store(FileDType::U8, 3, &pixels, &[]);
     let gaussian = GaussianScore::new(&device, &store, Path::Linear).unwrap();
     let mut z = Tensor::from_slice(&device, "test", [POINTS, 3], &normals(3, POINTS * 3, 1.0));
-    Sampler::Heun.integrate(&mut GaussianVelocity { device: &device, score: &gaussian }, &mut z, &Course::of(200));
+    let course = Sampler::Heun.course(Path::Linear, Prediction::V, 200);
+    let mut field = GaussianVelocity { device: &device, score: &gaussian };
+    Sampler::Heun.integrate(&mut field, &mut z, &course, &mut |_, _| {});
     let moments = |rows: &[Vec<f64>]| {
         let count = rows.len() as f64;
         let mean: [f64; 3] = std::array::from_fn(|i| rows.iter().map(|x| x[i]).sum::<f64>() / count);

@@ -1,9 +1,9 @@
 use super::common::normals;
 use super::{row, store, words};
-use engine::base::{DType, Path};
+use engine::base::{DType, Path, Prediction};
 use engine::data::tensors::FileDType;
 use engine::device::{Cpu, Device};
-use engine::diffusion::{Course, Sampler};
+use engine::diffusion::Sampler;
 use engine::score::{EmpiricalScore, EmpiricalVelocity};
 use engine::tensor::Tensor;
 
@@ -17,7 +17,8 @@ fn samplers_integrate_the_ideal_denoiser_back_to_the_rows() {
         for sampler in [Sampler::Euler, Sampler::Heun] {
             let mut velocity = EmpiricalVelocity::new(&device, &score, class);
             let mut z = Tensor::from_slice(&device, "test", [8, 20], &normals(1, 160, 1.0));
-            sampler.integrate(&mut velocity, &mut z, &Course::of(100));
+            let course = sampler.course(Path::Linear, Prediction::V, 100);
+            sampler.integrate(&mut velocity, &mut z, &course, &mut |_, _| {});
             for z in z.to_vec::<f32>().chunks(20) {
                 let distance = |i: u32| {
                     let squares = row(&store, i).into_iter().zip(z).map(|(x, &z)| (x - f64::from(z)).powi(2));

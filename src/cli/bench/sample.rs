@@ -16,7 +16,7 @@ pub(super) struct BenchSample {
     /// Images drawn at once; with 1 the time is the latency of an image
     #[arg(long, allow_negative_numbers = true, value_parser = crate::cli::count, default_value = "8")]
     batch: NonZero<usize>,
-    /// Solver: euler, heun, ddim, ddim:ETA or ancestral
+    /// Solver, as `engine sample` knows them
     #[arg(long, default_value = "euler")]
     sampler: Sampler,
     /// Solver steps
@@ -62,17 +62,19 @@ impl BenchSample {
             seed: 0,
             batch,
         };
-        let mut evaluations = 0;
+        let mut evaluations = 0.0;
         let mut run = |_| {
             let start = Instant::now();
-            (_, evaluations) = sample(&device, &network, params.network(), &request, &|| false, &|_| {})?;
-            Ok(start.elapsed().as_secs_f64())
+            let (_, each) = sample(&device, &network, params.network(), &request, &|| false, &|_| {})?;
+            let seconds = start.elapsed().as_secs_f64();
+            evaluations = each.iter().sum::<usize>() as f64 / each.len() as f64;
+            Ok(seconds)
         };
         run(0)?;
         let mut seconds = (0..self.runs.get()).map(run).collect::<Result<Vec<f64>>>()?;
         let median = median(&mut seconds);
         let precision = Precision::of(device.products());
-        let (rate, each) = ((batch * evaluations) as f64 / median, median / evaluations as f64);
+        let (rate, each) = (batch as f64 * evaluations / median, median / evaluations);
         if self.json {
             let row = serde_json::json!({
                 "preset": self.model.preset,

@@ -4,7 +4,7 @@ use crate::base::rng::{Purpose, Stream};
 use crate::base::{DType, Path as DiffusionPath, Prediction, Result};
 use crate::data::{Store, fashion_mnist, png};
 use crate::device::Device;
-use crate::diffusion::{Course, Field, Sampler};
+use crate::diffusion::{Field, Sampler};
 use crate::score::{EmpiricalScore, EmpiricalVelocity, Queries, Request};
 use crate::tensor::Tensor;
 use std::path::Path;
@@ -44,7 +44,8 @@ pub fn draw(device: &Device, path: DiffusionPath, out: &Path) -> Result<()> {
     let mut start = vec![0.0; store.width()];
     Stream::new(0, 0, 0, Purpose::Start).fill_normals(&mut start);
     let mut z = Tensor::from_slice(device, "sampler", [1, store.width()], &start);
-    Sampler::Euler.integrate(&mut trajectory, &mut z, &Course::of(STEPS));
+    let course = Sampler::Euler.course(path, Prediction::V, STEPS);
+    Sampler::Euler.integrate(&mut trajectory, &mut z, &course, &mut |_, _| {});
     let top = TIMES.len() * line + GAP;
     canvas.axes(top);
     for curve in &training {
@@ -104,9 +105,9 @@ impl Field for Recorded<'_> {
         self.inner.process()
     }
 
-    fn predict(&mut self, z: &Tensor, t: f64, v: &mut Tensor) {
+    fn predict(&mut self, z: &Tensor, t: &[f64], v: &mut Tensor) {
         assert_eq!(v.dtype(), DType::F32);
-        self.seen.push((t, self.inner.r_star(z, t)));
+        self.seen.push((t[0], self.inner.r_star(z, t[0])));
         self.inner.predict(z, t, v);
     }
 }

@@ -106,7 +106,7 @@ impl Recipe {
         whole("sample.count", sample.count as u64, 1, 1 << 16)?;
         whole("sample.steps", sample.steps as u64, 1, 1 << 20)?;
         if sample.every > 0 {
-            let steps = sample.sampler.check(path, sample.steps);
+            let steps = sample.sampler.check(path, prediction, sample.steps);
             steps.map_err(|what| wrong("sample.sampler", sample.sampler, what))?;
         }
         number("sample.bound", sample.bound, 0.0)?;
@@ -241,7 +241,10 @@ mod tests {
         }
         let steps = "[diffusion]\npath = \"ddpm-cosine\"\nprediction = \"x\"\n";
         for (more, expected) in [
-            ("", "sample.sampler = euler: ddpm-cosine has steps and no velocity; give ddim, ddim:ETA or ancestral"),
+            (
+                "",
+                "sample.sampler = euler: ddpm-cosine has steps and no velocity; give ddim, ddim:ETA, ancestral or dpm-solver++",
+            ),
             (
                 "[objective]\ntarget = \"exact\"",
                 "objective.target = exact: is a velocity, and the network predicts x along ddpm-cosine; give data",

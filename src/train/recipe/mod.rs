@@ -209,9 +209,10 @@ section! {
         count: usize = 64,
         /// Steps of the solver
         steps: usize = 50,
-        /// How noise becomes an image: euler or heun along the velocity; ddim, ddim:ETA with noise of its own, or ancestral
+        /// How noise becomes an image: euler, heun or dopri5[:RTOL,ATOL] along the velocity; euler-maruyama[:DIFFUSION], ddim:ETA or
+        /// ancestral with noise of their own; ddim or dpm-solver++ from one prediction of the data to the next
         sampler: Sampler = Sampler::Euler,
-        /// The largest value that ddim and ancestral let predicted data have, 1 for pixels; 0 lets them have any
+        /// The largest value that ddim, ancestral and dpm-solver++ let predicted data have, 1 for pixels; 0 lets them have any
         bound: f64 = 0.0,
         /// Weight of the classifier-free guidance; 1 is none
         guidance: f64 = 4.0,

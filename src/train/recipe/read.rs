@@ -318,7 +318,7 @@ mod tests {
             ("optimizer.betas=[0.9]", "[0.9] is no list of 2 numbers; write one such as [0.9, 0.999]"),
             (
                 "sample.sampler=rk4",
-                "\"rk4\" is not known; give euler, heun, ddim, ddim:ETA, ancestral, an eta from 0 to 1",
+                "\"rk4\" is not known; give euler, heun, dopri5, dopri5:RTOL,ATOL, ddim, ddim:ETA, ancestral, euler-maruyama, euler-maruyama:DIFFUSION, dpm-solver++, an ETA from 0 to 1, tolerances above 0, a DIFFUSION of sigma, linear, decreasing, increasing-decreasing, reverse",
             ),
         ] {
             let (key, _) = set.split_once('=').unwrap();
