@@ -137,7 +137,8 @@ impl Path {
         Err(format!("step i of {self} is at (i + 1) / {steps}"))
     }
 
-    /// The time that a network is told at t: t, or i / (T - 1) at step i of T, of which U-ViT and DiT make the whole number i.
+    /// The time that a network is told at t: t, or i / (T - 1) at step i of T, of which a U-ViT makes the whole number i.
+    /// The published DiT is told i itself, and a SiT here is not.
     pub fn told(self, t: f64) -> f64 {
         match self.steps() {
             None => t,

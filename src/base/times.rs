@@ -8,7 +8,8 @@ pub struct Times {
     /// images (Esser et al., 2024, equation 23).
     pub shift: f64,
     /// Equal parts of the law that samples take in turn, each drawing within its part; 1 for none. With as many as a batch has
-    /// samples, a batch covers all times (Kingma et al., *Variational Diffusion Models*, 2021, appendix I.1).
+    /// samples, a batch covers all times, as with the one shared offset of *Variational Diffusion Models* (Kingma et al., 2021,
+    /// appendix I.1).
     pub strata: u32,
 }
 
@@ -30,7 +31,8 @@ impl Times {
         let global = draw.first.wrapping_add(sample as u32);
         let within = f64::from(uniform(draw.stream(sample, Purpose::Time).words(0)[0]));
         let t = self.law.quantile((f64::from(global % self.strata) + within) / f64::from(self.strata));
-        self.shift * t / (1.0 + (self.shift - 1.0) * t)
+        let shifted = self.shift * t / (1.0 + (self.shift - 1.0) * t);
+        shifted.clamp(f64::EPSILON, 1.0 - f64::EPSILON)
     }
 }
 
@@ -39,10 +41,7 @@ impl Law {
     fn quantile(self, u: f64) -> f64 {
         match self {
             Law::Uniform => u,
-            Law::LogitNormal { mean, deviation } => {
-                let t = 1.0 / (1.0 + (-mean - deviation * normal_quantile(u)).exp());
-                t.clamp(f64::EPSILON, 1.0 - f64::EPSILON)
-            }
+            Law::LogitNormal { mean, deviation } => 1.0 / (1.0 + (-mean - deviation * normal_quantile(u)).exp()),
         }
     }
 }
@@ -92,7 +91,7 @@ fn normal_quantile(u: f64) -> f64 {
 mod tests {
     use super::*;
 
-    const DRAW: Draw = Draw { seed: 3, step: 5, first: 16 };
+    const DRAW: Draw = Draw { seed: 3, step: 5, first: 13 };
 
     #[test]
     fn the_normal_quantile_has_its_published_values() {
@@ -113,11 +112,27 @@ mod tests {
         for (law, edge) in [(Law::Uniform, Law::Uniform), (law, law)] {
             let times = Times { law, strata: 8, ..Times::UNIFORM };
             for sample in 0..16 {
-                let (t, part) = (times.draw(DRAW, sample), sample as f64 % 8.0);
+                let (t, part) = (times.draw(DRAW, sample), (13 + sample) as f64 % 8.0);
                 let [low, high] =
                     [part / 8.0, (part + 1.0) / 8.0].map(|u| if u > 0.0 && u < 1.0 { edge.quantile(u) } else { u });
                 assert!(low < t && t < high, "{law:?}: sample {sample} is at {t}, not within {low} and {high}");
             }
+        }
+    }
+
+    #[test]
+    fn a_part_belongs_to_a_sample_of_the_whole_batch_wherever_it_is_split() {
+        let times = Times { strata: 8, ..Times::UNIFORM };
+        for sample in 0..8 {
+            assert_eq!(times.draw(DRAW, sample + 3), times.draw(Draw { first: 16, ..DRAW }, sample));
+        }
+    }
+
+    #[test]
+    fn no_law_reaches_the_ends() {
+        let law = Law::LogitNormal { mean: 1e3, deviation: 1.0 };
+        for times in [Times { law, ..Times::UNIFORM }, Times { shift: 1e30, ..Times::UNIFORM }] {
+            assert!((0..50).all(|sample| times.draw(DRAW, sample) < 1.0));
         }
     }
 

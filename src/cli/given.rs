@@ -41,6 +41,10 @@ impl Given {
             let what = "the end of time turns a velocity alone; leave one of the two out";
             return Err(Error::Usage(format!("--time data-at-1 --prediction {prediction}: {what}")));
         }
+        if path.steps().is_some() && name.starts_with("sit") {
+            let what = "the published DiT is told whole steps, which is not converted; give a run or a checkpoint of this program";
+            return Err(Error::Usage(format!("--preset {name} --path {path}: {what}")));
+        }
         let network = size_of(format_args!("--preset {name}"), name)?.config(image, self.classes, self.learn_sigma);
         Ok(Some(Model { time: self.time, ..Model::new(network, path, prediction) }))
     }

@@ -188,6 +188,28 @@ mod tests {
     }
 
     #[test]
+    fn what_a_recipe_says_of_the_noise_is_what_steps_do() {
+        let sets = [
+            "diffusion.path=gvp",
+            "diffusion.prediction=score",
+            "diffusion.times=logit-normal",
+            "diffusion.mean=0.25",
+            "diffusion.std=1.5",
+            "diffusion.shift=3",
+            "diffusion.stratified=true",
+            "diffusion.weighting=min-snr:5",
+            "train.batch_size=12",
+        ];
+        let noise = plan(&sets).unwrap().settings().noise;
+        assert_eq!((noise.path, noise.prediction), (base::Path::Gvp, base::Prediction::Score));
+        let law = Law::LogitNormal { mean: 0.25, deviation: 1.5 };
+        assert_eq!(noise.times, base::Times { law, shift: 3.0, strata: 12 });
+        assert_eq!(noise.weighting, base::Weighting::MinSnr(5.0));
+        let plain = plan(&["diffusion.times=uniform"]).unwrap().settings().noise;
+        assert_eq!((plain.times, plain.weighting), (base::Times::UNIFORM, base::Weighting::None));
+    }
+
+    #[test]
     fn dropped_patches_are_rounded_down() {
         for (drop, kept) in [("0.0", 49), ("0.02", 49), ("0.021", 48), ("0.5", 25), ("0.99", 1)] {
             assert_eq!(plan(&[&format!("mask.drop={drop}")]).unwrap().settings().tokens(0), kept, "{drop}");
