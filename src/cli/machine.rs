@@ -10,8 +10,13 @@ pub struct Machine {
     #[arg(long, default_value = "auto")]
     device: Choice,
     /// Threads of the processor [default: all cores]; any number gives the same bits
-    #[arg(long, allow_negative_numbers = true, value_parser = super::count, value_name = "N")]
+    #[arg(long, allow_negative_numbers = true, value_parser = threads, value_name = "N")]
     threads: Option<NonZero<usize>>,
+}
+
+/// A number of threads that a system can start.
+fn threads(text: &str) -> std::result::Result<NonZero<usize>, &'static str> {
+    text.parse().ok().filter(|count: &NonZero<usize>| count.get() <= 1024).ok_or("give a whole number from 1 to 1024")
 }
 
 impl Machine {

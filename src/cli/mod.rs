@@ -15,6 +15,7 @@ mod study;
 mod train;
 
 use crate::base::{Error, Result};
+use crate::data::Store;
 use crate::data::atomic::{AtomicFile, folder_of, sweep};
 use crate::nn::Config;
 use clap::{CommandFactory, Parser};
@@ -23,7 +24,7 @@ use signal_hook::flag;
 use std::io::Write;
 use std::num::NonZero;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -119,12 +120,29 @@ fn check_guidance(weight: f32, classes: usize) -> Result<()> {
     Ok(())
 }
 
-/// Finds out that a flag's file cannot be written before there is something to write, and sweeps its folder.
+/// Finds out that a flag's file cannot be written, or had better not be, before there is something to write, and sweeps its
+/// folder.
 fn check_out(flag: &str, path: &Path) -> Result<()> {
+    let refused = |what: String| Err(Error::Usage(format!("{flag} {}: {what}; give another name", path.display())));
+    if let Some(run) = run_made_of(path) {
+        return refused(format!("is a file of the run {}", run.display()));
+    }
+    if path.is_file() && Store::open(path).is_ok() {
+        return refused("exists, and a store is never changed".into());
+    }
     AtomicFile::create(path).map(drop).map_err(|error| Error::Usage(format!("{flag} {error}")))?;
     // Its own file was made there: a folder that cannot be read is no reason not to write.
     let _ = sweep(folder_of(path));
     Ok(())
+}
+
+/// The run that is made of the file at `path`, where there is one: what the run needs to go on, or tells of itself.
+fn run_made_of(path: &Path) -> Option<PathBuf> {
+    let path = path.canonicalize().ok()?;
+    let run = path.ancestors().skip(1).find(|folder| folder.join("run.json").is_file())?;
+    let within = path.strip_prefix(run).ok()?;
+    let own = ["run.json", "config.resolved.toml", "metrics.jsonl"].map(Path::new);
+    (own.contains(&within) || within.starts_with("checkpoints")).then(|| run.into())
 }
 
 /// Runs `verb`, and turns the panic that is no bug into a failure: an [`Error`] from where no `Result` passes, as where

@@ -221,3 +221,24 @@ fn latents_are_drawn_as_an_array_and_have_no_picture() {
     assert!(!scratch.path("x.png").exists());
     assert_eq!(code(&draw("x.npy")), 0);
 }
+
+#[test]
+fn no_verb_writes_over_what_a_run_or_a_data_set_is_made_of() {
+    let scratch = Scratch::new();
+    let run = scratch.path("run");
+    assert_eq!(code(&train(&scratch, &run, &[]).output().unwrap()), 0);
+    let checkpoint = fs::read_dir(run.join("checkpoints")).unwrap().next().unwrap().unwrap().path();
+    let store = scratch.store();
+    for (out, expected) in [
+        (run.join("config.resolved.toml"), "is a file of the run"),
+        (checkpoint.join("model.safetensors"), "is a file of the run"),
+        (store, "exists, and a store is never changed"),
+    ] {
+        let before = fs::read(&out).unwrap();
+        let refused = engine(&["export", "--checkpoint"]).arg(&run).arg("--out").arg(&out).output().unwrap();
+        assert_eq!((code(&refused), stderr(&refused).contains(expected)), (2, true), "{}", stderr(&refused));
+        assert!(fs::read(&out).unwrap() == before, "{}", out.display());
+    }
+    let beside = engine(&["export", "--checkpoint"]).arg(&run).arg("--out").arg(run.join("mine.safetensors")).output();
+    assert_eq!(code(&beside.unwrap()), 0);
+}

@@ -70,7 +70,7 @@ fn every_bad_input_is_refused_with_its_reason_before_anything_is_touched() {
         (vec!["--precision", "f16"], 2, "[possible values: auto, f32, bf16]"),
         (vec!["--steps", "1e5"], 2, "invalid value '1e5' for '--steps <N>': give a whole number from 0 on"),
         (vec!["--seed", "-1"], 2, "invalid value '-1' for '--seed <N>': give a whole number from 0 on"),
-        (vec!["--threads", "0"], 2, "invalid value '0' for '--threads <N>': give a whole number from 1 on"),
+        (vec!["--threads", "0"], 2, "invalid value '0' for '--threads <N>': give a whole number from 1 to 1024"),
         // Without kernels, without a driver or without so many cards: always one sentence.
         (vec!["--device", "cuda:99"], 6, "give --device cpu"),
         (vec!["--device", "tpu"], 2, "invalid value 'tpu' for '--device <DEVICE>': give auto, cpu, cuda or cuda:N"),
