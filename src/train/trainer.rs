@@ -43,7 +43,7 @@ pub struct Trainer {
     scored: Option<Store>,
     metrics: Metrics,
     failed_saves: u32,
-    /// When the run was saved, or tried to, or began.
+    /// When the last save, or try of one, ended, or the run began.
     saved: Instant,
     left: Left,
     /// Steps whose reports are out, and since when the first of them has been computed.
@@ -219,8 +219,7 @@ impl Trainer {
     /// Whether a checkpoint and a held-out loss belong to this step: every so many, and at the end of a stage.
     fn due(&self) -> bool {
         let (recipe, step) = (&self.run.plan.recipe, self.state.step);
-        let ends = [self.stage.end, recipe.train.steps].contains(&step);
-        step > 0 && (ends || step.is_multiple_of(recipe.checkpoint.every))
+        step > 0 && (self.stage.end == step || recipe.is_saved_at(step))
     }
 
     fn lacks_held_out(&self) -> bool {

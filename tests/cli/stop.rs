@@ -50,6 +50,13 @@ fn a_run_that_finds_no_room_at_its_end_keeps_what_it_has_and_the_same_command_go
     assert!(message.ends_with(&expected), "{message}");
     let left: Vec<_> = fs::read_dir(out.join("checkpoints")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(left, [newest]);
+    // Between the steps that are due a failure costs nothing, however often.
+    let timed = ["--set", "checkpoint.every=100", "--set", "checkpoint.minutes=1e-9"];
+    let full = limited(train(&scratch, &out, &[&sets[..], &timed].concat()));
+    let text = stdout(&full);
+    assert_eq!(code(&full), 4, "{text}{}", stderr(&full));
+    assert_eq!(text.matches(": the run is not saved in between; it goes on").count(), 2, "{text}");
+    assert_eq!(text.matches(": the run is not saved; it tries again").count(), 2, "{text}");
     assert_eq!(code(&train(&scratch, &out, &sets).output().unwrap()), 0);
     assert!(contents(&out, 10)["model.safetensors"] == contents(&whole, 10)["model.safetensors"]);
     // Nor is a picture lost.

@@ -72,14 +72,15 @@ impl Checkpoints {
         written.map(|()| path)
     }
 
-    /// Leaves the checkpoint of `newest` and those before it, `keep` in all.
+    /// Leaves the checkpoint of `newest` and the last `keep` up to it of the steps that are `due`.
     ///
     /// Those after it go too: they were found damaged when the run resumed before them.
-    pub fn prune(&self, newest: u64, keep: usize) -> Result<()> {
+    pub fn prune(&self, newest: u64, keep: usize, due: impl Fn(u64) -> bool) -> Result<()> {
         let steps = self.steps()?;
-        let (before, after): (Vec<u64>, Vec<u64>) = steps.into_iter().partition(|&step| step <= newest);
-        let old = before.len().saturating_sub(keep);
-        before[..old].iter().chain(&after).try_for_each(|&step| self.discard(&self.path(step)))
+        let stay: Vec<u64> =
+            steps.iter().rev().copied().filter(|&step| step <= newest && due(step)).take(keep).collect();
+        let old = steps.iter().filter(|&&step| step != newest && !stay.contains(&step));
+        old.copied().try_for_each(|step| self.discard(&self.path(step)))
     }
 
     /// Removes what dead writers left.

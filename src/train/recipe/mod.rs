@@ -195,7 +195,7 @@ section! {
         every: u64 = 5000,
         /// Minutes after which the run is saved in between; 0 keeps to `every`
         minutes: f64 = 15.0,
-        /// Checkpoints that stay
+        /// Checkpoints that stay, beside one that was saved in between
         keep: usize = 2,
     }
 }

@@ -27,6 +27,11 @@ impl Recipe {
         (optimizer.lr * factor) as f32
     }
 
+    /// Whether a checkpoint belongs to `step` but for the ends of stages: every so many steps, and at the run's end.
+    pub(in crate::train) fn is_saved_at(&self, step: u64) -> bool {
+        step == self.train.steps || step.is_multiple_of(self.checkpoint.every)
+    }
+
     /// Refuses steps at learning rate 0.
     pub(in crate::train) fn check_decay(&self) -> Result<()> {
         let (steps, end) = (self.train.steps, self.decay_end());

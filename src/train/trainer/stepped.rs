@@ -128,7 +128,7 @@ impl Stepped {
     pub fn save(&mut self, warn: impl FnOnce(String)) -> Result<PathBuf> {
         self.metrics.sync()?;
         let path = self.run.checkpoints.save(&self.state, &self.step)?;
-        let pruned = self.run.checkpoints.prune(self.state.step, self.run.plan.recipe.checkpoint.keep);
+        let pruned = self.run.checkpoints.prune(self.state.step, self.run.plan.recipe.checkpoint.keep, |_| true);
         pruned.unwrap_or_else(|error| warn(format!("{error}: old checkpoints stay")));
         Ok(path)
     }
