@@ -189,6 +189,19 @@ fn a_run_is_saved_by_the_clock_too_which_evicts_no_checkpoint_that_was_due() {
     assert!(tensors(&timed, 10) == tensors(&whole, 10));
 }
 
+#[test]
+fn a_damaged_checkpoint_goes_before_the_good_one_that_was_gone_back_to() {
+    let scratch = Scratch::new();
+    let (store, out) = (scratch.store(), scratch.path("run"));
+    let sets = |steps| [steps, "checkpoint.every=4", "checkpoint.keep=2"];
+    train(&store, &out, 1, &sets("train.steps=10")).unwrap();
+    let weights = out.join("checkpoints/step_00000010/model.safetensors");
+    fs::File::options().write(true).open(weights).unwrap().set_len(100).unwrap();
+    train(&store, &out, 1, &sets("train.steps=11")).unwrap();
+    let left: Vec<u64> = (1..=11).filter(|step| !tensors(&out, *step).is_empty()).collect();
+    assert_eq!(left, [8, 11]);
+}
+
 /// The tensors of a checkpoint, if there is one: all but the keys that it was saved under.
 fn tensors(out: &Path, step: u64) -> Vec<Vec<u8>> {
     let there = out.join(format!("checkpoints/step_{step:08}")).exists();
