@@ -225,8 +225,12 @@ fn a_sit_has_no_names_of_maskdm_and_a_size_alone_describes_no_file() {
         ),
         (&["--preset", "uvit-s-4"], "--preset: say --image C H W, too, for it is a size alone"),
         (
-            &["--preset", "uvit-s-4", "--image", "3", "64", "64", "--prediction", "eps"],
-            "--prediction eps --path linear: at t = 1 of linear all is noise",
+            &["--preset", "uvit-s-4", "--image", "3", "64", "64", "--path", "ddpm-linear"],
+            "--prediction v --path ddpm-linear: ddpm-linear has steps and no velocity; give eps, x or score",
+        ),
+        (
+            &["--preset", "sit-s-4", "--image", "3", "64", "64", "--path", "ddpm-linear", "--prediction", "eps"],
+            "--preset sit-s-4 --path ddpm-linear: the published DiT is told whole steps",
         ),
     ] {
         let refused = engine(&[&["export"], flags].concat(), &[("--checkpoint", &out), ("--out", &to)]);
