@@ -187,6 +187,11 @@ fn a_run_is_saved_by_the_clock_too_which_evicts_no_checkpoint_that_was_due() {
     let steps = |out: &Path| -> Vec<u64> { (1..=10).filter(|step| !tensors(out, *step).is_empty()).collect() };
     assert_eq!((steps(&whole), steps(&timed)), (vec![10], vec![5, 10]));
     assert!(tensors(&timed, 10) == tensors(&whole, 10));
+    // A held-out loss takes time, and so comes at steps that were asked for alone.
+    let at_every_step = scratch.path("at_every_step");
+    train(&store, &at_every_step, 1, &["checkpoint.every=10", "checkpoint.minutes=1e-9"]).unwrap();
+    assert!(tensors(&at_every_step, 10) == tensors(&whole, 10));
+    assert_eq!(losses(&at_every_step), losses(&whole));
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::Path;
+use super::named::named;
 use std::fmt;
 use std::str::FromStr;
 
@@ -66,7 +67,6 @@ impl FromStr for Diffusion {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Diffusion, String> {
-        let found = Diffusion::ALL.into_iter().find(|diffusion| diffusion.to_string() == name);
-        found.ok_or_else(|| format!("expected {}", Diffusion::names()))
+        named(&Diffusion::ALL, name)
     }
 }

@@ -12,6 +12,7 @@ mod error;
 mod exp;
 mod gelu;
 mod mask;
+mod named;
 mod patch;
 mod path;
 mod prediction;

@@ -1,3 +1,4 @@
+use super::named::named;
 use std::f64::consts::FRAC_PI_2;
 use std::fmt;
 use std::str::FromStr;
@@ -173,9 +174,7 @@ impl FromStr for Path {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Path, String> {
-        let all = [Path::Linear, Path::Gvp, Path::Vp, Path::DdpmLinear, Path::DdpmCosine];
-        let found = all.into_iter().find(|path| path.to_string() == name);
-        found.ok_or_else(|| format!("expected {}", all.map(|path| path.to_string()).join(", ")))
+        named(&[Path::Linear, Path::Gvp, Path::Vp, Path::DdpmLinear, Path::DdpmCosine], name)
     }
 }
 

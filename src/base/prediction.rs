@@ -1,4 +1,5 @@
 use super::Path;
+use super::named::named;
 use std::fmt;
 use std::str::FromStr;
 
@@ -95,9 +96,7 @@ impl FromStr for Prediction {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Prediction, String> {
-        let all = [Prediction::V, Prediction::X, Prediction::Eps, Prediction::Score];
-        let found = all.into_iter().find(|prediction| prediction.to_string() == name);
-        found.ok_or_else(|| format!("expected {}", all.map(|prediction| prediction.to_string()).join(", ")))
+        named(&[Prediction::V, Prediction::X, Prediction::Eps, Prediction::Score], name)
     }
 }
 
